@@ -1,0 +1,5 @@
+"""The archive: one safetensors file that holds a text as vectors."""
+
+from memcram.archive.format import Archive, Manifest
+
+__all__ = ["Archive", "Manifest"]

@@ -1,0 +1,171 @@
+"""Text ↔ token ids, byte for byte, whatever the tokenizer does to the text.
+
+A tokenizer that does not round-trip (it lower-cases, strips, normalises, prepends a space) is
+mended with raw pieces: byte ranges of the decoded text that are replaced by the original's bytes.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+_PIECE_CHARS = 512
+# Two raw pieces closer than this (characters) are cheaper stored as one.
+_JOIN_GAP = 8
+
+
+class Tokenizer(Protocol):
+    """What is needed of a model here."""
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids."""
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Text."""
+
+
+@dataclass(frozen=True)
+class RawPiece:
+    """`removed` bytes at byte `offset` of the decoded text stand for the bytes `data`."""
+
+    offset: int
+    removed: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text as token ids, and what its tokenizer loses.
+
+    Attributes:
+        ids: all tokens.
+        piece_tokens: tokens of each stretch that is detokenized by itself; sums to `len(ids)`.
+        raw: in order of their offsets, without overlap.
+    """
+
+    ids: list[int]
+    piece_tokens: list[int]
+    raw: list[RawPiece]
+
+
+def tokenize(text: str, tokenizer: Tokenizer) -> TokenizedText:
+    """Token ids and raw pieces from which `detokenize` gives exactly `text` back."""
+    ids = tokenizer.tokenize(text)
+    decoded = tokenizer.detokenize(ids)
+    start, end = _common_ends(decoded, text)
+    if len(decoded) - start - end <= _JOIN_GAP:
+        raw = [] if decoded == text else [_raw(0, decoded, text, start, end)]
+        return TokenizedText(ids, [len(ids)] if ids else [], raw)
+    return _tokenize_by_pieces(text, tokenizer)
+
+
+def detokenize(
+    ids: Sequence[int], piece_tokens: Sequence[int], raw: Sequence[RawPiece], tokenizer: Tokenizer
+) -> bytes:
+    """UTF-8 bytes of the text.
+
+    Raises:
+        ValueError: the raw pieces overlap or lie outside the decoded text.
+    """
+    decoded = bytearray()
+    at = 0
+    for count in piece_tokens:
+        decoded += tokenizer.detokenize(ids[at : at + count]).encode("utf-8", "surrogatepass")
+        at += count
+    parts: list[bytes] = []
+    position = 0
+    for piece in raw:
+        if not position <= piece.offset <= piece.offset + piece.removed <= len(decoded):
+            raise ValueError("raw pieces overlap or lie outside the decoded text")
+        parts += [bytes(decoded[position : piece.offset]), piece.data]
+        position = piece.offset + piece.removed
+    return b"".join([*parts, bytes(decoded[position:])])
+
+
+def _tokenize_by_pieces(text: str, tokenizer: Tokenizer) -> TokenizedText:
+    ids: list[int] = []
+    counts: list[int] = []
+    raw: list[RawPiece] = []
+    offset = 0
+    for piece in _pieces(text):
+        tokens = tokenizer.tokenize(piece)
+        decoded = tokenizer.detokenize(tokens) if tokens else ""
+        raw += _differences(offset, decoded, piece)
+        if tokens:
+            counts.append(len(tokens))
+            ids += tokens
+            offset += len(decoded.encode())
+    return TokenizedText(ids, counts, _merge_empty(raw))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Stretches of at most `_PIECE_CHARS` characters, cut before white space where there is any."""
+    start = 0
+    while start < len(text):
+        end = min(start + _PIECE_CHARS, len(text))
+        if end < len(text):
+            cut = max(text.rfind(" ", start + 1, end), text.rfind("\n", start + 1, end))
+            end = cut if cut > start else end
+        yield text[start:end]
+        start = end
+
+
+def _differences(offset: int, decoded: str, text: str) -> list[RawPiece]:
+    if decoded == text:
+        return []
+    spans: list[list[int]] = []
+    matcher = difflib.SequenceMatcher(None, decoded, text, autojunk=False)
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        if spans and i1 - spans[-1][1] < _JOIN_GAP:
+            spans[-1][1], spans[-1][3] = i2, j2
+        else:
+            spans.append([i1, i2, j1, j2])
+    return [
+        RawPiece(
+            offset + len(decoded[:i1].encode()), len(decoded[i1:i2].encode()), text[j1:j2].encode()
+        )
+        for i1, i2, j1, j2 in spans
+    ]
+
+
+def _merge_empty(raw: list[RawPiece]) -> list[RawPiece]:
+    """Join raw pieces that touch, as stretches without any token do."""
+    merged: list[RawPiece] = []
+    for piece in raw:
+        last = merged[-1] if merged else None
+        if last is not None and last.offset + last.removed == piece.offset:
+            merged[-1] = RawPiece(last.offset, last.removed + piece.removed, last.data + piece.data)
+        else:
+            merged.append(piece)
+    return merged
+
+
+def _common_ends(a: str, b: str) -> tuple[int, int]:
+    """Characters that `a` and `b` share at the start, and at the end beyond that."""
+    if a == b:
+        return len(a), 0
+    shorter = min(len(a), len(b))
+    start = _common_prefix(a, b, shorter)
+    end = _common_prefix(a[::-1], b[::-1], shorter - start)
+    return start, end
+
+
+def _common_prefix(a: str, b: str, limit: int) -> int:
+    low, high = 0, limit
+    while low < high:  # bisection on slices runs at the speed of memory comparison
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _raw(offset: int, decoded: str, text: str, start: int, end: int) -> RawPiece:
+    removed = decoded[start : len(decoded) - end]
+    inserted = text[start : len(text) - end]
+    return RawPiece(
+        offset + len(decoded[:start].encode()), len(removed.encode()), inserted.encode()
+    )

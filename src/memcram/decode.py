@@ -1,0 +1,122 @@
+"""Free-running greedy decoding from `[mem]`, many chunks side by side, with a cache.
+
+This is the judge of everything: a text counts as exact only if `greedy` returns it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+DEFAULT_BATCH_TOKENS = 16_384
+"""Cached positions one batch may hold; a chunk longer than this is decoded alone."""
+
+
+class CachedLM(Protocol):
+    """What decoding needs of a model."""
+
+    prefix: Tensor
+    device: torch.device
+    dtype: torch.dtype
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input vectors of ids."""
+
+    def advance(self, embeds: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Logits after the last position, and the cache."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One chunk decoded.
+
+    Attributes:
+        ids: (n,) the tokens; where `forced` named a token, that one.
+        predicted: (n,) the argmax at each position, given the tokens of `ids` before it.
+        margins: (n,) logit of `ids` minus the best other logit, in float32.
+    """
+
+    ids: Tensor
+    predicted: Tensor
+    margins: Tensor
+
+
+def greedy(
+    lm: CachedLM,
+    mems: Sequence[Tensor],
+    n_tokens: Sequence[int],
+    forced: Sequence[Tensor] | None = None,
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    on_chunk: Callable[[int], None] | None = None,
+) -> list[Decoded]:
+    """Decode `n_tokens[i]` tokens from `mems[i]`, feeding back each decoded token.
+
+    Args:
+        lm: the model.
+        mems: per chunk (K, input_width); K may differ from chunk to chunk.
+        n_tokens: tokens per chunk.
+        forced: per chunk (n,) token ids that replace the prediction, −1 where there is none.
+        batch_tokens: cached positions a batch may hold.
+        on_chunk: called with the number of chunks each finished batch held.
+    """
+    results: list[Decoded | None] = [None] * len(mems)
+    for group in _groups([len(m) for m in mems], n_tokens, batch_tokens):
+        force = None if forced is None else [forced[i] for i in group]
+        done = _greedy_batch(lm, [mems[i] for i in group], [n_tokens[i] for i in group], force)
+        for i, decoded in zip(group, done, strict=True):
+            results[i] = decoded
+        if on_chunk is not None:
+            on_chunk(len(group))
+    return [decoded for decoded in results if decoded is not None]
+
+
+def _groups(vectors: Sequence[int], n_tokens: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Chunks with the same K, longest first, so that a batch can shrink from its end."""
+    order = sorted(range(len(vectors)), key=lambda i: (vectors[i], -n_tokens[i], i))
+    group: list[int] = []
+    for i in order:
+        longest = vectors[i] + n_tokens[group[0]] if group else 0
+        if group and (vectors[i] != vectors[group[0]] or longest * (len(group) + 1) > budget):
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def _greedy_batch(
+    lm: CachedLM, mems: list[Tensor], n_tokens: list[int], forced: list[Tensor] | None
+) -> list[Decoded]:
+    """One batch of equal K, sorted by falling length; nothing leaves the device inside the loop."""
+    longest = n_tokens[0]
+    mem = torch.stack(list(mems)).to(lm.device, lm.dtype)
+    embeds = torch.cat([mem, lm.prefix.expand(len(mem), *lm.prefix.shape)], dim=1)  # (B, K+p, W)
+    force = torch.full((len(mem), longest), -1, dtype=torch.long)
+    for row, tokens in enumerate(forced or []):
+        force[row, : len(tokens)] = tokens
+    force = force.to(lm.device)
+    shape = (len(mem), longest)
+    ids = torch.empty(shape, dtype=torch.long, device=lm.device)
+    predicted = torch.empty_like(ids)
+    margins = torch.empty(shape, dtype=torch.float32, device=lm.device)
+    cache: Any = None
+    for position in range(longest):
+        active = sum(n > position for n in n_tokens)
+        if 2 * active <= len(embeds):  # halving keeps the copies of the cache few
+            cache.reorder_cache(torch.arange(active, device=lm.device))
+            embeds = embeds[:active]
+        logits, cache = lm.advance(embeds, cache)
+        values, best = logits.float().topk(2, dim=-1)
+        rows = len(logits)
+        wanted = force[:rows, position]
+        token = torch.where(wanted >= 0, wanted, best[:, 0])
+        chosen = logits.float().gather(-1, token[:, None])[:, 0]
+        other = torch.where(token == best[:, 0], values[:, 1], values[:, 0])
+        ids[:rows, position] = token
+        predicted[:rows, position] = best[:, 0]
+        margins[:rows, position] = chosen - other
+        embeds = lm.embed(token[:, None])
+    everything = zip(ids.cpu(), predicted.cpu(), margins.cpu(), n_tokens, strict=True)
+    return [Decoded(i[:n].clone(), p[:n].clone(), m[:n].clone()) for i, p, m, n in everything]

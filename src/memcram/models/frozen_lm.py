@@ -1,0 +1,175 @@
+"""The frozen LM as memcram sees it: ids → embeddings → hidden states → logits, and its facts."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from memcram import decode
+from memcram.errors import ModelError, UsageError
+from memcram.models.families import take_apart
+
+Layout = Literal["mem", "mem+bos"]
+LAYOUTS: tuple[str, ...] = get_args(Layout)
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model this is: `id` as the user named it, the hub `revision`, and a `fingerprint`.
+
+    The fingerprint is a SHA-256 over what decides logits and tokens (`models/fingerprint.py`).
+    """
+
+    id: str
+    revision: str | None
+    fingerprint: str
+
+
+class FrozenLM:
+    """A causal LM in eval mode with frozen weights.
+
+    Everything the rest of the package may know about a model is an attribute here; nobody else
+    reads the config.
+
+    Attributes:
+        identity: id, revision, fingerprint.
+        input_width: width of an input vector (where it differs from the hidden size, this one).
+        vocab_size: rows of the output head.
+        max_positions: longest input the model was built for, None if it has no limit (Mamba).
+        bos_id: id of the BOS token, or None.
+        layout: what stands between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
+        dtype, device: of weights and computation.
+        embedding_std: standard deviation over the whole input embedding matrix.
+    """
+
+    def __init__(
+        self, module: nn.Module, tokenizer: Any, identity: ModelIdentity, layout: Layout = "mem"
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.identity = identity
+        self._parts = take_apart(self.module)
+        self._embedding = self.module.get_input_embeddings()
+        config = self.module.config.get_text_config()
+        self.input_width: int = self._embedding.weight.shape[1]
+        self.vocab_size: int = self.module.get_output_embeddings().weight.shape[0]
+        self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
+        bos = tokenizer.bos_token_id
+        self.bos_id: int | None = bos if bos is not None else config.bos_token_id
+        self.parameters: int = sum(p.numel() for p in self.module.parameters())
+        self.layers: int = config.num_hidden_layers
+        self.dtype: torch.dtype = self._embedding.weight.dtype
+        self.device: torch.device = self._embedding.weight.device
+        if layout == "mem+bos" and self.bos_id is None:
+            raise UsageError(f"layout: 'mem+bos' needs a BOS token, and {identity.id} has none")
+        self.layout: Layout = layout
+        prefix = [self.bos_id] if layout == "mem+bos" else []
+        self.prefix: Tensor = self.embed(torch.tensor(prefix, dtype=torch.long))
+        self.embedding_std: float = self._embedding.weight.float().std().item()
+        self._check_parts()
+
+    # -- text and tokens ------------------------------------------------------------------------
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of `text`, without BOS or any other special token added."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Text of `ids`: nothing skipped, nothing cleaned up."""
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def input_positions(self, vectors: int, n_tokens: int) -> int:
+        """Positions of one text under teacher forcing; the last token is predicted, never fed."""
+        return vectors + len(self.prefix) + n_tokens - 1
+
+    # -- vectors and logits ---------------------------------------------------------------------
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input vectors (..., input_width) of `ids` (...), as the model itself would embed them."""
+        with torch.no_grad():
+            vectors: Tensor = self._embedding(ids.to(self.device))
+        return vectors.to(self.dtype)
+
+    def hidden(self, embeds: Tensor) -> Tensor:
+        """Final hidden states (batch, position, d) of `embeds` (batch, position, input_width).
+
+        Right-padding needs no mask under causal attention, so none is passed.
+        """
+        with self._attention():
+            output = self._parts.trunk(inputs_embeds=embeds, use_cache=False)
+        states: Tensor = output.last_hidden_state
+        return states
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits (..., vocab_size) of hidden states (..., d)."""
+        return self._parts.head(hidden)
+
+    def advance(self, embeds: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Feed `embeds` (batch, position, input_width) after what `cache` holds (None: nothing).
+
+        Returns:
+            logits (batch, vocab_size) after the last position, and the new cache.
+        """
+        argument = self._parts.cache_argument
+        with torch.no_grad(), self._attention():
+            output = self._parts.trunk(inputs_embeds=embeds, use_cache=True, **{argument: cache})
+            logits = self.head(output.last_hidden_state[:, -1])
+        return logits, getattr(output, argument)
+
+    def generate(self, mem: Tensor, n_tokens: int) -> Tensor:
+        """Greedy free-running decoding from `[mem]` alone.
+
+        Args:
+            mem: (K, input_width), or (batch, K, input_width) for many at once.
+            n_tokens: how many tokens to decode.
+
+        Returns:
+            ids (n_tokens,), or (batch, n_tokens).
+
+        Example:
+            >>> import torch, memcram
+            >>> lm = memcram.load_lm("pocket")
+            >>> lm.generate(torch.zeros(1, lm.input_width), n_tokens=3).shape
+            torch.Size([3])
+        """
+        batch = mem if mem.dim() == 3 else mem.unsqueeze(0)
+        decoded = decode.greedy(self, list(batch), [n_tokens] * len(batch))
+        ids = torch.stack([one.ids for one in decoded])
+        return ids if mem.dim() == 3 else ids[0]
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _attention(self) -> Iterator[None]:
+        # torch's fused attention for CPUs is slower backward (7 times at 16 x 128 positions of
+        # `pocket`) and rounds a row by the length of its batch; the plain path does neither.
+        if self.device.type == "cpu":
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        else:
+            yield
+
+    def _check_parts(self) -> None:
+        probe = self.embed(torch.zeros(1, 2, dtype=torch.long))
+        with torch.no_grad(), self._attention():
+            whole = self.module(inputs_embeds=probe, use_cache=False).logits.float()
+        parts = self.head(self.hidden(probe)).float()
+        if parts.shape != whole.shape or not torch.allclose(parts, whole, rtol=1e-3, atol=1e-3):
+            raise ModelError(
+                f"{self.identity.id}: {type(self.module).__name__} changes its logits in a way "
+                "memcram does not know; please report the architecture"
+            )

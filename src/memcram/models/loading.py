@@ -1,0 +1,143 @@
+"""The one place where weights are loaded."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from memcram.errors import ModelError, UsageError
+from memcram.models.fingerprint import fingerprint
+from memcram.models.frozen_lm import DTYPES, LAYOUTS, FrozenLM, Layout, ModelIdentity
+from memcram.models.sources import ModelSource, find_model, packaged_models
+
+ATTENTION = ("sdpa", "eager", "flash_attention_2")
+DEFAULT_MODEL = "pocket"
+
+__all__ = ["DEFAULT_MODEL", "load_lm", "packaged_models"]
+
+
+def load_lm(
+    name: str = DEFAULT_MODEL,
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    attention: str = "sdpa",
+    layout: Layout = "mem",
+) -> FrozenLM:
+    """Load a frozen LM by packaged name, local folder or hub id.
+
+    Args:
+        name: `pocket`, a folder in transformers' format, or a hub id.
+        revision: hub branch, tag or commit.
+        device: `cuda`, `cuda:1`, `mps`, `cpu`; None takes the first of cuda, mps, cpu at hand.
+        dtype: `float32` (the portable mode), `bfloat16`, `float16` or `float64`.
+        attention: `sdpa`, `eager` or `flash_attention_2`.
+        layout: what stands between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
+
+    Raises:
+        UsageError: an argument is not one of its allowed values.
+        ModelError: the model can't be had; the message says what to do.
+
+    Example:
+        >>> import memcram
+        >>> lm = memcram.load_lm("pocket")
+        >>> lm.input_width, lm.vocab_size, lm.max_positions
+        (256, 4096, 1024)
+    """
+    _check_choice("dtype", dtype, tuple(DTYPES))
+    _check_choice("attention", attention, ATTENTION)
+    _check_choice("layout", layout, LAYOUTS)
+    target = _device(device)
+    source = find_model(name, revision)
+    module = _load_module(source, DTYPES[dtype], attention).to(target)
+    identity = ModelIdentity(source.id, source.revision, fingerprint(source.folder))
+    return FrozenLM(module, _load_tokenizer(source), identity, layout)
+
+
+def _check_choice(argument: str, got: str, allowed: tuple[str, ...]) -> None:
+    if got not in allowed:
+        raise UsageError(f"{argument}: got {got!r}, allowed: {', '.join(allowed)}")
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        if torch.cuda.is_available():
+            name = "cuda"
+        else:
+            name = "mps" if torch.backends.mps.is_available() else "cpu"
+    at_hand = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or (device.index or 0) >= at_hand.get(device.type, 0):
+        here = ", ".join(kind for kind, count in at_hand.items() if count)
+        raise UsageError(f"--device: got {name!r}, at hand: {here}")
+    if device.type == "cuda":
+        # The portable mode: the same logits on another GPU, up to rounding of float32.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def _load_module(source: ModelSource, dtype: torch.dtype, attention: str) -> Any:
+    try:
+        with _quiet_transformers():
+            module, report = AutoModelForCausalLM.from_pretrained(
+                source.folder,
+                dtype=dtype,
+                attn_implementation=attention,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # noqa: BLE001 - safetensors and hub errors have no common base
+        raise ModelError(f"{source.id}: could not be loaded ({_first_line(error)})") from error
+    missing = sorted(report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
+    if missing:
+        raise ModelError(
+            f"{source.id}: the weights lack {len(missing)} tensors of the architecture "
+            f"(the first: {missing[0]}); the folder is incomplete or of another model"
+        )
+    return module
+
+
+def _load_tokenizer(source: ModelSource) -> Any:
+    try:
+        with _quiet_transformers():
+            return AutoTokenizer.from_pretrained(
+                source.folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exceptions
+        raise ModelError(
+            f"{source.id}: the tokenizer could not be loaded ({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep the library's own bars and hints off the terminal; errors are told by ours."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

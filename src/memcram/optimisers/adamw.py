@@ -1,0 +1,60 @@
+"""AdamW with one clock per slot."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay, elementwise, each slot counting its own steps.
+
+    m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
+    x ← x (1 − η λ) − η · m̂ / (√v̂ + ε),  m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
+
+    torch.optim.AdamW has one step count per tensor, so slots filled at different times would need
+    a tensor each; a test compares this one with it. Source: Loshchilov and Hutter, ICLR 2019.
+
+    Attributes:
+        lr: η, the learning rate.
+        betas: (β₁, β₂).
+        eps: ε.
+        weight_decay: λ.
+    """
+
+    lr: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.9)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Names of the state tensors, each shaped like the parameter."""
+        return ("m", "v")
+
+    def init(self, parameter: Tensor) -> State:
+        """Zero moments for one slot's parameter (any shape)."""
+        return {"m": torch.zeros_like(parameter), "v": torch.zeros_like(parameter)}
+
+    @torch.no_grad()
+    def step(self, rows: Tensor, gradient: Tensor, state: State, step: Tensor) -> None:
+        """Update `rows` and `state` in place.
+
+        Args:
+            rows: (slot, ...) parameters, one row a slot.
+            gradient: same shape.
+            state: `m` and `v`, same shape.
+            step: (slot,) t, counting from 1, for the bias corrections.
+        """
+        beta1, beta2 = self.betas
+        clock = step.to(rows.dtype).view(-1, *[1] * (rows.dim() - 1))
+        state["m"].mul_(beta1).add_(gradient, alpha=1 - beta1)
+        state["v"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        correction1 = 1 - beta1**clock
+        correction2 = (1 - beta2**clock).sqrt()
+        denominator = (state["v"].sqrt() / correction2).add_(self.eps)
+        rows.mul_(1 - self.lr * self.weight_decay)
+        rows.sub_(self.lr * state["m"] / correction1 / denominator)

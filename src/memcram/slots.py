@@ -1,0 +1,132 @@
+"""Slots and the batch they are stacked in: whose rows are whose, and which positions count."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from memcram.objective import Accounting
+
+# Matrix kernels for fewer rows than this round differently, so every batch is padded up to it.
+MIN_ROWS = 16
+
+
+@dataclass
+class Slot:
+    """One text on its way through the engine.
+
+    Attributes:
+        place: the text's place in the caller's order.
+        accounting: which of its positions count.
+        tensors: its whole device state by name, while it is not stacked in a batch.
+        step: optimiser steps done.
+        token_steps: positions that went forward and backward.
+    """
+
+    place: int
+    accounting: Accounting
+    tensors: dict[str, Tensor]
+    step: int = 0
+    token_steps: int = 0
+
+    @property
+    def length(self) -> int:
+        """Input positions under teacher forcing."""
+        return self.accounting.input_length
+
+
+def _empty() -> Tensor:
+    return torch.empty(0)
+
+
+@dataclass
+class Batch:
+    """Slots stacked along the first axis, right-padded, with the index of their counted tokens.
+
+    Attributes:
+        slots: who sits in which row.
+        rows: state by name, (slot, ...).
+        length: positions of the forward pass.
+        is_mem: (slot, K, 1) where a row has a `[mem]` vector of its own.
+        states: (counted,) index of each counted hidden state in (slot · position).
+        cells: (2, counted) slot and token index of each counted token.
+        is_counted: (slot, token).
+        targets: (counted,) token ids.
+        weights: (counted,) 1 / counted tokens of the text, 0 for padding.
+    """
+
+    slots: list[Slot] = field(default_factory=list)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    length: int = 0
+    is_mem: Tensor = field(default_factory=_empty)
+    states: Tensor = field(default_factory=_empty)
+    cells: Tensor = field(default_factory=_empty)
+    is_counted: Tensor = field(default_factory=_empty)
+    targets: Tensor = field(default_factory=_empty)
+    weights: Tensor = field(default_factory=_empty)
+
+    def seat(self, slots: list[Slot]) -> None:
+        """Give the rows to `slots`, those that stay with the state they have now."""
+        self.unstack()
+        self.slots = slots
+        self.rows = {}
+        for name in slots[0].tensors if slots else ():
+            columns = [slot.tensors[name] for slot in slots]
+            scalar = columns[0].dim() == 0
+            self.rows[name] = (
+                torch.stack(columns) if scalar else pad_sequence(columns, batch_first=True)
+            )
+        if slots:
+            self.index()
+
+    def unstack(self) -> None:
+        """Hand each slot its own state back, without the padding."""
+        for row, slot in enumerate(self.slots):
+            for name, old in slot.tensors.items():
+                inside = tuple(slice(size) for size in old.shape)
+                slot.tensors[name] = self.rows[name][row][inside].clone()
+
+    def index(self) -> None:
+        """Lay out the counted tokens of all slots, on the host, once per change of the slots."""
+        ids = self.rows["ids"]
+        device = ids.device
+        self.length = max(MIN_ROWS, *(slot.length for slot in self.slots))
+        states: list[int] = []
+        cells: list[tuple[int, int]] = []
+        weights: list[float] = []
+        for row, slot in enumerate(self.slots):
+            account = slot.accounting
+            states += [row * self.length + position for position in account.positions]
+            cells += [(row, token) for token in account.tokens]
+            weights += [1.0 / len(account.tokens)] * len(account.tokens)
+        padding = max(0, MIN_ROWS - len(cells))
+        self.states = torch.tensor(states + states[:1] * padding, device=device)
+        self.weights = torch.tensor(weights + [0.0] * padding, device=device)
+        self.cells = torch.tensor(cells, device=device).T
+        self.is_counted = torch.zeros_like(ids, dtype=torch.bool)
+        self.is_counted[self.cells[0], self.cells[1]] = True
+        counted = ids[self.cells[0], self.cells[1]]
+        self.targets = torch.cat([counted, counted[:1].expand(padding)])
+        vectors = torch.tensor([slot.accounting.vectors for slot in self.slots], device=device)
+        k = torch.arange(int(vectors.max()), device=device)
+        self.is_mem = (k < vectors[:, None]).unsqueeze(-1)
+
+    def embeds(self, mem: Tensor) -> Tensor:
+        """(slot, position, width): each slot's own K vectors, its frozen inputs, then zeros.
+
+        Args:
+            mem: (slot, K, width), right-padded where a slot has fewer vectors.
+        """
+        frozen = self.rows["embeds"][:, : self.length]
+        k = mem.shape[1]
+        own = torch.where(self.is_mem, mem, frozen[:, :k])
+        missing = self.length - frozen.shape[1]
+        return torch.nn.functional.pad(torch.cat([own, frozen[:, k:]], 1), (0, 0, 0, missing))
+
+    def table(self, values: Tensor, fill: float) -> Tensor:
+        """Spread one value per counted token over (slot, token), `fill` where none is counted."""
+        n = self.cells.shape[1]
+        table = torch.full(self.is_counted.shape, fill, dtype=values.dtype, device=values.device)
+        table[self.cells[0], self.cells[1]] = values[:n]
+        return table

@@ -1,0 +1,31 @@
+"""All tokens of the text from the first step to the last."""
+
+from dataclasses import dataclass
+
+from memcram.strategies.base import Continue, Decision, Measurement, Outcome, Stop
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Optimise the whole text until it is right, the budget is spent, or nothing improves.
+
+    Attributes:
+        steps: budget in optimiser steps.
+        margin: stop once every margin exceeds this many logits; above 0 it keeps polishing a text
+            that is already right, within the budget.
+        patience: stop after this many steps without one more token right; None never does.
+    """
+
+    steps: int = 1000
+    margin: float = 0.0
+    patience: int | None = None
+
+    def decide(self, measured: Measurement) -> Decision:
+        """Stop on success, on exhaustion or on stagnation."""
+        if measured.n_right == measured.n_counted and measured.min_margin > self.margin:
+            return Stop(Outcome.RIGHT)
+        idle = measured.step - measured.best_right_step
+        if measured.step >= self.steps or (self.patience is not None and idle >= self.patience):
+            right = measured.best_right == measured.n_counted
+            return Stop(Outcome.RIGHT if right else Outcome.BUDGET_EXHAUSTED)
+        return Continue()
