@@ -14,12 +14,12 @@ from memcram.archive.format import Archive, ArchiveTensors, Manifest, ModelRecor
 from memcram.archive.pieces import TokenizedText, detokenize, tokenize
 from memcram.engine import Crammed, CramRequest, Engine, EngineStatus
 from memcram.errors import ArchiveError, TextError, UsageError
-from memcram.models.frozen_lm import DTYPES, FrozenLM
+from memcram.models.frozen_lm import FrozenLM
+from memcram.models.modes import DTYPE_NAMES
 from memcram.recipes import Recipe, get_recipe
 
 # Chunk i starts from seed + i · stride, so that neighbouring seeds share no chunk's start.
 _SEED_STRIDE = 1_000_003
-_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class CodecProgress:
 
     Attributes:
         chunks_done, chunks_total: chunks.
-        tokens_done: tokens of the finished chunks.
         tokens_right: tokens right so far, those of chunks in work included.
+        tokens_total: all tokens.
     """
 
     chunks_done: int
     chunks_total: int
-    tokens_done: int
     tokens_right: int
+    tokens_total: int
 
 
 OnProgress = Callable[[CodecProgress], None]
@@ -121,7 +121,7 @@ def compress(
     def report(status: EngineStatus) -> None:
         if on_progress is not None:
             right = tokens_done + status.tokens_right
-            on_progress(CodecProgress(status.done, len(ids), tokens_done, right))
+            on_progress(CodecProgress(status.done, len(ids), right, len(tokenized.ids)))
 
     for crammed in Engine(lm, chosen).run(requests, report):
         mems[crammed.key] = crammed.mem
@@ -146,8 +146,8 @@ def decompress(archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = 
         nonlocal done
         done += chunks
         if on_progress is not None:
-            tokens = sum(lengths) * done // max(1, len(lengths))
-            on_progress(CodecProgress(done, len(lengths), tokens, tokens))
+            tokens = sum(lengths) * done // len(lengths)
+            on_progress(CodecProgress(done, len(lengths), tokens, sum(lengths)))
 
     decoded = decode.greedy(lm, archive.mems, lengths, archive.forced(), on_chunk=report)
     ids = [token for chunk in decoded for token in chunk.ids.tolist()]
@@ -176,10 +176,10 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
             f"archive: made with {made.model.id} (fingerprint {made.model.fingerprint[:12]}…), "
             f"but {lm.identity.id} has {lm.identity.fingerprint[:12]}…"
         )
-    if (_DTYPE_NAMES[lm.dtype], lm.layout) != (made.dtype, made.layout):
+    if (DTYPE_NAMES[lm.dtype], lm.layout) != (made.dtype, made.layout):
         raise ArchiveError(
             f"archive: made in {made.dtype} with layout {made.layout}, but the model is loaded in "
-            f"{_DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
+            f"{DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
         )
 
 
@@ -253,7 +253,7 @@ def _manifest(
             vocab_size=lm.vocab_size,
         ),
         text=TextRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), tokens=tokens),
-        dtype=_DTYPE_NAMES[lm.dtype],
+        dtype=DTYPE_NAMES[lm.dtype],
         layout=lm.layout,
         recipe=recipe.settings(),
         seed=seed,
