@@ -1,8 +1,8 @@
 """Text → archive → the same bytes."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import torch
@@ -17,9 +17,12 @@ from memcram.errors import ArchiveError, TextError, UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.modes import DTYPE_NAMES
 from memcram.recipes import Recipe, get_recipe
+from memcram.strategies import Outcome
 
 # Chunk i starts from seed + i · stride, so that neighbouring seeds share no chunk's start.
 _SEED_STRIDE = 1_000_003
+# Further starts for a chunk that did not come out right; a hard chunk is often a bad start.
+_RESTARTS = 2
 
 
 @dataclass(frozen=True)
@@ -115,19 +118,8 @@ def compress(
     requests = [
         CramRequest(i, chunk, vectors, seed + _SEED_STRIDE * i) for i, chunk in enumerate(ids)
     ]
-    mems: dict[object, Tensor] = {}
-    tokens_done = 0
-
-    def report(status: EngineStatus) -> None:
-        if on_progress is not None:
-            right = tokens_done + status.tokens_right
-            on_progress(CodecProgress(status.done, len(ids), right, len(tokenized.ids)))
-
-    for crammed in Engine(lm, chosen).run(requests, report):
-        mems[crammed.key] = crammed.mem
-        tokens_done += len(crammed.margins)
-    ordered = [mems[i] for i in range(len(ids))]
-    tensors = _tensors(lm, ordered, ids, tokenized)
+    mems = _cram_chunks(Engine(lm, chosen), requests, on_progress)
+    tensors = _tensors(lm, mems, ids, tokenized)
     return Archive(_manifest(lm, chosen, seed, data, len(tokenized.ids), tensors), tensors)
 
 
@@ -181,6 +173,30 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
             f"archive: made in {made.dtype} with layout {made.layout}, but the model is loaded in "
             f"{DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
         )
+
+
+def _cram_chunks(
+    engine: Engine, requests: list[CramRequest], on_progress: OnProgress | None
+) -> list[Tensor]:
+    """Vectors of each chunk; one that did not come out right is tried from other starts."""
+    best: dict[Hashable, Crammed] = {}
+    total = sum(len(request.ids) for request in requests)
+
+    def report(status: EngineStatus) -> None:
+        if on_progress is not None:
+            right = sum(crammed.n_right for crammed in best.values())
+            done = sum(crammed.outcome == Outcome.RIGHT for crammed in best.values())
+            on_progress(CodecProgress(done, len(requests), right + status.tokens_right, total))
+
+    todo = requests
+    for attempt in range(1 + _RESTARTS):
+        again = [replace(r, seed=r.seed + attempt * _SEED_STRIDE * len(requests)) for r in todo]
+        for crammed in engine.run(again, report):
+            before = best.get(crammed.key)
+            if before is None or crammed.n_right > before.n_right:
+                best[crammed.key] = crammed
+        todo = [r for r in requests if best[r.key].outcome != Outcome.RIGHT]
+    return [best[request.key].mem for request in requests]
 
 
 def _recipe(recipe: str | Recipe, steps: int | None) -> Recipe:

@@ -23,12 +23,9 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 def print_fields(content: Mapping[str, Any], *, err: bool = False) -> None:
     """Field names and values, a line each, under the names that the JSON uses."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    width = max(len(name) for name in content)
     for name, value in content.items():
-        table.add_row(name, Text(_shown(value)))
-    Console(stderr=err, highlight=False, soft_wrap=True).print(table)
+        click.echo(f"{name:<{width}}  {_shown(value)}", err=err)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
