@@ -7,7 +7,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
-    MambaConfig,
     OPTConfig,
     PreTrainedTokenizerFast,
 )
@@ -64,20 +63,6 @@ def opt_config(**changes):
         "init_std": 0.3,
     }
     return OPTConfig(**(settings | changes))
-
-
-def mamba_config(**changes):
-    settings = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 16,
-        "state_size": 4,
-        "num_hidden_layers": 2,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 0,
-        "initializer_range": 0.3,
-    }
-    return MambaConfig(**(settings | changes))
 
 
 def save_model(folder: Path, config, tokenizer=None, seed=0) -> Path:

@@ -1,0 +1,104 @@
+"""Any text comes back byte for byte, whatever its tokenizer does to it."""
+
+import pytest
+import tiny
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from memcram.archive.pieces import RawPiece, detokenize, tokenize
+
+
+class Plain:
+    """A `tokenizers` tokenizer with the face of a model."""
+
+    def __init__(self, tokenizer):
+        self.inner = tokenizer
+
+    def tokenize(self, text):
+        return self.inner.encode(text, add_special_tokens=False).ids
+
+    def detokenize(self, ids):
+        return self.inner.decode(list(ids), skip_special_tokens=False)
+
+
+TOKENIZERS = {
+    "bytes": Plain(tiny.byte_tokenizer()),
+    "lower_and_strip": Plain(tiny.byte_tokenizer(lower_and_strip=True)),
+    "prepend_space": Plain(tiny.byte_tokenizer(prepend_space=True)),
+}
+
+
+@pytest.fixture(params=["pocket", *TOKENIZERS])
+def tokenizer(request):
+    if request.param == "pocket":
+        return request.getfixturevalue("pocket")
+    return TOKENIZERS[request.param]
+
+
+def restored(found, tokenizer):
+    return detokenize(found.ids, found.piece_tokens, found.raw, tokenizer)
+
+
+@given(
+    text=st.one_of(
+        st.text(min_size=1, max_size=60),
+        # Longer than a piece, with white space at every edge and case everywhere.
+        st.text("aB \n\tİßé語", min_size=400, max_size=1200),
+    )
+)
+@example(" ")
+@example("\n\n")
+@example("<|bos|> and <s>")
+@example("İSTANBUL ǅ ﬁ Ω\u0307")
+@example("a\r\nb\x00c\ufeff\ufffd")
+@example("e\u0301 \u200d 👩‍👩‍👧")
+@example(" A" * 700)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_text_comes_back(tokenizer, text):
+    found = tokenize(text, tokenizer)
+    assert restored(found, tokenizer) == text.encode()
+    assert sum(found.piece_tokens) == len(found.ids)
+    assert all(count > 0 for count in found.piece_tokens)
+    ends = [piece.offset + piece.removed for piece in found.raw]
+    assert all(
+        end <= piece.offset for end, piece in zip(ends, found.raw[1:], strict=False)
+    ), "raw pieces overlap"
+
+
+TEXT = "The Ferry was late. Nobody noticed, and Nobody cared. " * 60
+
+
+def test_a_faithful_tokenizer_needs_no_raw_piece(pocket):
+    for tokenizer in (pocket, TOKENIZERS["bytes"]):
+        found = tokenize(TEXT, tokenizer)
+        assert found.raw == []
+        assert found.piece_tokens == [len(found.ids)]
+
+
+def test_a_prepended_space_costs_one_raw_piece():
+    found = tokenize(TEXT, TOKENIZERS["prepend_space"])
+    assert found.raw == [RawPiece(offset=0, removed=1, data=b"")]
+
+
+def test_lower_case_costs_about_the_capitals():
+    found = tokenize(TEXT, TOKENIZERS["lower_and_strip"])
+    stored = sum(len(piece.data) for piece in found.raw)
+    # 4 capitals in 54 characters, "The Ferry" as one stretch of 5, and the white space at the end
+    assert stored < len(TEXT) / 5
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        [RawPiece(0, 99, b"")],
+        [RawPiece(-1, 0, b"x")],
+        [RawPiece(0, 2, b"x"), RawPiece(1, 1, b"y")],
+        [RawPiece(2, 0, b"x"), RawPiece(0, 1, b"y")],
+    ],
+)
+def test_raw_pieces_that_contradict_each_other(raw):
+    tokenizer = TOKENIZERS["bytes"]
+    ids = tokenizer.tokenize("abc")
+    with pytest.raises(ValueError, match="overlap or lie outside"):
+        detokenize(ids, [3], raw, tokenizer)
