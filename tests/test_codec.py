@@ -2,10 +2,11 @@
 
 import dataclasses
 
-import memcram
 import pytest
-import tiny
 import torch
+
+import memcram
+import tiny
 from memcram import Archive, ArchiveError, TextError, UsageError
 from memcram.archive.format import TextRecord
 

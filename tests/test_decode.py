@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from memcram import decode, load_lm
 from memcram.objective import margins
 
@@ -56,9 +57,7 @@ def test_chunks_side_by_side_equal_one_by_one(pocket, batch_tokens):
     mems = [random_mem(pocket, k, seed=i) for i, (k, _) in enumerate(SHAPES)]
     lengths = [n for _, n in SHAPES]
     seen = []
-    together = decode.greedy(
-        pocket, mems, lengths, batch_tokens=batch_tokens, on_chunk=seen.append
-    )
+    together = decode.greedy(pocket, mems, lengths, batch_tokens=batch_tokens, on_chunk=seen.append)
     assert sum(seen) == len(SHAPES)
     for mem, n, one in zip(mems, lengths, together, strict=True):
         [alone] = decode.greedy(pocket, [mem], [n])

@@ -3,9 +3,10 @@
 import dataclasses
 import itertools
 
-import memcram
 import pytest
 import torch
+
+import memcram
 from memcram import CramRequest, Engine, ModelError, UsageError
 from memcram.objective import SmoothMargin
 from memcram.strategies import Fixed, Outcome
@@ -22,9 +23,7 @@ def recipe(steps=12, lr=1.0, **strategy):
 
 def texts(ids, lengths=(20, 14, 9, 30)):
     cuts = [0, *itertools.accumulate(lengths)]
-    return [
-        CramRequest(n, ids[at : at + n], seed=n) for n, at in zip(lengths, cuts, strict=False)
-    ]
+    return [CramRequest(n, ids[at : at + n], seed=n) for n, at in zip(lengths, cuts, strict=False)]
 
 
 def by_key(results):
@@ -99,7 +98,7 @@ def collect_until_interrupted(engine, requests, turn):
     results = []
     with pytest.raises(KeyboardInterrupt):
         for one in engine.run(requests, InterruptAt(turn)):
-            results.append(one)  # noqa: PERF402 - what came before the interruption is kept
+            results.append(one)
     return results
 
 

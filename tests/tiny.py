@@ -24,9 +24,7 @@ def byte_tokenizer(*, lower_and_strip=False, prepend_space=False):
     )
     tokenizer.decoder = decoders.ByteLevel()
     if lower_and_strip:
-        tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.Lowercase(), normalizers.Strip()]
-        )
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Strip()])
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from memcram.archive.chunking import chunk_lengths, default_chunk_tokens
 
 

@@ -5,10 +5,11 @@ import hashlib
 import json
 import struct
 
-import memcram
 import pytest
 import safetensors.torch
 import torch
+
+import memcram
 from memcram import Archive, ArchiveError, UsageError
 from memcram.archive.format import MAX_HEADER_BYTES, MAX_MANIFEST_BYTES
 

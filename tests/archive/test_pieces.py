@@ -1,9 +1,10 @@
 """Any text comes back byte for byte, whatever its tokenizer does to it."""
 
 import pytest
-import tiny
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
+import tiny
 from memcram.archive.pieces import RawPiece, detokenize, tokenize
 
 
@@ -61,9 +62,9 @@ def test_any_text_comes_back(tokenizer, text):
     assert sum(found.piece_tokens) == len(found.ids)
     assert all(count > 0 for count in found.piece_tokens)
     ends = [piece.offset + piece.removed for piece in found.raw]
-    assert all(
-        end <= piece.offset for end, piece in zip(ends, found.raw[1:], strict=False)
-    ), "raw pieces overlap"
+    assert all(end <= piece.offset for end, piece in zip(ends, found.raw[1:], strict=False)), (
+        "raw pieces overlap"
+    )
 
 
 TEXT = "The Ferry was late. Nobody noticed, and Nobody cared. " * 60

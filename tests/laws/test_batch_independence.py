@@ -2,9 +2,10 @@
 
 import dataclasses
 
-import memcram
 import pytest
 import torch
+
+import memcram
 from memcram import CramRequest, Engine
 from memcram.objective import CrossEntropy, SmoothMargin
 
@@ -67,9 +68,7 @@ def test_the_seeds_of_others_change_nothing(pocket, prose):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_in_float64_fifty_steps_agree_to_1e_9(tiny_lm64, objective):
     recipe = recipe_with(objective, 50)
-    ids = torch.randint(
-        0, tiny_lm64.vocab_size, (400,), generator=torch.Generator().manual_seed(1)
-    )
+    ids = torch.randint(0, tiny_lm64.vocab_size, (400,), generator=torch.Generator().manual_seed(1))
     wanted = requests(ids, MATES)
     together = run(tiny_lm64, recipe, wanted, batch_tokens=260)
     for request in wanted:

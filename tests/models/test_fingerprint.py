@@ -1,0 +1,88 @@
+"""The fingerprint follows what decides logits and tokens, and nothing else."""
+
+import json
+import shutil
+
+import pytest
+import safetensors.torch
+
+import memcram
+from memcram.models.fingerprint import file_sha256, fingerprint
+
+# Archives are tied to these files: they never change under this name.
+POCKET = {
+    "README.md": "d556ae1e911e80dad5dc94298fdccba2bbf5ae6e65983f52b990a99654233dd1",
+    "config.json": "46fc26e842203d98ad3dd0306a97bf203afde473fc6785ea134d2952aa60ce90",
+    "generation_config.json": "8e7d81a4ad69b0bd3a2c35f56e8d2231218f9adae555f3b68ca17983e0f2b5ef",
+    "model.safetensors": "c029793999be9f70883aaeb228f6f31eff343ea6aebed2c3a5dc4e09bab08d89",
+    "tokenizer.json": "b999d7a52a7395cf5a68f58563c5c52bd4319864144f5f9fd35be4cad1561ee9",
+    "tokenizer_config.json": "bae721e909e6194f9a3ded7261ddc77d02c0360893d29ba77abd7421a5b412f4",
+}
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def edit(path, **changes):
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(content | changes, indent=7))
+
+
+def test_pocket_is_frozen():
+    root = memcram.packaged_models()["pocket"]
+    assert {name: file_sha256(root / name) for name in POCKET} == POCKET
+    assert {path.name for path in root.iterdir() if path.is_file()} == set(POCKET)
+
+
+def test_it_does_not_depend_on_the_place(folder, tiny_folder):
+    assert fingerprint(folder) == fingerprint(tiny_folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"transformers_version": "9.9"}),
+        ("config.json", {"dtype": "float16", "use_cache": False}),
+        ("config.json", {"architectures": ["Other"], "_name_or_path": "x"}),
+        ("tokenizer.json", {"padding": {"length": 3}, "truncation": {"max_length": 3}}),
+        ("tokenizer_config.json", {"model_max_length": 7}),
+        ("generation_config.json", {"temperature": 0.5}),
+        ("README.md", {}),
+    ],
+)
+def test_noise_keeps_it(folder, tiny_folder, file, changes):
+    edit(folder / file, **changes)
+    assert fingerprint(folder) == fingerprint(tiny_folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}),
+        ("config.json", {"rms_norm_eps": 1e-3}),
+        ("config.json", {"num_attention_heads": 4}),
+        ("config.json", {"max_position_embeddings": 64}),
+        ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}),
+        ("tokenizer_config.json", {"add_prefix_space": True}),
+    ],
+)
+def test_what_decides_logits_or_tokens_alters_it(folder, tiny_folder, file, changes):
+    edit(folder / file, **changes)
+    assert fingerprint(folder) != fingerprint(tiny_folder)
+
+
+def test_one_weight_alters_it(folder, tiny_folder):
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    next(iter(tensors.values())).view(-1)[0] += 1e-3
+    safetensors.torch.save_file(tensors, path, {"format": "pt"})
+    assert fingerprint(folder) != fingerprint(tiny_folder)
+
+
+def test_another_bos_alters_it(folder, tiny_folder):
+    """In the layout `mem+bos` the BOS token is an input like any other."""
+    edit(folder / "config.json", bos_token_id=5)
+    edit(folder / "tokenizer_config.json", bos_token="a")
+    assert fingerprint(folder) != fingerprint(tiny_folder)

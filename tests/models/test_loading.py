@@ -1,0 +1,195 @@
+"""Every way a model can be had, and one line for every way it can't."""
+
+import json
+import shutil
+
+import huggingface_hub
+import pytest
+import safetensors.torch
+import torch
+from huggingface_hub import errors as hub
+
+import memcram
+from memcram import ModelError, UsageError
+from memcram.models import model_shape
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path):
+    """A copy of the tiny model to be damaged."""
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def refused(name, **arguments):
+    with pytest.raises((ModelError, UsageError)) as caught:
+        memcram.load_lm(str(name), device=arguments.pop("device", "cpu"), **arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_packaged_model_loads_by_name_and_by_folder(pocket):
+    by_folder = memcram.load_lm(str(memcram.packaged_models()["pocket"]), device="cpu")
+    assert by_folder.identity.fingerprint == pocket.identity.fingerprint
+    assert pocket.identity.id == "pocket"
+    assert pocket.identity.revision is None
+
+
+def test_a_local_folder_loads(tiny_lm, tiny_folder):
+    assert tiny_lm.identity.id == str(tiny_folder)
+    assert (tiny_lm.input_width, tiny_lm.vocab_size, tiny_lm.max_positions) == (32, 257, 128)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+def test_dtype_is_what_was_asked_for(tiny_folder, dtype):
+    lm = memcram.load_lm(str(tiny_folder), device="cpu", dtype=dtype)
+    assert lm.dtype == getattr(torch, dtype)
+    assert {p.dtype for p in lm.module.parameters()} == {lm.dtype}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_attention_is_what_was_asked_for(tiny_folder, attention):
+    lm = memcram.load_lm(str(tiny_folder), device="cpu", attention=attention)
+    assert lm.module.config._attn_implementation == attention
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "allowed"),
+    [
+        ("dtype", "int8", "float32, bfloat16, float16, float64"),
+        ("attention", "fast", "sdpa, eager, flash_attention_2"),
+        ("layout", "bos", "mem, mem+bos"),
+        ("device", "tpu", "cpu"),
+        ("device", "cpu:9", "cpu"),
+        ("device", "cuda:99", "cpu"),
+        ("device", "meta", "cpu"),
+    ],
+)
+def test_a_wrong_choice_names_what_was_given_and_what_is_allowed(argument, value, allowed):
+    message = refused("pocket", **{argument: value})
+    assert argument in message
+    assert repr(value) in message
+    assert allowed in message
+
+
+@pytest.mark.parametrize(
+    "name", ["./nowhere", "/no/such/folder", "a/b/c", "../x", "a b", "", "--x"]
+)
+def test_a_name_that_is_nothing(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refused(name)
+    assert "pocket" in message or "config.json" in message
+
+
+def test_a_home_folder_of_nobody():
+    assert "no folder" in refused("~no-such-user-here/model")
+
+
+@pytest.mark.parametrize("name", ["pocket", "folder"])
+def test_a_revision_belongs_to_the_hub(name, folder):
+    message = refused("pocket" if name == "pocket" else folder, revision="main")
+    assert "--revision: 'main'" in message
+
+
+def test_no_weights(folder):
+    (folder / "model.safetensors").unlink()
+    assert "no weights (model.safetensors" in refused(folder)
+
+
+def test_pickled_weights_only(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"never opened")
+    message = refused(folder)
+    assert "pickled" in message
+    assert "save_pretrained" in message
+
+
+def test_no_config(folder):
+    (folder / "config.json").unlink()
+    assert "no config.json" in refused(folder)
+
+
+def test_no_tokenizer(folder):
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    assert "tokenizer" in refused(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "no-such-type"}'])
+def test_a_config_that_is_none(folder, content):
+    (folder / "config.json").write_text(content)
+    assert "could not be loaded" in refused(folder)
+
+
+def test_weights_that_lack_a_tensor(folder):
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    lost = sorted(tensors)[3]
+    del tensors[lost]
+    safetensors.torch.save_file(tensors, path, {"format": "pt"})
+    message = refused(folder)
+    assert "lack 1 tensors" in message
+    assert lost in message
+
+
+def test_weights_of_another_shape(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["intermediate_size"] = 64
+    (folder / "config.json").write_text(json.dumps(config))
+    assert str(folder) in refused(folder)
+
+
+def test_weights_cut_short(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "could not be loaded" in refused(folder)
+
+
+def error(kind):
+    """A hub error with a message of two lines; those of HTTP want a response no test has."""
+    raised = kind.__new__(kind)
+    raised.args = ("first line\nsecond line",)
+    return raised
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        (hub.GatedRepoError, "hf auth login"),
+        (hub.RepositoryNotFoundError, "check the spelling"),
+        (hub.RevisionNotFoundError, "no revision 'v9'"),
+        (hub.LocalEntryNotFoundError, "pass a local folder"),
+        (hub.OfflineModeIsEnabled, "pass a local folder"),
+        (hub.HfHubHTTPError, "download failed"),
+        (OSError, "download failed"),
+    ],
+)
+def test_what_the_hub_can_refuse(monkeypatch, kind, advice):
+    def refuse(*_, **__):
+        raise error(kind)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    message = refused("someone/some-model", revision="v9")
+    assert message.startswith("someone/some-model: ")
+    assert advice in message
+
+
+def test_a_hub_id_loads_like_a_folder(monkeypatch, folder):
+    asked = {}
+
+    def download(name, **arguments):
+        asked[name] = arguments
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    lm = memcram.load_lm("someone/some-model", revision="v9", device="cpu")
+    assert asked["someone/some-model"]["revision"] == "v9"
+    assert not any(".bin" in pattern for pattern in asked["someone/some-model"]["allow_patterns"])
+    assert lm.identity.id == "someone/some-model"
+    assert lm.identity.revision == folder.name  # the hub's cache names a snapshot by its commit
+
+
+def test_the_shape_needs_no_weights(folder):
+    (folder / "model.safetensors").unlink()
+    assert model_shape(str(folder)) == (32, 257)
+    assert model_shape("pocket") == (256, 4096)
