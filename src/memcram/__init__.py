@@ -9,14 +9,43 @@ The whole public interface:
 - `lm.generate` decodes vectors, `capacity_bound` says how much they could hold at most.
 """
 
-from memcram.archive import Archive
-from memcram.codec import compress, cram, decompress
-from memcram.engine import Crammed, CramRequest, Engine
-from memcram.errors import ArchiveError, MemcramError, ModelError, TextError, UsageError
-from memcram.metrics.bound import capacity_bound
-from memcram.models import FrozenLM, load_lm, packaged_models
-from memcram.recipes import RECIPES, Recipe, get_recipe
-from memcram.verify import Verification, verify
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memcram.archive import Archive
+    from memcram.codec import compress, cram, decompress
+    from memcram.engine import Crammed, CramRequest, Engine
+    from memcram.errors import ArchiveError, MemcramError, ModelError, TextError, UsageError
+    from memcram.metrics.bound import capacity_bound
+    from memcram.models import FrozenLM, load_lm, packaged_models
+    from memcram.recipes import RECIPES, Recipe, get_recipe
+    from memcram.verify import Verification, verify
+
+# Imported when first asked for, so that `memcram --help` does not wait for torch.
+_HOMES = {
+    "Archive": "memcram.archive",
+    "ArchiveError": "memcram.errors",
+    "CramRequest": "memcram.engine",
+    "Crammed": "memcram.engine",
+    "Engine": "memcram.engine",
+    "FrozenLM": "memcram.models",
+    "MemcramError": "memcram.errors",
+    "ModelError": "memcram.errors",
+    "RECIPES": "memcram.recipes",
+    "Recipe": "memcram.recipes",
+    "TextError": "memcram.errors",
+    "UsageError": "memcram.errors",
+    "Verification": "memcram.verify",
+    "capacity_bound": "memcram.metrics.bound",
+    "compress": "memcram.codec",
+    "cram": "memcram.codec",
+    "decompress": "memcram.codec",
+    "get_recipe": "memcram.recipes",
+    "load_lm": "memcram.models",
+    "packaged_models": "memcram.models",
+    "verify": "memcram.verify",
+}
 
 __all__ = [
     "RECIPES",
@@ -41,3 +70,15 @@ __all__ = [
     "packaged_models",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'memcram' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,8 +1,8 @@
 """Text → archive → the same bytes."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import torch
@@ -14,12 +14,15 @@ from memcram.archive.format import Archive, ArchiveTensors, Manifest, ModelRecor
 from memcram.archive.pieces import TokenizedText, detokenize, tokenize
 from memcram.engine import Crammed, CramRequest, Engine, EngineStatus
 from memcram.errors import ArchiveError, TextError, UsageError
-from memcram.models.frozen_lm import DTYPES, FrozenLM
+from memcram.models.frozen_lm import FrozenLM
+from memcram.models.modes import DTYPE_NAMES
 from memcram.recipes import Recipe, get_recipe
+from memcram.strategies import Outcome
 
 # Chunk i starts from seed + i · stride, so that neighbouring seeds share no chunk's start.
 _SEED_STRIDE = 1_000_003
-_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# Further starts for a chunk that did not come out right; a hard chunk is often a bad start.
+_RESTARTS = 2
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,14 @@ class CodecProgress:
 
     Attributes:
         chunks_done, chunks_total: chunks.
-        tokens_done: tokens of the finished chunks.
         tokens_right: tokens right so far, those of chunks in work included.
+        tokens_total: all tokens.
     """
 
     chunks_done: int
     chunks_total: int
-    tokens_done: int
     tokens_right: int
+    tokens_total: int
 
 
 OnProgress = Callable[[CodecProgress], None]
@@ -115,19 +118,8 @@ def compress(
     requests = [
         CramRequest(i, chunk, vectors, seed + _SEED_STRIDE * i) for i, chunk in enumerate(ids)
     ]
-    mems: dict[object, Tensor] = {}
-    tokens_done = 0
-
-    def report(status: EngineStatus) -> None:
-        if on_progress is not None:
-            right = tokens_done + status.tokens_right
-            on_progress(CodecProgress(status.done, len(ids), tokens_done, right))
-
-    for crammed in Engine(lm, chosen).run(requests, report):
-        mems[crammed.key] = crammed.mem
-        tokens_done += len(crammed.margins)
-    ordered = [mems[i] for i in range(len(ids))]
-    tensors = _tensors(lm, ordered, ids, tokenized)
+    mems = _cram_chunks(Engine(lm, chosen), requests, on_progress)
+    tensors = _tensors(lm, mems, ids, tokenized)
     return Archive(_manifest(lm, chosen, seed, data, len(tokenized.ids), tensors), tensors)
 
 
@@ -146,8 +138,8 @@ def decompress(archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = 
         nonlocal done
         done += chunks
         if on_progress is not None:
-            tokens = sum(lengths) * done // max(1, len(lengths))
-            on_progress(CodecProgress(done, len(lengths), tokens, tokens))
+            tokens = sum(lengths) * done // len(lengths)
+            on_progress(CodecProgress(done, len(lengths), tokens, sum(lengths)))
 
     decoded = decode.greedy(lm, archive.mems, lengths, archive.forced(), on_chunk=report)
     ids = [token for chunk in decoded for token in chunk.ids.tolist()]
@@ -176,11 +168,35 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
             f"archive: made with {made.model.id} (fingerprint {made.model.fingerprint[:12]}…), "
             f"but {lm.identity.id} has {lm.identity.fingerprint[:12]}…"
         )
-    if (_DTYPE_NAMES[lm.dtype], lm.layout) != (made.dtype, made.layout):
+    if (DTYPE_NAMES[lm.dtype], lm.layout) != (made.dtype, made.layout):
         raise ArchiveError(
             f"archive: made in {made.dtype} with layout {made.layout}, but the model is loaded in "
-            f"{_DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
+            f"{DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
         )
+
+
+def _cram_chunks(
+    engine: Engine, requests: list[CramRequest], on_progress: OnProgress | None
+) -> list[Tensor]:
+    """Vectors of each chunk; one that did not come out right is tried from other starts."""
+    best: dict[Hashable, Crammed] = {}
+    total = sum(len(request.ids) for request in requests)
+
+    def report(status: EngineStatus) -> None:
+        if on_progress is not None:
+            right = sum(crammed.n_right for crammed in best.values())
+            done = sum(crammed.outcome == Outcome.RIGHT for crammed in best.values())
+            on_progress(CodecProgress(done, len(requests), right + status.tokens_right, total))
+
+    todo = requests
+    for attempt in range(1 + _RESTARTS):
+        again = [replace(r, seed=r.seed + attempt * _SEED_STRIDE * len(requests)) for r in todo]
+        for crammed in engine.run(again, report):
+            before = best.get(crammed.key)
+            if before is None or crammed.n_right > before.n_right:
+                best[crammed.key] = crammed
+        todo = [r for r in requests if best[r.key].outcome != Outcome.RIGHT]
+    return [best[request.key].mem for request in requests]
 
 
 def _recipe(recipe: str | Recipe, steps: int | None) -> Recipe:
@@ -253,7 +269,7 @@ def _manifest(
             vocab_size=lm.vocab_size,
         ),
         text=TextRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), tokens=tokens),
-        dtype=_DTYPE_NAMES[lm.dtype],
+        dtype=DTYPE_NAMES[lm.dtype],
         layout=lm.layout,
         recipe=recipe.settings(),
         seed=seed,

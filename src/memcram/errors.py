@@ -2,7 +2,7 @@
 
 
 class MemcramError(Exception):
-    """Base of every error memcram raises on purpose; `exit_code` is what the command line returns."""
+    """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
 
     exit_code = 2
 

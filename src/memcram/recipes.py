@@ -37,7 +37,7 @@ class Recipe:
 
     def with_steps(self, steps: int) -> "Recipe":
         """The same recipe with another budget in optimiser steps."""
-        return dataclasses.replace(self, strategy=dataclasses.replace(self.strategy, steps=steps))
+        return dataclasses.replace(self, strategy=self.strategy.with_steps(steps))
 
     def settings(self) -> dict[str, Any]:
         """Every setting, as plain JSON values; components carry their class name as `kind`."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from memcram.archive.pieces import RawPiece
 from memcram.errors import ArchiveError
 from memcram.files import check_writable, write_atomically
+from memcram.models.modes import DtypeName, Layout
 
 SUFFIX = ".mem.safetensors"
 FORMAT_VERSION = 1
@@ -61,8 +62,8 @@ class Manifest(_Strict):
     version: int = FORMAT_VERSION
     model: ModelRecord
     text: TextRecord
-    dtype: Literal["float32", "bfloat16", "float16", "float64"]
-    layout: Literal["mem", "mem+bos"]
+    dtype: DtypeName
+    layout: Layout
     recipe: dict[str, Any]
     seed: int
     versions: dict[str, str]
@@ -158,8 +159,9 @@ class Archive:
         """What the archive holds, in the fields of `memcram compress --json`."""
         t, text = self.tensors, self.manifest.text
         corrected = [bool((force >= 0).any()) for force in self.forced()]
-        stored = (t.vectors, t.correction_positions, t.correction_tokens, t.raw_bytes)
-        stored += (t.raw_offsets, t.raw_removed, t.raw_lengths)
+        corrections = [t.correction_positions, t.correction_tokens]
+        raw = [t.raw_offsets, t.raw_removed, t.raw_lengths, t.raw_bytes]
+        stored = [t.vectors, *corrections, *raw]
         smallest = t.chunk_margins.min().item() if len(t.chunk_margins) else float("inf")
         return {
             "bytes_in": text.bytes,
@@ -180,7 +182,8 @@ class Archive:
         checksum = hashlib.sha256(manifest.encode()).hexdigest()
         metadata = {_MANIFEST_KEY: manifest, _CHECKSUM_KEY: checksum}
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.named().items()}
-        return safetensors.torch.save(tensors, metadata)
+        content: bytes = safetensors.torch.save(tensors, metadata)
+        return content
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
         """Write the archive whole or not at all.

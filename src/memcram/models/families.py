@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class Parts:
     cache_argument: str
 
 
-def take_apart(module: nn.Module) -> Parts:
+def take_apart(module: Any) -> Parts:
     """Split a transformers causal LM into trunk and head.
 
     Training needs logits only where a token is counted, so the head is applied to those hidden

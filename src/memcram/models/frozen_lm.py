@@ -3,24 +3,16 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memcram import decode
 from memcram.errors import ModelError, UsageError
 from memcram.models.families import take_apart
-
-Layout = Literal["mem", "mem+bos"]
-LAYOUTS: tuple[str, ...] = get_args(Layout)
-DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
+from memcram.models.modes import Layout
 
 
 @dataclass(frozen=True)
@@ -53,9 +45,9 @@ class FrozenLM:
     """
 
     def __init__(
-        self, module: nn.Module, tokenizer: Any, identity: ModelIdentity, layout: Layout = "mem"
+        self, module: Any, tokenizer: Any, identity: ModelIdentity, layout: Layout = "mem"
     ) -> None:
-        self.module = module.eval().requires_grad_(False)
+        self.module: Any = module.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.identity = identity
         self._parts = take_apart(self.module)

@@ -5,18 +5,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from memcram.errors import ModelError, UsageError
 from memcram.models.fingerprint import fingerprint
-from memcram.models.frozen_lm import DTYPES, LAYOUTS, FrozenLM, Layout, ModelIdentity
+from memcram.models.frozen_lm import FrozenLM, ModelIdentity
+from memcram.models.modes import DTYPES, LAYOUTS, DtypeName, Layout
 from memcram.models.sources import ModelSource, find_model, packaged_models
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 DEFAULT_MODEL = "pocket"
 
-__all__ = ["DEFAULT_MODEL", "load_lm", "packaged_models"]
+__all__ = ["DEFAULT_MODEL", "load_lm", "model_shape", "packaged_models"]
 
 
 def load_lm(
@@ -24,7 +25,7 @@ def load_lm(
     *,
     revision: str | None = None,
     device: str | None = None,
-    dtype: str = "float32",
+    dtype: DtypeName = "float32",
     attention: str = "sdpa",
     layout: Layout = "mem",
 ) -> FrozenLM:
@@ -58,6 +59,23 @@ def load_lm(
     return FrozenLM(module, _load_tokenizer(source), identity, layout)
 
 
+def model_shape(name: str, revision: str | None = None) -> tuple[int, int]:
+    """Input width and vocabulary of a model, from its config alone.
+
+    Raises:
+        ModelError: the model or its config can't be had.
+    """
+    source = find_model(name, revision, config_only=True)
+    with torch.device("meta"), _reported(source):
+        config = AutoConfig.from_pretrained(
+            source.folder, local_files_only=True, trust_remote_code=False
+        )
+        module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    width: int = module.get_input_embeddings().weight.shape[1]
+    vocabulary: int = module.get_output_embeddings().weight.shape[0]
+    return width, vocabulary
+
+
 def _check_choice(argument: str, got: str, allowed: tuple[str, ...]) -> None:
     if got not in allowed:
         raise UsageError(f"{argument}: got {got!r}, allowed: {', '.join(allowed)}")
@@ -89,19 +107,16 @@ def _device(name: str | None) -> torch.device:
 
 
 def _load_module(source: ModelSource, dtype: torch.dtype, attention: str) -> Any:
-    try:
-        with _quiet_transformers():
-            module, report = AutoModelForCausalLM.from_pretrained(
-                source.folder,
-                dtype=dtype,
-                attn_implementation=attention,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except Exception as error:  # noqa: BLE001 - safetensors and hub errors have no common base
-        raise ModelError(f"{source.id}: could not be loaded ({_first_line(error)})") from error
+    with _reported(source):
+        module, report = AutoModelForCausalLM.from_pretrained(
+            source.folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     missing = sorted(report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
     if missing:
         raise ModelError(
@@ -112,14 +127,21 @@ def _load_module(source: ModelSource, dtype: torch.dtype, attention: str) -> Any
 
 
 def _load_tokenizer(source: ModelSource) -> Any:
+    with _reported(source, "the tokenizer "):
+        return AutoTokenizer.from_pretrained(
+            source.folder, local_files_only=True, trust_remote_code=False
+        )
+
+
+@contextlib.contextmanager
+def _reported(source: ModelSource, what: str = "") -> Iterator[None]:
+    """Turn whatever the libraries raise into one line; their errors have no common base."""
     try:
         with _quiet_transformers():
-            return AutoTokenizer.from_pretrained(
-                source.folder, local_files_only=True, trust_remote_code=False
-            )
-    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exceptions
+            yield
+    except Exception as error:
         raise ModelError(
-            f"{source.id}: the tokenizer could not be loaded ({_first_line(error)})"
+            f"{source.id}: {what}could not be loaded ({_first_line(error)})"
         ) from error
 
 

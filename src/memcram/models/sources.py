@@ -38,8 +38,10 @@ def packaged_models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
 
 
-def find_model(name: str, revision: str | None = None) -> ModelSource:
+def find_model(name: str, revision: str | None = None, *, config_only: bool = False) -> ModelSource:
     """Resolve a packaged name, a local folder or a hub id (downloaded if need be).
+
+    With `config_only`, no weights are asked for.
 
     Raises:
         ModelError: nothing has that name, or its files can't be had; says what to do.
@@ -51,17 +53,17 @@ def find_model(name: str, revision: str | None = None) -> ModelSource:
     folder = Path(name).expanduser()
     if folder.is_dir():
         _refuse_revision(name, revision, "a local folder")
-        check_weights(folder, name)
+        check_files(folder, name, config_only=config_only)
         return ModelSource(name, folder, None)
     if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name) or ".." in name or "--" in name:
         raise ModelError(
             f"--model: {name!r} is no packaged model ({', '.join(packaged)}), "
             "no folder, and no hub id such as EleutherAI/pythia-160m"
         )
-    return _download(name, revision)
+    return _download(name, revision, config_only=config_only)
 
 
-def check_weights(folder: Path, name: str) -> None:
+def check_files(folder: Path, name: str, *, config_only: bool = False) -> None:
     """Refuse a folder that holds no safetensors weights, and say how to convert other ones.
 
     Raises:
@@ -69,7 +71,7 @@ def check_weights(folder: Path, name: str) -> None:
     """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name}: the folder has no config.json; name a transformers model folder")
-    if (folder / _WEIGHTS).is_file() or (folder / _WEIGHTS_INDEX).is_file():
+    if config_only or (folder / _WEIGHTS).is_file() or (folder / _WEIGHTS_INDEX).is_file():
         return
     if any(folder.glob("pytorch_model*.bin")):
         raise ModelError(
@@ -85,21 +87,21 @@ def _refuse_revision(name: str, revision: str | None, what: str) -> None:
         raise ModelError(f"--revision: {revision!r} was given, but {name!r} is {what}")
 
 
-def _download(name: str, revision: str | None) -> ModelSource:
-    folder = _snapshot(name, revision)
-    if not any(folder.glob("model*.safetensors")):
-        folder = _snapshot(name, _conversion(name))
-    check_weights(folder, name)
+def _download(name: str, revision: str | None, *, config_only: bool) -> ModelSource:
+    folder = _snapshot(name, revision, ["config.json"] if config_only else _WANTED_FILES)
+    if not config_only and not any(folder.glob("model*.safetensors")):
+        folder = _snapshot(name, _conversion(name), _WANTED_FILES)
+    check_files(folder, name, config_only=config_only)
     return ModelSource(name, folder, folder.name)  # a snapshot's folder is named by its commit
 
 
-def _snapshot(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
+def _snapshot(name: str, revision: str | None, wanted: list[str]) -> Path:
     from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
 
     at = f" at revision {revision!r}" if revision else ""
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED_FILES))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except hub.GatedRepoError as error:
         raise ModelError(
             f"{name}: the model is gated; accept its terms on its hub page, then `hf auth login` "
@@ -131,7 +133,7 @@ def _conversion(name: str) -> str:
 
     try:
         reference: str = get_conversion_pr_reference(HfApi(), name)
-    except Exception as error:  # noqa: BLE001 - any failure of the remote service ends the same way
+    except Exception as error:
         raise ModelError(
             f"{name}: the hub holds only pickled weights (.bin), which memcram never opens, and "
             "offers no safetensors conversion; download it, convert a copy you trust and pass its "

@@ -58,3 +58,6 @@ class Strategy(Protocol):
 
     def decide(self, measured: Measurement) -> Decision:
         """What to do after `measured`."""
+
+    def with_steps(self, steps: int) -> "Strategy":
+        """The same strategy with another budget in optimiser steps."""

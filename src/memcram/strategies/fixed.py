@@ -1,6 +1,6 @@
 """All tokens of the text from the first step to the last."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memcram.strategies.base import Continue, Decision, Measurement, Outcome, Stop
 
@@ -29,3 +29,7 @@ class Fixed:
             right = measured.best_right == measured.n_counted
             return Stop(Outcome.RIGHT if right else Outcome.BUDGET_EXHAUSTED)
         return Continue()
+
+    def with_steps(self, steps: int) -> "Fixed":
+        """The same strategy with another budget in optimiser steps."""
+        return replace(self, steps=steps)

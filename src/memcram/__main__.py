@@ -1,0 +1,5 @@
+"""`python -m memcram`."""
+
+from memcram.cli import main
+
+main()

@@ -1,0 +1,60 @@
+"""The command line. Commands hold no logic; heavy imports wait until a command needs them."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from memcram.cli.bound import bound
+from memcram.cli.codec import compress, decompress, inspect, verify
+from memcram.cli.models import models
+from memcram.errors import MemcramError
+
+INTERRUPTED = 130
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: memcram compress book.txt && memcram decompress book.txt.mem.safetensors -o -",
+)
+@click.version_option(package_name="memcram", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Cram a text into a few input vectors of a frozen language model, and get it back exactly.
+
+    Exit codes: 0 done, 2 wrong use or input, 3 an archive that can't be trusted, 130 interrupted.
+    """
+
+
+for command in (compress, decompress, inspect, verify, bound, models):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; every expected failure is one line on stderr and an exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Like `main`, but returns the exit code."""
+    try:
+        cli.main(args=arguments, prog_name="memcram", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except MemcramError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted; nothing was written", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader went away (`| head`); keep the interpreter from failing again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"memcram: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,61 @@
+"""bound."""
+
+from typing import Any
+
+import click
+
+from memcram.cli.console import print_json, print_table
+from memcram.cli.options import json_option, revision_option
+from memcram.metrics.bound import capacity_bound
+from memcram.metrics.published import published_shapes
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--bits",
+    type=click.FloatRange(min=0, min_open=True),
+    default=16,
+    show_default=True,
+    help="Bits per coordinate.",
+)
+@revision_option
+@json_option
+def bound(models: tuple[str, ...], bits: float, revision: str | None, as_json: bool) -> None:
+    """Tokens that one input vector of each MODEL could hold at most: d · bits / log₂|V|.
+
+    A MODEL is a hub id, a local folder or a packaged name. For the models of the paper nothing is
+    looked up: their widths and vocabularies are in the package. Without MODEL, all of those.
+
+    \b
+    Examples:
+      memcram bound
+      memcram bound EleutherAI/pythia-160m meta-llama/Llama-3.1-8B --bits 8
+      memcram bound pocket --json
+    """
+    known = published_shapes()
+    rows: list[dict[str, Any]] = []
+    for name in models or tuple(known):
+        if name in known and revision is None:
+            width, vocabulary = known[name]
+        else:
+            from memcram.models import model_shape
+
+            width, vocabulary = model_shape(name, revision)
+        tokens = capacity_bound(width, vocabulary, bits)
+        rows.append(
+            {
+                "model": name,
+                "input_width": width,
+                "vocab_size": vocabulary,
+                "bits": bits,
+                "bound_tokens": tokens,
+            }
+        )
+    if as_json:
+        print_json({"bounds": rows})
+    else:
+        shown = [
+            [r["model"], r["input_width"], r["vocab_size"], round(r["bound_tokens"])] for r in rows
+        ]
+        print_table(["model", "input_width", "vocab_size", f"bound_tokens ({bits:g} bits)"], shown)

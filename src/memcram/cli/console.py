@@ -1,0 +1,88 @@
+"""What a person sees: progress on stderr, tables and JSON on stdout."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from memcram.codec import CodecProgress
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps(content, ensure_ascii=False))
+
+
+def print_fields(content: Mapping[str, Any], *, err: bool = False) -> None:
+    """Field names and values, a line each, under the names that the JSON uses."""
+    width = max(len(name) for name in content)
+    for name, value in content.items():
+        click.echo(f"{name:<{width}}  {_shown(value)}", err=err)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table with a heading; numbers are set to the right."""
+    table = Table(box=None, pad_edge=False)
+    for i, name in enumerate(columns):
+        numbers = all(isinstance(row[i], int | float) for row in rows)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_shown(value)) for value in row))
+    Console(highlight=False).print(table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return str(value)
+
+
+class _TokensPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f} tokens/s")
+
+
+@contextlib.contextmanager
+def progress_bar(
+    label: str, tokens: int | None, *, quiet: bool
+) -> Iterator["Callable[[CodecProgress], None] | None"]:
+    """A bar of tokens with chunks done, tokens per second and time left.
+
+    Yields None when `quiet` or when stderr is no terminal.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[chunks]}"),
+        _TokensPerSecond(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=tokens, chunks="")
+
+        def show(state: "CodecProgress") -> None:
+            bar.update(
+                task,
+                total=state.tokens_total,
+                completed=state.tokens_right,
+                chunks=f"{state.chunks_done}/{state.chunks_total} chunks",
+            )
+
+        yield show

@@ -1,0 +1,88 @@
+"""Options that several commands share, and the reading and writing of texts."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from memcram.errors import TextError, UsageError
+from memcram.files import check_writable, write_atomically
+
+STREAM = "-"
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing output file.")
+device_option = click.option(
+    "--device", metavar="NAME", help="cuda, cuda:1, mps or cpu.  [default: the first at hand]"
+)
+model_option = click.option(
+    "--model",
+    metavar="MODEL",
+    default="pocket",
+    show_default=True,
+    help="Packaged name, local folder or hub id.",
+)
+revision_option = click.option(
+    "--revision", metavar="REV", help="Branch, tag or commit of a hub model."
+)
+archive_model_option = click.option(
+    "--model",
+    metavar="MODEL",
+    help="Where the archive's model is, if not where its manifest says.",
+)
+
+
+def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order they are to be shown."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def read_input(name: str, argument: str) -> bytes:
+    """Bytes of a file, or of standard input for `-`.
+
+    Raises:
+        TextError: there is no such file, it is a folder, or it can't be read.
+    """
+    if name == STREAM:
+        return sys.stdin.buffer.read()
+    path = Path(name)
+    if path.is_dir():
+        raise TextError(f"{argument}: {name!r} is a folder; name a file, or - for standard input")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise TextError(f"{argument}: {name!r} does not exist") from error
+    except OSError as error:
+        raise TextError(f"{argument}: {name!r} can't be read ({error.strerror})") from error
+
+
+def check_output(name: str, *, force: bool) -> None:
+    """Refuse an output before any work is done for it.
+
+    Raises:
+        UsageError: it exists without `--force`, or its folder is missing or read-only.
+    """
+    if name == STREAM:
+        if sys.stdout.isatty():
+            raise UsageError("-o: '-' is a terminal; redirect it or name a file")
+        return
+    check_writable(Path(name), force=force)
+
+
+def write_output(name: str, data: bytes) -> None:
+    """Write a file whole or not at all, or to standard output for `-`."""
+    if name == STREAM:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_atomically(Path(name), data)
