@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memcram.archive import Archive
     from memcram.codec import compress, cram, decompress
-    from memcram.engine import Crammed, CramRequest, Engine
+    from memcram.engine import Crammed, Engine
     from memcram.errors import ArchiveError, MemcramError, ModelError, TextError, UsageError
     from memcram.metrics.bound import capacity_bound
     from memcram.models import FrozenLM, load_lm, packaged_models
     from memcram.recipes import RECIPES, Recipe, get_recipe
+    from memcram.slots import CramRequest
     from memcram.verify import Verification, verify
 
 # Imported when first asked for, so that `memcram --help` does not wait for torch.
 _HOMES = {
     "Archive": "memcram.archive",
     "ArchiveError": "memcram.errors",
-    "CramRequest": "memcram.engine",
+    "CramRequest": "memcram.slots",
     "Crammed": "memcram.engine",
     "Engine": "memcram.engine",
     "FrozenLM": "memcram.models",

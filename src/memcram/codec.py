@@ -12,11 +12,12 @@ from memcram import decode
 from memcram.archive.chunking import chunk_lengths, default_chunk_tokens
 from memcram.archive.format import Archive, ArchiveTensors, Manifest, ModelRecord, TextRecord
 from memcram.archive.pieces import TokenizedText, detokenize, tokenize
-from memcram.engine import Crammed, CramRequest, Engine, EngineStatus
+from memcram.engine import Crammed, Engine, EngineStatus
 from memcram.errors import ArchiveError, TextError, UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.modes import DTYPE_NAMES
 from memcram.recipes import Recipe, get_recipe
+from memcram.slots import CramRequest
 from memcram.strategies import Outcome
 
 # Chunk i starts from seed + i · stride, so that neighbouring seeds share no chunk's start.

@@ -5,8 +5,9 @@ state and strategy, so that a text's result does not depend on who shares its ba
 is what was measured: the best vectors are copied aside at the measurement, before any step.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,32 +16,13 @@ from memcram.errors import ModelError, UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.objective import Accounting
 from memcram.recipes import Recipe
-from memcram.slots import MIN_ROWS, Batch, Slot
-from memcram.strategies import Measurement, Outcome, Stop
+from memcram.slots import MIN_ROWS, Batch, CramRequest, Slot
+from memcram.strategies import Continue, Decision, Measurement, Outcome, Retarget, Stop
 
 # Logits held at once, in elements; 2²⁵ in float32 are 128 MiB.
 _LOGITS_AT_ONCE = 2**25
 _CPU_BATCH_TOKENS = 1024
 _ACCELERATOR_BATCH_TOKENS = 16_384
-
-
-@dataclass(frozen=True)
-class CramRequest:
-    """One text to cram.
-
-    Attributes:
-        key: the caller's name for it, handed back in the result.
-        ids: (n,) token ids, without BOS.
-        vectors: K.
-        seed: of the start; the same seed gives the same vectors in any batch.
-        start: (K, width) to begin from instead of the recipe's start.
-    """
-
-    key: Hashable
-    ids: Tensor
-    vectors: int = 1
-    seed: int = 0
-    start: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +33,9 @@ class Crammed:
         key: of the request.
         mem: (K, width) on the CPU, in the model's dtype: the vectors that were measured.
         outcome: how it ended, judged under teacher forcing; decoding has the last word.
-        n_right: counted tokens that are the argmax.
-        margins: (counted,) in logits.
+        n_right: tokens held: those that are the argmax, or, for a strategy that keeps a prefix,
+            those before the first that is not.
+        margins: (counted,) in logits; of the prefix, where one is kept.
         best_step: optimiser steps before these vectors.
         steps: optimiser steps spent in all.
         token_steps: positions that went forward and backward.
@@ -97,10 +80,11 @@ class Engine:
 
     Example:
         >>> import torch, memcram
-        >>> from memcram.engine import CramRequest, Engine
+        >>> from memcram.engine import Engine
         >>> lm = memcram.load_lm("pocket")
         >>> ids = torch.tensor(lm.tokenize("It was a dark night"))
-        >>> [crammed] = Engine(lm, memcram.get_recipe("default")).run([CramRequest("a", ids)])
+        >>> request = memcram.CramRequest("a", ids)
+        >>> [crammed] = Engine(lm, memcram.get_recipe("default")).run([request])
         >>> str(crammed.outcome), crammed.mem.shape
         ('right', torch.Size([1, 256]))
     """
@@ -124,21 +108,24 @@ class Engine:
         self,
         requests: Iterable[CramRequest],
         on_poll: Callable[[EngineStatus], None] | None = None,
+        follow_up: Callable[[Crammed], CramRequest | None] | None = None,
     ) -> Iterator[Crammed]:
         """Cram all requests, yielding each as it is done, in no fixed order.
 
         On Ctrl-C every text in work is yielded with its best vectors and the outcome
         `interrupted`, then KeyboardInterrupt goes on; texts that had not begun are left out.
 
+        Args:
+            requests: the texts.
+            on_poll: called whenever the host looks at the measurements.
+            follow_up: called with each result; may hand in another request, as one chunk begins
+                where the one before it ends.
+
         Raises:
             UsageError: a request is empty, asks for no vectors, or exceeds the model's positions.
             ModelError: the device has no memory even for one text.
         """
-        todo = list(requests)
-        waiting = sorted(
-            (self._new_slot(place, request) for place, request in enumerate(todo)),
-            key=lambda slot: -slot.length,
-        )
+        waiting = sorted((self._new_slot(r) for r in requests), key=lambda slot: -slot.length)
         batch = Batch()
         done = steps = 0
         try:
@@ -146,28 +133,38 @@ class Engine:
                 self._fill(batch, waiting)
                 poll = steps % self.poll_every == 0
                 try:
-                    stops = self._turn(batch, poll=poll)
+                    decisions = self._turn(batch, poll=poll)
                 except RuntimeError as error:
                     self._shrink(batch, waiting, error)
                     continue
                 steps += 1
-                retired = self._retire(batch, stops)
+                retired = self._follow(batch, decisions)
                 done += len(retired)
+                if follow_up is not None:
+                    following = [follow_up(crammed) for crammed in retired]
+                    waiting += [self._new_slot(request) for request in following if request]
                 if on_poll is not None and poll:
-                    right = int(batch.rows["best_right"].clamp(min=0).sum()) if batch.slots else 0
+                    right = int(batch.rows["most_held"].clamp(min=0).sum()) if batch.slots else 0
                     on_poll(EngineStatus(done, len(batch.slots), len(waiting), right, steps))
-                yield from (self._result(todo[s.place], s, stop.outcome) for s, stop in retired)
+                yield from retired
         except KeyboardInterrupt:
             batch.unstack()
-            yield from (self._result(todo[s.place], s, Outcome.INTERRUPTED) for s in batch.slots)
+            yield from (self._result(slot, Outcome.INTERRUPTED) for slot in batch.slots)
             raise
 
     # -- slots ----------------------------------------------------------------------------------
 
-    def _new_slot(self, place: int, request: CramRequest) -> Slot:
-        lm, n = self.lm, len(request.ids)
-        account = Accounting(request.vectors, len(lm.prefix), n, self.recipe.first_token_given)
-        _check(request, account, lm.max_positions)
+    def _new_slot(self, request: CramRequest) -> Slot:
+        strategy, n = self.recipe.strategy, len(request.ids)
+        given = self.recipe.first_token_given
+        account = Accounting(request.vectors, len(self.lm.prefix), n, given)
+        _check(request, account, self.lm.max_positions)
+        target = max(strategy.first_target(n), account.tokens.start + 1)
+        return Slot(request, replace(account, n_tokens=target), strategy.lookahead)
+
+    def _prepare(self, slot: Slot) -> None:
+        """Lay out a text's state on the device, when it is seated for the first time."""
+        lm, request, n = self.lm, slot.request, len(slot.request.ids)
         generator = torch.Generator().manual_seed(request.seed)
         start = request.start
         if start is None:
@@ -180,13 +177,19 @@ class Engine:
         nothing = torch.full((n,), float("-inf"), dtype=self._master, device=lm.device)
         zero = torch.zeros((), dtype=self._master, device=lm.device)
         tensors = {"ids": request.ids.to(lm.device), "embeds": embeds, "best_margins": nothing}
-        tensors |= {"step": zero, "best_right": zero - 1, "best_step": zero, "right_step": zero}
+        tensors |= {
+            "step": zero,
+            "clock": zero,
+            "most_held": zero - 1,
+            "best_margin": zero - float("inf"),
+        }
+        tensors |= {"best_step": zero, "most_held_step": zero}
         for name, value in parameters.items():
             tensors[f"parameter.{name}"] = value
             tensors[f"best.{name}"] = value.clone()
             for key, moment in self.recipe.optimiser.init(value).items():
                 tensors[f"{key}.{name}"] = moment
-        return Slot(place, account, tensors)
+        slot.tensors = tensors
 
     def _fill(self, batch: Batch, waiting: list[Slot]) -> None:
         """Seat waiting texts while the padded batch stays within `batch_tokens`."""
@@ -200,6 +203,9 @@ class Engine:
                 length = longest
         if new:
             seated = {id(slot) for slot in new}
+            for slot in new:
+                if not slot.tensors:
+                    self._prepare(slot)
             waiting[:] = [slot for slot in waiting if id(slot) not in seated]
             batch.seat(batch.slots + new)
 
@@ -220,27 +226,48 @@ class Engine:
         batch.seat(batch.slots[:keep])
         waiting[:0] = back
 
-    def _retire(self, batch: Batch, stops: dict[int, Stop]) -> list[tuple[Slot, Stop]]:
-        if not stops:
-            return []
+    def _follow(self, batch: Batch, decisions: dict[int, Decision]) -> list[Crammed]:
+        """Carry out what was decided, after the step; returns the texts that retired."""
+        targets = {row: d for row, d in decisions.items() if isinstance(d, Retarget)}
+        stops = {row: d for row, d in decisions.items() if isinstance(d, Stop)}
+        for row, retarget in targets.items():
+            slot = batch.slots[row]
+            slot.accounting = replace(slot.accounting, n_tokens=retarget.n_tokens)
+            if retarget.restore:
+                self._restore(batch, row)
         slots = batch.slots
-        batch.seat([slot for row, slot in enumerate(slots) if row not in stops])
-        return [(slots[row], stop) for row, stop in stops.items()]
+        if stops:
+            batch.seat([slot for row, slot in enumerate(slots) if row not in stops])
+        elif targets:
+            batch.index()
+        return [self._result(slots[row], stop.outcome) for row, stop in stops.items()]
 
-    def _result(self, request: CramRequest, slot: Slot, outcome: Outcome) -> Crammed:
+    def _restore(self, batch: Batch, row: int) -> None:
+        """Back to the best vectors, with a fresh optimiser; the patience begins anew."""
+        rows = batch.rows
+        for name in [name for name in rows if name.startswith("parameter.")]:
+            rows[name][row] = rows[name.replace("parameter.", "best.", 1)][row]
+            for key in self.recipe.optimiser.state:
+                rows[name.replace("parameter.", f"{key}.", 1)][row] = 0
+        rows["clock"][row] = 0
+        rows["most_held_step"][row] = rows["step"][row]
+
+    def _result(self, slot: Slot, outcome: Outcome) -> Crammed:
         best = {
             name.removeprefix("best."): value.unsqueeze(0)
             for name, value in slot.tensors.items()
             if name.startswith("best.")
         }
         mem = self.recipe.parametrisation.mem(best)[0].to(self.lm.dtype)
-        margins = slot.tensors["best_margins"][slot.accounting.tokens.start :]
+        held = max(0, int(slot.tensors["most_held"]))
+        first, end = slot.accounting.tokens.start, slot.accounting.n_tokens
+        end = first + held if self.recipe.strategy.keeps_prefix else end
         return Crammed(
-            key=request.key,
+            key=slot.request.key,
             mem=mem.detach().cpu().clone(),
             outcome=outcome,
-            n_right=max(0, int(slot.tensors["best_right"])),
-            margins=margins.cpu().clone(),
+            n_right=held,
+            margins=slot.tensors["best_margins"][first:end].cpu().clone(),
             best_step=int(slot.tensors["best_step"]),
             steps=slot.step,
             token_steps=slot.token_steps,
@@ -248,8 +275,8 @@ class Engine:
 
     # -- one turn -------------------------------------------------------------------------------
 
-    def _turn(self, batch: Batch, *, poll: bool) -> dict[int, Stop]:
-        """Measure, decide, then step; returns the rows that are to retire."""
+    def _turn(self, batch: Batch, *, poll: bool) -> dict[int, Decision]:
+        """Measure, decide, then step; returns what was decided, by row."""
         prefix = "parameter."
         parameters = {
             name.removeprefix(prefix): rows.detach().requires_grad_()
@@ -263,11 +290,11 @@ class Engine:
         seen = self._keep_best(batch, loss, margin)
         for slot in batch.slots:
             slot.token_steps += slot.length
-        stops = self._decide(batch, seen) if poll else {}
-        if len(stops) < len(batch.slots):
+        decisions = self._decide(batch, seen) if poll else {}
+        if sum(isinstance(decision, Stop) for decision in decisions.values()) < len(batch.slots):
             counted.backward(gradient)
             self._step(batch, parameters)
-        return stops
+        return decisions
 
     def _score(self, batch: Batch, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss and margin (counted,), and the gradient of Σ weight · loss to the hidden states.
@@ -292,61 +319,72 @@ class Engine:
     def _keep_best(self, batch: Batch, loss: Tensor, margin: Tensor) -> Tensor:
         """Copy aside the vectors just measured, where they are the best so far.
 
-        More tokens right is better; among equals, a larger smallest margin. Nothing leaves the
-        device.
+        More tokens held is better; among equals, a larger smallest margin of those held. Nothing
+        leaves the device.
 
         Returns:
-            (slot, 5): tokens right, most tokens right, the step that was first seen, smallest
-            margin, mean loss.
+            (slot, 5): tokens held, most tokens held, the step that was first seen, smallest margin
+            and mean loss over the tokens of the loss.
         """
-        rows = batch.rows
+        rows, strategy = batch.rows, self.recipe.strategy
         table = batch.table(margin.to(self._master), float("inf"))
-        right = ((table > 0) & batch.is_counted).sum(1).to(self._master)
-        smallest = table.amin(1)
-        known = rows["best_margins"].masked_fill(~batch.is_counted, float("inf")).amin(1)
-        more = right > rows["best_right"]
-        better = more | ((right == rows["best_right"]) & (smallest > known))
+        right = (table > strategy.held_margin) & batch.is_measured
+        if strategy.keeps_prefix:
+            right = (right | ~batch.is_measured).cumprod(1).bool() & batch.is_measured
+        held = right.sum(1).to(self._master)
+        smallest = table.masked_fill(~batch.in_loss, float("inf")).amin(1)
+        kept = (
+            table.masked_fill(~right, float("inf")).amin(1) if strategy.keeps_prefix else smallest
+        )
+        more = held > rows["most_held"]
+        better = more | ((held == rows["most_held"]) & (kept > rows["best_margin"]))
         for name in [name for name in rows if name.startswith("parameter.")]:
             best = name.replace("parameter.", "best.", 1)
             wide = better.view(-1, *[1] * (rows[name].dim() - 1))
             rows[best] = torch.where(wide, rows[name], rows[best])
         rows["best_margins"] = torch.where(better[:, None], table, rows["best_margins"])
-        rows["best_right"] = torch.where(more, right, rows["best_right"])
+        rows["best_margin"] = torch.where(better, kept, rows["best_margin"])
+        rows["most_held"] = torch.where(more, held, rows["most_held"])
         rows["best_step"] = torch.where(better, rows["step"], rows["best_step"])
-        rows["right_step"] = torch.where(more, rows["step"], rows["right_step"])
+        rows["most_held_step"] = torch.where(more, rows["step"], rows["most_held_step"])
         mean = batch.table((loss * batch.weights).to(self._master), 0.0).sum(1)
-        return torch.stack([right, rows["best_right"], rows["right_step"], smallest, mean], 1)
+        return torch.stack([held, rows["most_held"], rows["most_held_step"], smallest, mean], 1)
 
-    def _decide(self, batch: Batch, seen: Tensor) -> dict[int, Stop]:
-        stops: dict[int, Stop] = {}
+    def _decide(self, batch: Batch, seen: Tensor) -> dict[int, Decision]:
+        decisions: dict[int, Decision] = {}
         for row, (slot, values) in enumerate(zip(batch.slots, seen.tolist(), strict=True)):
-            n_right, best_right, right_step, smallest, loss = values
+            held, most_held, most_held_step, smallest, loss = values
+            given = slot.accounting.tokens.start
             measured = Measurement(
                 step=slot.step,
-                n_counted=len(slot.accounting.tokens),
-                n_right=int(n_right),
-                best_right=int(best_right),
-                best_right_step=int(right_step),
+                n_tokens=len(slot.accounting.tokens),
+                n_held=int(held),
+                most_held=int(most_held),
+                most_held_step=int(most_held_step),
                 min_margin=smallest,
                 loss=loss,
+                text_tokens=len(slot.request.ids) - given,
             )
             decision = self.recipe.strategy.decide(measured)
-            if loss != loss or abs(loss) == float("inf"):
-                stops[row] = Stop(Outcome.NON_FINITE)
-            elif isinstance(decision, Stop):
-                stops[row] = decision
-        return stops
+            if not math.isfinite(loss):
+                decision = Stop(Outcome.NON_FINITE)
+            elif isinstance(decision, Retarget):
+                decision = replace(decision, n_tokens=decision.n_tokens + given)
+            if not isinstance(decision, Continue):
+                decisions[row] = decision
+        return decisions
 
     def _step(self, batch: Batch, parameters: dict[str, Tensor]) -> None:
         rows = batch.rows
         rows["step"] = rows["step"] + 1
+        rows["clock"] = rows["clock"] + 1
         for slot in batch.slots:
             slot.step += 1
         for name, values in parameters.items():
             gradient = values.grad
             assert gradient is not None, name
             state = {key: rows[f"{key}.{name}"] for key in self.recipe.optimiser.state}
-            self.recipe.optimiser.step(rows[f"parameter.{name}"], gradient, state, rows["step"])
+            self.recipe.optimiser.step(rows[f"parameter.{name}"], gradient, state, rows["clock"])
 
 
 def _check(request: CramRequest, account: Accounting, max_positions: int | None) -> None:

@@ -1,6 +1,7 @@
 """Slots and the batch they are stacked in: whose rows are whose, and which positions count."""
 
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -12,28 +13,56 @@ from memcram.objective import Accounting
 MIN_ROWS = 16
 
 
+@dataclass(frozen=True)
+class CramRequest:
+    """One text to cram.
+
+    Attributes:
+        key: the caller's name for it, handed back in the result.
+        ids: (n,) token ids, without BOS.
+        vectors: K.
+        seed: of the start; the same seed gives the same vectors in any batch.
+        start: (K, width) to begin from instead of the recipe's start.
+    """
+
+    key: Hashable
+    ids: Tensor
+    vectors: int = 1
+    seed: int = 0
+    start: Tensor | None = None
+
+
 @dataclass
 class Slot:
     """One text on its way through the engine.
 
     Attributes:
-        place: the text's place in the caller's order.
-        accounting: which of its positions count.
-        tensors: its whole device state by name, while it is not stacked in a batch.
+        request: what the caller asked for.
+        accounting: which of its positions the loss runs over.
+        lookahead: tokens beyond those that are measured too.
+        tensors: its whole device state by name, while it is not stacked in a batch; empty until
+            it is seated for the first time, so that waiting costs no memory.
         step: optimiser steps done.
         token_steps: positions that went forward and backward.
     """
 
-    place: int
+    request: CramRequest
     accounting: Accounting
-    tensors: dict[str, Tensor]
+    lookahead: int = 0
+    tensors: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
     token_steps: int = 0
 
     @property
+    def measured(self) -> Accounting:
+        """The positions that are measured: those of the loss, and those looked ahead at."""
+        n = min(self.accounting.n_tokens + self.lookahead, len(self.request.ids))
+        return replace(self.accounting, n_tokens=n)
+
+    @property
     def length(self) -> int:
         """Input positions under teacher forcing."""
-        return self.accounting.input_length
+        return self.measured.input_length
 
 
 def _empty() -> Tensor:
@@ -51,9 +80,10 @@ class Batch:
         is_mem: (slot, K, 1) where a row has a `[mem]` vector of its own.
         states: (counted,) index of each counted hidden state in (slot · position).
         cells: (2, counted) slot and token index of each counted token.
-        is_counted: (slot, token).
+        is_measured: (slot, token).
+        in_loss: (slot, token), those that are not only looked ahead at.
         targets: (counted,) token ids.
-        weights: (counted,) 1 / counted tokens of the text, 0 for padding.
+        weights: (counted,) 1 / tokens in the loss of the text, 0 for all others.
     """
 
     slots: list[Slot] = field(default_factory=list)
@@ -62,7 +92,8 @@ class Batch:
     is_mem: Tensor = field(default_factory=_empty)
     states: Tensor = field(default_factory=_empty)
     cells: Tensor = field(default_factory=_empty)
-    is_counted: Tensor = field(default_factory=_empty)
+    is_measured: Tensor = field(default_factory=_empty)
+    in_loss: Tensor = field(default_factory=_empty)
     targets: Tensor = field(default_factory=_empty)
     weights: Tensor = field(default_factory=_empty)
 
@@ -96,16 +127,18 @@ class Batch:
         cells: list[tuple[int, int]] = []
         weights: list[float] = []
         for row, slot in enumerate(self.slots):
-            account = slot.accounting
-            states += [row * self.length + position for position in account.positions]
-            cells += [(row, token) for token in account.tokens]
-            weights += [1.0 / len(account.tokens)] * len(account.tokens)
+            measured, in_loss = slot.measured, len(slot.accounting.tokens)
+            states += [row * self.length + position for position in measured.positions]
+            cells += [(row, token) for token in measured.tokens]
+            ahead = len(measured.tokens) - in_loss
+            weights += [1.0 / in_loss] * in_loss + [0.0] * ahead
         padding = max(0, MIN_ROWS - len(cells))
         self.states = torch.tensor(states + states[:1] * padding, device=device)
         self.weights = torch.tensor(weights + [0.0] * padding, device=device)
         self.cells = torch.tensor(cells, device=device).T
-        self.is_counted = torch.zeros_like(ids, dtype=torch.bool)
-        self.is_counted[self.cells[0], self.cells[1]] = True
+        self.is_measured = torch.zeros_like(ids, dtype=torch.bool)
+        self.is_measured[self.cells[0], self.cells[1]] = True
+        self.in_loss = self.table(self.weights, 0.0) > 0
         counted = ids[self.cells[0], self.cells[1]]
         self.targets = torch.cat([counted, counted[:1].expand(padding)])
         vectors = torch.tensor([slot.accounting.vectors for slot in self.slots], device=device)
@@ -127,6 +160,6 @@ class Batch:
     def table(self, values: Tensor, fill: float) -> Tensor:
         """Spread one value per counted token over (slot, token), `fill` where none is counted."""
         n = self.cells.shape[1]
-        table = torch.full(self.is_counted.shape, fill, dtype=values.dtype, device=values.device)
+        table = torch.full(self.is_measured.shape, fill, dtype=values.dtype, device=values.device)
         table[self.cells[0], self.cells[1]] = values[:n]
         return table

@@ -1,6 +1,25 @@
 """Strategies: what to do with a slot after a measurement."""
 
-from memcram.strategies.base import Continue, Decision, Measurement, Outcome, Stop, Strategy
+from memcram.strategies.base import (
+    Continue,
+    Decision,
+    Measurement,
+    Outcome,
+    Retarget,
+    Stop,
+    Strategy,
+)
 from memcram.strategies.fixed import Fixed
+from memcram.strategies.horizon import Horizon
 
-__all__ = ["Continue", "Decision", "Fixed", "Measurement", "Outcome", "Stop", "Strategy"]
+__all__ = [
+    "Continue",
+    "Decision",
+    "Fixed",
+    "Horizon",
+    "Measurement",
+    "Outcome",
+    "Retarget",
+    "Stop",
+    "Strategy",
+]

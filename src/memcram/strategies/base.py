@@ -19,28 +19,44 @@ class Outcome(StrEnum):
 class Measurement:
     """What the engine saw of one slot at its current vectors, under teacher forcing.
 
+    "Held" is a count of right tokens: all of them for a strategy that keeps every right token,
+    those before the first wrong one for a strategy that keeps a prefix.
+
     Attributes:
         step: optimiser steps done before this measurement.
-        n_counted: tokens the loss runs over.
-        n_right: counted tokens that are the argmax.
-        best_right: the largest `n_right` so far, this measurement included.
-        best_right_step: the step at which `best_right` was first seen.
-        min_margin: smallest margin over the counted tokens, in logits.
-        loss: mean loss over the counted tokens.
+        n_tokens: tokens the loss runs over.
+        n_held: tokens held by these vectors, those the strategy looks ahead at included.
+        most_held: the largest `n_held` so far, this measurement included.
+        most_held_step: the step at which `most_held` was first seen.
+        min_margin: smallest margin over the tokens of the loss, in logits.
+        loss: mean loss, over the same tokens.
+        text_tokens: tokens the text has; `n_tokens` may grow up to it.
     """
 
     step: int
-    n_counted: int
-    n_right: int
-    best_right: int
-    best_right_step: int
+    n_tokens: int
+    n_held: int
+    most_held: int
+    most_held_step: int
     min_margin: float
     loss: float
+    text_tokens: int
 
 
 @dataclass(frozen=True)
 class Continue:
     """Take another step."""
+
+
+@dataclass(frozen=True)
+class Retarget:
+    """Let the loss run over the first `n_tokens` tokens from now on.
+
+    With `restore`, the slot goes back to the best vectors it had, with a fresh optimiser.
+    """
+
+    n_tokens: int
+    restore: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,11 +66,26 @@ class Stop:
     outcome: Outcome
 
 
-Decision = Continue | Stop
+Decision = Continue | Retarget | Stop
 
 
 class Strategy(Protocol):
     """Decides for each slot apart; a frozen set of hyper-parameters."""
+
+    @property
+    def keeps_prefix(self) -> bool:
+        """Whether only the tokens before the first wrong one count as held."""
+
+    @property
+    def held_margin(self) -> float:
+        """A token counts as held if its margin (logits) exceeds this."""
+
+    @property
+    def lookahead(self) -> int:
+        """Tokens beyond the loss that are measured too."""
+
+    def first_target(self, text_tokens: int) -> int:
+        """Tokens the loss runs over at the start."""
 
     def decide(self, measured: Measurement) -> Decision:
         """What to do after `measured`."""

@@ -20,13 +20,21 @@ class Fixed:
     margin: float = 0.0
     patience: int | None = None
 
+    keeps_prefix = False
+    held_margin = 0.0
+    lookahead = 0
+
+    def first_target(self, text_tokens: int) -> int:
+        """All tokens."""
+        return text_tokens
+
     def decide(self, measured: Measurement) -> Decision:
         """Stop on success, on exhaustion or on stagnation."""
-        if measured.n_right == measured.n_counted and measured.min_margin > self.margin:
+        if measured.n_held == measured.n_tokens and measured.min_margin > self.margin:
             return Stop(Outcome.RIGHT)
-        idle = measured.step - measured.best_right_step
+        idle = measured.step - measured.most_held_step
         if measured.step >= self.steps or (self.patience is not None and idle >= self.patience):
-            right = measured.best_right == measured.n_counted
+            right = measured.most_held == measured.n_tokens
             return Stop(Outcome.RIGHT if right else Outcome.BUDGET_EXHAUSTED)
         return Continue()
 
