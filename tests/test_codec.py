@@ -115,7 +115,7 @@ def test_a_text_that_does_not_come_back_is_never_handed_out(tiny_lm):
     wrong = dataclasses.replace(
         archive, manifest=archive.manifest.model_copy(update={"text": record})
     )
-    with pytest.raises(ArchiveError, match="SHA-256.*nothing was written"):
+    with pytest.raises(ArchiveError, match=r"SHA-256.*nothing was written"):
         memcram.decompress(wrong, tiny_lm)
     moved = dataclasses.replace(
         archive, tensors=dataclasses.replace(archive.tensors, vectors=-archive.tensors.vectors)

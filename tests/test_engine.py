@@ -96,9 +96,13 @@ class InterruptAt:
 
 def collect_until_interrupted(engine, requests, turn):
     results = []
-    with pytest.raises(KeyboardInterrupt):
+
+    def consume():
         for one in engine.run(requests, InterruptAt(turn)):
             results.append(one)
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
     return results
 
 
