@@ -9,7 +9,6 @@ ends in the same vectors as one that was not.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from memcram.engine import Crammed, Engine, EngineStatus
@@ -27,7 +26,7 @@ _SEED_STRIDE = 1_000_003
 
 @dataclass(frozen=True)
 class Chunk:
-    """A finished chunk: tokens `start` … `start + n_tokens` of the text, held by `mem` (K, width)."""
+    """A finished chunk: `n_tokens` of the text from token `start` on, held by `mem` (K, width)."""
 
     start: int
     n_tokens: int
@@ -98,7 +97,9 @@ def cram_chunks(
             on_progress(CodecProgress(len(work.done), right, len(ids)))
 
     for crammed in engine.run(work.first_requests(), report, work.follow_up):
-        chunk = work.done.get(crammed.key.start)
+        place = crammed.key
+        assert isinstance(place, _Place)
+        chunk = work.done.get(place.start)
         if chunk is not None and crammed.outcome != Outcome.INTERRUPTED:
             yield chunk
 
