@@ -167,7 +167,7 @@ def test_another_runtime_error_is_not_taken_for_memory(pocket, prose, monkeypatc
 
 @pytest.mark.parametrize(
     ("tokens", "vectors", "message"),
-    [(128, 1, "128 tokens and 1 vectors exceed.*128 positions.*127 tokens"), (100, 29, "exceed")],
+    [(129, 1, "129 tokens and 1 vectors exceed.*128 positions.*128 tokens"), (101, 29, "exceed")],
 )
 def test_more_than_the_positions_is_refused(tiny_lm, tokens, vectors, message):
     request = CramRequest("a", torch.zeros(tokens, dtype=torch.long), vectors)

@@ -66,9 +66,9 @@ def refused(capsys, place, *arguments, code=2):
         (["compress", "."], ["folder"]),
         (["compress", "a.txt", "--vectors", "0"], ["--vectors", "0"]),
         (["compress", "a.txt", "--vectors", "two", "-o", "b"], ["--vectors", "two"]),
-        (["compress", "a.txt", "--vectors", "1024", "-o", "b"], ["--vectors", "1024", "1023"]),
+        (["compress", "a.txt", "--vectors", "1025", "-o", "b"], ["--vectors", "1025", "1024"]),
         (["compress", "a.txt", "--chunk-tokens", "0"], ["--chunk-tokens", "0"]),
-        (["compress", "a.txt", "--chunk-tokens", "1024", "-o", "b"], ["1024", "1023"]),
+        (["compress", "a.txt", "--chunk-tokens", "1025", "-o", "b"], ["1025", "1024"]),
         (["compress", "a.txt", "--steps", "0"], ["--steps", "0"]),
         (["compress", "a.txt", "--seed", "-1"], ["--seed", "-1"]),
         (["compress", "a.txt", "--seed", "99999999999999999999"], ["--seed"]),
@@ -171,6 +171,14 @@ def test_interruption_is_exit_130_and_writes_nothing(capsys, place, monkeypatch)
     assert err.lstrip("\n").startswith("memcram: interrupted")
     assert err.strip().count("\n") == 0
     assert contents(place) == before
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(capsys, place):
+    """`b.partial` is where unfinished chunks would be kept; someone else had the name first."""
+    (place / "b.partial").mkdir()
+    (place / "b.partial" / "letters.txt").write_text("mine")
+    run(["compress", "a.txt", "-o", "b.mem.safetensors"])
+    assert (place / "b.partial" / "letters.txt").read_text() == "mine"
 
 
 def report_of(capsys, *arguments):
