@@ -133,7 +133,7 @@ def test_raw_pieces_outside_the_text_are_refused(tiny_lm):
         memcram.decompress(wrong, tiny_lm)
 
 
-def test_lengths_beyond_the_model_are_refused_before_memory_is_asked_for(tiny_lm):
+def test_lengths_beyond_the_model_are_refused_before_any_decoding(tiny_lm, monkeypatch):
     archive = memcram.compress(TEXT, tiny_lm, steps=1)
     size = 1000  # far beyond 128 positions; a hostile one would name 2³¹ and ask for 16 GiB
     tensors = dataclasses.replace(
@@ -146,7 +146,8 @@ def test_lengths_beyond_the_model_are_refused_before_memory_is_asked_for(tiny_lm
     )
     record = TextRecord(**archive.manifest.text.model_dump() | {"tokens": size})
     manifest = archive.manifest.model_copy(update={"text": record})
-    with pytest.raises(ArchiveError):
+    monkeypatch.setattr("memcram.decode.greedy", None)
+    with pytest.raises(ArchiveError, match="positions"):
         memcram.decompress(Archive(manifest, tensors), tiny_lm)
 
 
