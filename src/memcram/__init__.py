@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from memcram.models import FrozenLM, load_lm, packaged_models
     from memcram.recipes import RECIPES, Recipe, get_recipe
     from memcram.slots import CramRequest
-    from memcram.verify import Verification, verify
+    from memcram.verification import Verification, verify
 
 # Imported when first asked for, so that `memcram --help` does not wait for torch.
 _HOMES = {
@@ -37,7 +37,7 @@ _HOMES = {
     "Recipe": "memcram.recipes",
     "TextError": "memcram.errors",
     "UsageError": "memcram.errors",
-    "Verification": "memcram.verify",
+    "Verification": "memcram.verification",
     "capacity_bound": "memcram.metrics.bound",
     "compress": "memcram.codec",
     "cram": "memcram.codec",
@@ -45,7 +45,7 @@ _HOMES = {
     "get_recipe": "memcram.recipes",
     "load_lm": "memcram.models",
     "packaged_models": "memcram.models",
-    "verify": "memcram.verify",
+    "verify": "memcram.verification",
 }
 
 __all__ = [

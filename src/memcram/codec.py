@@ -178,6 +178,13 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
             f"{DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
         )
 
+    lengths = zip(archive.tensors.chunk_vectors.tolist(), archive.chunk_tokens, strict=True)
+    longest = max((lm.input_positions(k, n) for k, n in lengths), default=0)
+    if lm.max_positions is not None and longest > lm.max_positions:
+        raise ArchiveError(
+            f"archive: a chunk needs {longest} positions, {lm.identity.id} has {lm.max_positions}"
+        )
+
 
 def _recipe(recipe: str | Recipe, steps: int | None) -> Recipe:
     chosen = get_recipe(recipe) if isinstance(recipe, str) else recipe

@@ -128,6 +128,7 @@ class Engine:
         waiting = sorted((self._new_slot(r) for r in requests), key=lambda slot: -slot.length)
         batch = Batch(self.lm.max_positions)
         done = steps = 0
+        retired: list[Crammed] = []
         try:
             while waiting or batch.slots:
                 self._fill(batch, waiting)
@@ -146,9 +147,11 @@ class Engine:
                 if on_poll is not None and poll:
                     right = int(batch.rows["most_held"].clamp(min=0).sum()) if batch.slots else 0
                     on_poll(EngineStatus(done, len(batch.slots), len(waiting), right, steps))
-                yield from retired
+                while retired:
+                    yield retired.pop(0)
         except KeyboardInterrupt:
             batch.unstack()
+            yield from retired
             yield from (self._result(slot, Outcome.INTERRUPTED) for slot in batch.slots)
             raise
 

@@ -13,10 +13,20 @@ def check_writable(path: Path, *, force: bool, argument: str = "-o") -> None:
     Raises:
         UsageError: the folder is missing, the path is a folder, or the file exists without `force`.
     """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(
+            f"{argument}: {str(path)!r} can't be written ({error.strerror})"
+        ) from error
     if not path.parent.is_dir():
         raise UsageError(f"{argument}: the folder {str(path.parent)!r} does not exist")
     if path.is_dir():
         raise UsageError(f"{argument}: {str(path)!r} is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{argument}: {str(path)!r} is no regular file")
     if path.exists() and not force:
         raise UsageError(f"{argument}: {str(path)!r} exists; pass --force to replace it")
     if not os.access(path.parent, os.W_OK):

@@ -51,6 +51,8 @@ class Recipe:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
     fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -147,7 +147,8 @@ class Batch:
             weights += [1.0 / in_loss] * in_loss + [0.0] * ahead
         padding = -len(cells) % ROW_BLOCK
         self.states = torch.tensor(states + states[:1] * padding, device=device)
-        self.weights = torch.tensor(weights + [0.0] * padding, device=device)
+        master = self.rows["best_margins"].dtype
+        self.weights = torch.tensor(weights + [0.0] * padding, dtype=master, device=device)
         self.cells = torch.tensor(cells, device=device).T
         self.is_measured = torch.zeros_like(ids, dtype=torch.bool)
         self.is_measured[self.cells[0], self.cells[1]] = True

@@ -26,11 +26,12 @@ SUFFIX = ".mem.safetensors"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 256 * 1024
 MAX_MANIFEST_BYTES = 64 * 1024
+MAX_CHUNK_TOKENS = 2**20
 _MANIFEST_KEY = "memcram"
 _CHECKSUM_KEY = "memcram.sha256"
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
-Name = Field(min_length=1, max_length=512)
+Name = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")
 
 
 class _Strict(BaseModel):
@@ -112,7 +113,7 @@ class ArchiveTensors:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.named().items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -156,20 +157,16 @@ class Archive:
 
     def forced(self) -> list[Tensor]:
         """Per chunk (tokens,): the stored token where there is a correction or guard, else −1."""
-        joined = self._corrected()
-        joined[self.tensors.guard_positions] = self.tensors.guard_tokens.long()
-        return list(joined.split(self.chunk_tokens))
-
-    def _corrected(self) -> Tensor:
         joined = torch.full((self.manifest.text.tokens,), -1, dtype=torch.long)
         joined[self.tensors.correction_positions] = self.tensors.correction_tokens.long()
-        return joined
+        joined[self.tensors.guard_positions] = self.tensors.guard_tokens.long()
+        return list(joined.split(self.chunk_tokens))
 
     def summary(self) -> dict[str, Any]:
         """What the archive holds, in the fields of `memcram compress --json`."""
         t, text = self.tensors, self.manifest.text
-        by_chunk = self._corrected().split(self.chunk_tokens)
-        corrected = [bool((force >= 0).any()) for force in by_chunk]
+        ends = t.chunk_tokens.long().cumsum(0)
+        corrected = torch.searchsorted(ends, t.correction_positions, right=True).unique()
         corrections = [t.correction_positions, t.correction_tokens]
         corrections += [t.guard_positions, t.guard_tokens]
         raw = [t.raw_offsets, t.raw_removed, t.raw_lengths, t.raw_bytes]
@@ -180,8 +177,8 @@ class Archive:
             "tokens": text.tokens,
             "vectors": len(t.vectors),
             "tokens_per_vector": text.tokens / len(t.vectors) if len(t.vectors) else None,
-            "chunks": len(corrected),
-            "chunks_exact": corrected.count(False),
+            "chunks": len(ends),
+            "chunks_exact": len(ends) - len(corrected),
             "tokens_corrected": len(t.correction_positions),
             "tokens_guarded": len(t.guard_positions),
             "raw_bytes": len(t.raw_bytes),
@@ -195,8 +192,7 @@ class Archive:
         checksum = hashlib.sha256(manifest.encode()).hexdigest()
         metadata = {_MANIFEST_KEY: manifest, _CHECKSUM_KEY: checksum}
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.named().items()}
-        content: bytes = safetensors.torch.save(tensors, metadata)
-        return content
+        return _with_sorted_header(safetensors.torch.save(tensors, metadata))
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
         """Write the archive whole or not at all.
@@ -253,6 +249,14 @@ class Archive:
         if problem:
             raise ArchiveError(f"{name}: inconsistent ({problem})")
         return cls(manifest, tensors)
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The library writes metadata in a random order; the same archive must give the same bytes."""
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + content[end:]
 
 
 def _check_size(path: str | Path, header: bytes, start: int) -> None:
@@ -342,6 +346,7 @@ def _inconsistency(manifest: Manifest, t: ArchiveTensors) -> str | None:
         "values of the vectors": bool(t.vectors.isfinite().all()),
         "number of chunks": same,
         "counts": all(bool((x > 0).all()) for x in counts),
+        "length of the chunks": bool((t.chunk_tokens <= MAX_CHUNK_TOKENS).all()),
         "vectors of the chunks": _sum(t.chunk_vectors) == len(t.vectors),
         "tokens of the chunks": _sum(t.chunk_tokens) == tokens == _sum(t.piece_tokens),
         "margins": not bool(t.chunk_margins.isnan().any()),

@@ -41,6 +41,10 @@ class PartialArchive:
         self._flushed = time.monotonic()
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{str(folder)!r} is in the way of the unfinished chunks; move it")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / _JOB).is_file():
+            raise UsageError(
+                f"{str(folder)!r} is in the way of the unfinished chunks and not memcram's; move it"
+            )
         other = self._other_job()
         if other and not force:
             raise UsageError(

@@ -273,7 +273,7 @@ def verify(archive: str, model: str | None, device: str | None, as_json: bool, q
     """
     opened = _open(archive)
 
-    from memcram.verify import verify as verify_archive
+    from memcram.verification import verify as verify_archive
 
     lm = _load(opened, model, device)
     with progress_bar("decoding", opened.manifest.text.tokens, quiet=quiet) as on_progress:

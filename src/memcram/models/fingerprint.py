@@ -13,7 +13,6 @@ _INCIDENTAL_CONFIG_KEYS = frozenset(
         "architectures",
         "bad_words_ids",
         "begin_suppress_tokens",
-        "bos_token_id",
         "chunk_size_feed_forward",
         "decoder_start_token_id",
         "dtype",
@@ -39,7 +38,13 @@ _INCIDENTAL_CONFIG_KEYS = frozenset(
     }
 )
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
-_TOKENIZER_CONFIG_KEYS = ("add_prefix_space", "legacy", "sp_model_kwargs", "tokenizer_class")
+_TOKENIZER_CONFIG_KEYS = (
+    "add_prefix_space",
+    "bos_token",
+    "legacy",
+    "sp_model_kwargs",
+    "tokenizer_class",
+)
 # Padding and truncation are settings of the last caller who saved the file.
 _INCIDENTAL_TOKENIZER_KEYS = frozenset({"padding", "truncation"})
 

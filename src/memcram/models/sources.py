@@ -50,17 +50,24 @@ def find_model(name: str, revision: str | None = None, *, config_only: bool = Fa
     if name in packaged:
         _refuse_revision(name, revision, "a packaged model")
         return ModelSource(name, packaged[name], None)
-    folder = Path(name).expanduser()
+    folder = _expanded(name)
     if folder.is_dir():
         _refuse_revision(name, revision, "a local folder")
         check_files(folder, name, config_only=config_only)
         return ModelSource(name, folder, None)
-    if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name) or ".." in name or "--" in name:
+    if not re.fullmatch(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", name) or ".." in name or "--" in name:
         raise ModelError(
             f"--model: {name!r} is no packaged model ({', '.join(packaged)}), "
             "no folder, and no hub id such as EleutherAI/pythia-160m"
         )
     return _download(name, revision, config_only=config_only)
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # `~someone` without a home
+        return Path(name)
 
 
 def check_files(folder: Path, name: str, *, config_only: bool = False) -> None:
