@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/demo
+# One thread for each of two workers: torch's threads wait for one another, and badly so when the
+# machine has other work.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .PHONY: demo test test-all bench lint setup clean
 
@@ -16,10 +19,10 @@ demo: setup ## cram a passage into vectors of the packaged model, and restore it
 	@echo "The same bytes came back: $(DEMO)/restored.txt"
 
 test: setup lint ## lint, types, tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup lint ## the slow tests too
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 bench: setup ## performance, as ratios within one run
 	$(BIN)/python benchmarks/speed.py
