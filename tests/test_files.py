@@ -1,0 +1,54 @@
+"""A file is written whole or not at all."""
+
+import errno
+import os
+
+import pytest
+from memcram import UsageError
+from memcram.files import check_writable, write_atomically
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("call", ["fsync", "fdopen", "replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, call, no_space)
+    with pytest.raises(UsageError, match=r"a\.bin.*No space left"):
+        write_atomically(path, b"new" * 1000)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_write_replaces_and_respects_the_umask(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    previous = os.umask(0o027)
+    try:
+        write_atomically(path, b"new")
+    finally:
+        os.umask(previous)
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_missing_folder_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="nowhere"):
+        check_writable(tmp_path / "nowhere" / "a", force=True)
+    with pytest.raises(UsageError, match="could not be written"):
+        write_atomically(tmp_path / "nowhere" / "a", b"x")
+
+
+def test_existing_file_needs_force_and_a_folder_is_never_replaced(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(UsageError, match="--force"):
+        check_writable(path, force=False)
+    check_writable(path, force=True)
+    with pytest.raises(UsageError, match="is a folder"):
+        check_writable(tmp_path, force=True)
