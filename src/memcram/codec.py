@@ -1,48 +1,32 @@
 """Text → archive → the same bytes."""
 
 import hashlib
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from memcram import decode
-from memcram.archive.chunking import chunk_lengths, default_chunk_tokens
+from memcram.archive.chunking import stretches, usual_chunk_tokens
+from memcram.archive.corrections import GUARD_MARGINS, find_corrections
 from memcram.archive.format import Archive, ArchiveTensors, Manifest, ModelRecord, TextRecord
+from memcram.archive.partial import PartialArchive
 from memcram.archive.pieces import TokenizedText, detokenize, tokenize
-from memcram.engine import Crammed, Engine, EngineStatus
-from memcram.errors import ArchiveError, TextError, UsageError
+from memcram.cramming import Chunk, ChunkPlan, CodecProgress, OnProgress, cram_chunks
+from memcram.engine import Crammed, Engine
+from memcram.errors import ArchiveError, Interrupted, TextError, UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.modes import DTYPE_NAMES
 from memcram.recipes import Recipe, get_recipe
 from memcram.slots import CramRequest
-from memcram.strategies import Outcome
 
-# Chunk i starts from seed + i · stride, so that neighbouring seeds share no chunk's start.
-_SEED_STRIDE = 1_000_003
-# Further starts for a chunk that did not come out right; a hard chunk is often a bad start.
-_RESTARTS = 2
-
-
-@dataclass(frozen=True)
-class CodecProgress:
-    """How far `compress` or `decompress` is.
-
-    Attributes:
-        chunks_done, chunks_total: chunks.
-        tokens_right: tokens right so far, those of chunks in work included.
-        tokens_total: all tokens.
-    """
-
-    chunks_done: int
-    chunks_total: int
-    tokens_right: int
-    tokens_total: int
-
-
-OnProgress = Callable[[CodecProgress], None]
+# Where chunks are cut to fit, a text is worked on in stretches of about this many chunks, side by
+# side; the last chunk of each stretch is shorter than its vectors could hold.
+_STRETCH_CHUNKS = 8
 
 
 def decode_utf8(data: bytes, name: str = "text") -> str:
@@ -93,6 +77,8 @@ def compress(
     recipe: str | Recipe = "default",
     steps: int | None = None,
     seed: int = 0,
+    partial: Path | None = None,
+    force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Archive:
     """Cram a text of any length, chunk by chunk; nothing is lost.
@@ -101,27 +87,44 @@ def compress(
         text: the text, or its UTF-8 bytes.
         lm: the frozen model; its dtype is the archive's.
         vectors: K, vectors of each chunk.
-        chunk_tokens: tokens of each chunk; None takes what K vectors usually hold.
+        chunk_tokens: tokens of each chunk; None cuts the text where the vectors are full.
         recipe: name of a recipe, or one of your own.
         steps: budget per chunk in optimiser steps; None takes the recipe's.
         seed: of the starts.
+        partial: folder that keeps finished chunks while the work goes on (`NAME.partial`); the
+            same call with the same folder goes on from there. The caller removes it once the
+            archive is written. None keeps nothing.
+        force: drop what a run with other settings left in `partial`.
         on_progress: called as chunks advance.
 
     Raises:
         TextError: the text is empty or not UTF-8.
-        UsageError: a number is out of range.
+        UsageError: a number is out of range, or `partial` holds a run with other settings.
+        Interrupted: Ctrl-C; says how many chunks are kept.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     chosen = _recipe(recipe, steps)
     tokenized = tokenize(decode_utf8(data), lm)
-    lengths = _chunk_lengths(lm, len(tokenized.ids), vectors, chunk_tokens)
-    ids = list(torch.tensor(tokenized.ids, dtype=torch.long).split(lengths))
-    requests = [
-        CramRequest(i, chunk, vectors, seed + _SEED_STRIDE * i) for i, chunk in enumerate(ids)
-    ]
-    mems = _cram_chunks(Engine(lm, chosen), requests, on_progress)
-    tensors = _tensors(lm, mems, ids, tokenized)
-    return Archive(_manifest(lm, chosen, seed, data, len(tokenized.ids), tensors), tensors)
+    ids = torch.tensor(tokenized.ids, dtype=torch.long)
+    plan = _plan(lm, len(ids), vectors, chunk_tokens, seed)
+    job = _job(lm, chosen, plan, data)
+    keeper = PartialArchive(partial, job, force=force) if partial is not None else None
+    finished = keeper.load() if keeper else []
+    chunks = {chunk.start: chunk for chunk in finished}
+    try:
+        for chunk in cram_chunks(lm, chosen, ids, plan, finished, on_progress):
+            chunks[chunk.start] = chunk
+            if keeper:
+                keeper.add(chunk)
+    except KeyboardInterrupt as error:
+        kept = f"{len(chunks)} chunks are kept in {str(partial)!r}; run it again to go on"
+        raise Interrupted(kept if keeper and chunks else "nothing was written") from error
+    finally:
+        if keeper:
+            keeper.flush()
+    ordered = [chunks[start] for start in _in_order(chunks)]
+    tensors = _tensors(lm, ordered, ids, tokenized)
+    return Archive(_manifest(lm, chosen, seed, data, len(ids), tensors), tensors)
 
 
 def decompress(archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None) -> bytes:
@@ -140,7 +143,7 @@ def decompress(archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = 
         done += chunks
         if on_progress is not None:
             tokens = sum(lengths) * done // len(lengths)
-            on_progress(CodecProgress(done, len(lengths), tokens, sum(lengths)))
+            on_progress(CodecProgress(done, tokens, sum(lengths)))
 
     decoded = decode.greedy(lm, archive.mems, lengths, archive.forced(), on_chunk=report)
     ids = [token for chunk in decoded for token in chunk.ids.tolist()]
@@ -176,30 +179,6 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
         )
 
 
-def _cram_chunks(
-    engine: Engine, requests: list[CramRequest], on_progress: OnProgress | None
-) -> list[Tensor]:
-    """Vectors of each chunk; one that did not come out right is tried from other starts."""
-    best: dict[Hashable, Crammed] = {}
-    total = sum(len(request.ids) for request in requests)
-
-    def report(status: EngineStatus) -> None:
-        if on_progress is not None:
-            right = sum(crammed.n_right for crammed in best.values())
-            done = sum(crammed.outcome == Outcome.RIGHT for crammed in best.values())
-            on_progress(CodecProgress(done, len(requests), right + status.tokens_right, total))
-
-    todo = requests
-    for attempt in range(1 + _RESTARTS):
-        again = [replace(r, seed=r.seed + attempt * _SEED_STRIDE * len(requests)) for r in todo]
-        for crammed in engine.run(again, report):
-            before = best.get(crammed.key)
-            if before is None or crammed.n_right > before.n_right:
-                best[crammed.key] = crammed
-        todo = [r for r in requests if best[r.key].outcome != Outcome.RIGHT]
-    return [best[request.key].mem for request in requests]
-
-
 def _recipe(recipe: str | Recipe, steps: int | None) -> Recipe:
     chosen = get_recipe(recipe) if isinstance(recipe, str) else recipe
     if steps is None:
@@ -209,45 +188,63 @@ def _recipe(recipe: str | Recipe, steps: int | None) -> Recipe:
     return chosen.with_steps(steps)
 
 
-def _chunk_lengths(lm: FrozenLM, n: int, vectors: int, chunk_tokens: int | None) -> list[int]:
+def _plan(lm: FrozenLM, n: int, vectors: int, chunk_tokens: int | None, seed: int) -> ChunkPlan:
     if vectors < 1:
         raise UsageError(f"--vectors: got {vectors}, allowed: 1 or more")
-    room = None if lm.max_positions is None else lm.max_positions - vectors - len(lm.prefix)
+    room = None if lm.max_positions is None else lm.max_positions - vectors - len(lm.prefix) + 1
     if room is not None and room < 1:
         raise UsageError(
             f"--vectors: got {vectors}, allowed: at most {vectors + room - 1} "
             f"({lm.identity.id} has {lm.max_positions} positions)"
         )
-    if chunk_tokens is None:
-        usual = default_chunk_tokens(lm.input_width, lm.vocab_size, vectors)
-        chunk_tokens = usual if room is None else min(usual, room)
-    if chunk_tokens < 1 or (room is not None and chunk_tokens > room):
+    if chunk_tokens is not None and (chunk_tokens < 1 or (room or chunk_tokens) < chunk_tokens):
         limit = "or more" if room is None else f"to {room} ({lm.max_positions} positions)"
         raise UsageError(f"--chunk-tokens: got {chunk_tokens}, allowed: 1 {limit}")
-    return chunk_lengths(n, chunk_tokens)
+    usual = usual_chunk_tokens(lm.input_width, lm.vocab_size, vectors)
+    longest = _STRETCH_CHUNKS * usual if chunk_tokens is None else chunk_tokens
+    return ChunkPlan(vectors, stretches(n, longest), chunk_tokens is None, room, seed)
+
+
+def _job(lm: FrozenLM, recipe: Recipe, plan: ChunkPlan, data: bytes) -> dict[str, Any]:
+    """Everything the vectors of a run depend on."""
+    return {
+        "memcram": version("memcram"),
+        "model": lm.identity.fingerprint,
+        "dtype": DTYPE_NAMES[lm.dtype],
+        "layout": lm.layout,
+        "recipe": recipe.settings(),
+        "text": hashlib.sha256(data).hexdigest(),
+        "plan": asdict(plan),
+    }
+
+
+def _in_order(chunks: dict[int, Chunk]) -> Iterator[int]:
+    """Starts of the chunks that follow one another from the text's first token."""
+    start = 0
+    while start in chunks:
+        yield start
+        start += chunks[start].n_tokens
 
 
 def _tensors(
-    lm: FrozenLM, mems: list[Tensor], ids: list[Tensor], tokenized: TokenizedText
+    lm: FrozenLM, chunks: list[Chunk], ids: Tensor, tokenized: TokenizedText
 ) -> ArchiveTensors:
     """Decode the stored vectors along the true tokens, and note what they miss."""
-    decoded = decode.greedy(lm, mems, [len(chunk) for chunk in ids], forced=ids)
-    missed = [one.predicted != chunk for one, chunk in zip(decoded, ids, strict=True)]
-    missed = [m | (one.margins <= 0) for m, one in zip(missed, decoded, strict=True)]
-    margins = [
-        one.margins.masked_fill(miss, float("inf")).amin()
-        for one, miss in zip(decoded, missed, strict=True)
-    ]
-    joined = torch.tensor(tokenized.ids, dtype=torch.long)
-    positions = torch.cat(missed).nonzero()[:, 0] if missed else torch.empty(0, dtype=torch.long)
+    lengths = [chunk.n_tokens for chunk in chunks]
+    mems = [chunk.mem for chunk in chunks]
+    true = list(ids.split(lengths))
+    decoded = decode.greedy(lm, mems, lengths, forced=true)
+    found = find_corrections(decoded, true, GUARD_MARGINS[lm.dtype])
     raw = tokenized.raw
     return ArchiveTensors(
         vectors=torch.cat(mems) if mems else torch.empty(0, lm.input_width, dtype=lm.dtype),
         chunk_vectors=torch.tensor([len(mem) for mem in mems], dtype=torch.int32),
-        chunk_tokens=torch.tensor([len(chunk) for chunk in ids], dtype=torch.int32),
-        chunk_margins=torch.tensor([m.item() for m in margins], dtype=torch.float32),
-        correction_positions=positions,
-        correction_tokens=joined[positions].to(torch.int32),
+        chunk_tokens=torch.tensor(lengths, dtype=torch.int32),
+        chunk_margins=found.margins,
+        correction_positions=found.missed,
+        correction_tokens=ids[found.missed].to(torch.int32),
+        guard_positions=found.guarded,
+        guard_tokens=ids[found.guarded].to(torch.int32),
         piece_tokens=torch.tensor(tokenized.piece_tokens, dtype=torch.int64),
         raw_offsets=torch.tensor([piece.offset for piece in raw], dtype=torch.int64),
         raw_removed=torch.tensor([piece.removed for piece in raw], dtype=torch.int64),

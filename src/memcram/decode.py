@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-DEFAULT_BATCH_TOKENS = 16_384
-"""Cached positions one batch may hold; a chunk longer than this is decoded alone."""
+# Cached positions one batch may hold; a chunk longer than this is decoded alone.
+_CPU_BATCH_TOKENS = 4096
+_ACCELERATOR_BATCH_TOKENS = 65_536
 
 
 class CachedLM(Protocol):
@@ -35,7 +36,7 @@ class Decoded:
     Attributes:
         ids: (n,) the tokens; where `forced` named a token, that one.
         predicted: (n,) the argmax at each position, given the tokens of `ids` before it.
-        margins: (n,) logit of `ids` minus the best other logit, in float32.
+        margins: (n,) logit of `ids` minus the best other logit.
     """
 
     ids: Tensor
@@ -48,7 +49,7 @@ def greedy(
     mems: Sequence[Tensor],
     n_tokens: Sequence[int],
     forced: Sequence[Tensor] | None = None,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    batch_tokens: int | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> list[Decoded]:
     """Decode `n_tokens[i]` tokens from `mems[i]`, feeding back each decoded token.
@@ -58,11 +59,12 @@ def greedy(
         mems: per chunk (K, input_width); K may differ from chunk to chunk.
         n_tokens: tokens per chunk.
         forced: per chunk (n,) token ids that replace the prediction, −1 where there is none.
-        batch_tokens: cached positions a batch may hold.
+        batch_tokens: cached positions a batch may hold; None takes what the device likes.
         on_chunk: called with the number of chunks each finished batch held.
     """
     results: list[Decoded | None] = [None] * len(mems)
-    for group in _groups([len(m) for m in mems], n_tokens, batch_tokens):
+    usual = _CPU_BATCH_TOKENS if lm.device.type == "cpu" else _ACCELERATOR_BATCH_TOKENS
+    for group in _groups([len(m) for m in mems], n_tokens, batch_tokens or usual):
         force = None if forced is None else [forced[i] for i in group]
         done = _greedy_batch(lm, [mems[i] for i in group], [n_tokens[i] for i in group], force)
         for i, decoded in zip(group, done, strict=True):
@@ -100,7 +102,8 @@ def _greedy_batch(
     shape = (len(mem), longest)
     ids = torch.empty(shape, dtype=torch.long, device=lm.device)
     predicted = torch.empty_like(ids)
-    margins = torch.empty(shape, dtype=torch.float32, device=lm.device)
+    exact = torch.float64 if lm.dtype == torch.float64 else torch.float32
+    margins = torch.empty(shape, dtype=exact, device=lm.device)
     cache: Any = None
     for position in range(longest):
         active = sum(n > position for n in n_tokens)
@@ -108,11 +111,12 @@ def _greedy_batch(
             cache.reorder_cache(torch.arange(active, device=lm.device))
             embeds = embeds[:active]
         logits, cache = lm.advance(embeds, cache)
-        values, best = logits.float().topk(2, dim=-1)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        values, best = logits.topk(2, dim=-1)
         rows = len(logits)
         wanted = force[:rows, position]
         token = torch.where(wanted >= 0, wanted, best[:, 0])
-        chosen = logits.float().gather(-1, token[:, None])[:, 0]
+        chosen = logits.gather(-1, token[:, None])[:, 0]
         other = torch.where(token == best[:, 0], values[:, 1], values[:, 0])
         ids[:rows, position] = token
         predicted[:rows, position] = best[:, 0]

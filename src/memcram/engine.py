@@ -16,7 +16,7 @@ from memcram.errors import ModelError, UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.objective import Accounting
 from memcram.recipes import Recipe
-from memcram.slots import MIN_ROWS, Batch, CramRequest, Slot
+from memcram.slots import ROW_BLOCK, Batch, CramRequest, Slot, padded_length
 from memcram.strategies import Continue, Decision, Measurement, Outcome, Retarget, Stop
 
 # Logits held at once, in elements; 2²⁵ in float32 are 128 MiB.
@@ -126,7 +126,7 @@ class Engine:
             ModelError: the device has no memory even for one text.
         """
         waiting = sorted((self._new_slot(r) for r in requests), key=lambda slot: -slot.length)
-        batch = Batch()
+        batch = Batch(self.lm.max_positions)
         done = steps = 0
         try:
             while waiting or batch.slots:
@@ -179,7 +179,6 @@ class Engine:
         tensors = {"ids": request.ids.to(lm.device), "embeds": embeds, "best_margins": nothing}
         tensors |= {
             "step": zero,
-            "clock": zero,
             "most_held": zero - 1,
             "best_margin": zero - float("inf"),
         }
@@ -197,8 +196,9 @@ class Engine:
         length = max((slot.length for slot in batch.slots), default=0)
         for slot in waiting:
             count = len(batch.slots) + len(new) + 1
-            longest = max(length, slot.length, MIN_ROWS)
-            if count == 1 or longest * count <= self.batch_tokens:
+            longest = max(length, slot.length)
+            padded = padded_length(longest, self.lm.max_positions)
+            if count == 1 or padded * count <= self.batch_tokens:
                 new.append(slot)
                 length = longest
         if new:
@@ -249,7 +249,7 @@ class Engine:
             rows[name][row] = rows[name.replace("parameter.", "best.", 1)][row]
             for key in self.recipe.optimiser.state:
                 rows[name.replace("parameter.", f"{key}.", 1)][row] = 0
-        rows["clock"][row] = 0
+        batch.slots[row].clock = 0
         rows["most_held_step"][row] = rows["step"][row]
 
     def _result(self, slot: Slot, outcome: Outcome) -> Crammed:
@@ -301,7 +301,7 @@ class Engine:
 
         The head runs over some rows at a time, so that logits never fill the memory.
         """
-        size = max(MIN_ROWS, _LOGITS_AT_ONCE // self.lm.vocab_size)
+        size = max(1, _LOGITS_AT_ONCE // self.lm.vocab_size // ROW_BLOCK) * ROW_BLOCK
         pieces = zip(
             counted.split(size), batch.targets.split(size), batch.weights.split(size), strict=True
         )
@@ -377,14 +377,15 @@ class Engine:
     def _step(self, batch: Batch, parameters: dict[str, Tensor]) -> None:
         rows = batch.rows
         rows["step"] = rows["step"] + 1
-        rows["clock"] = rows["clock"] + 1
         for slot in batch.slots:
             slot.step += 1
+            slot.clock += 1
+        clocks = [slot.clock for slot in batch.slots]
         for name, values in parameters.items():
             gradient = values.grad
             assert gradient is not None, name
             state = {key: rows[f"{key}.{name}"] for key in self.recipe.optimiser.state}
-            self.recipe.optimiser.step(rows[f"parameter.{name}"], gradient, state, rows["clock"])
+            self.recipe.optimiser.step(rows[f"parameter.{name}"], gradient, state, clocks)
 
 
 def _check(request: CramRequest, account: Accounting, max_positions: int | None) -> None:
@@ -392,9 +393,8 @@ def _check(request: CramRequest, account: Accounting, max_positions: int | None)
         raise UsageError(f"vectors: got {request.vectors}, allowed: 1 or more")
     if len(account.tokens) < 1:
         raise UsageError(f"text {request.key!r}: {account.n_tokens} tokens, none to predict")
-    needed = account.input_length + 1  # the decoder also feeds the last token's predecessor
-    if max_positions is not None and needed > max_positions:
-        room = max_positions - account.vectors - account.prefix
+    if max_positions is not None and account.input_length > max_positions:
+        room = max_positions - account.vectors - account.prefix + 1
         raise UsageError(
             f"text {request.key!r}: {account.n_tokens} tokens and {account.vectors} vectors exceed "
             f"the model's {max_positions} positions; allowed: {max(0, room)} tokens"

@@ -23,3 +23,7 @@ class ArchiveError(MemcramError):
     """An archive can't be trusted: damaged, foreign, or made with another model."""
 
     exit_code = 3
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with a sentence that says what is left."""

@@ -1,14 +1,14 @@
 """Named combinations of loss, optimiser, start, parametrisation and strategy."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from memcram.errors import UsageError
 from memcram.objective import Objective, SmoothMargin
 from memcram.optimisers import AdamW
 from memcram.parametrisations import Direct, NormalStart, Parametrisation, Start
-from memcram.strategies import Fixed, Strategy
+from memcram.strategies import Fixed, Horizon, Strategy
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Recipe:
         optimiser: per-slot update.
         start: where `[mem]` begins.
         parametrisation: what is optimised.
-        strategy: when to stop, with the budget.
+        strategy: when to stop, with the budget, for a text of given length.
+        horizon: the same where the length is to be found.
         first_token_given: t₁ is never predicted (for parity with `kuratov2025` only).
     """
 
@@ -34,10 +35,15 @@ class Recipe:
     parametrisation: Parametrisation
     strategy: Strategy
     first_token_given: bool = False
+    horizon: Horizon = field(default_factory=Horizon)
 
     def with_steps(self, steps: int) -> "Recipe":
         """The same recipe with another budget in optimiser steps."""
-        return dataclasses.replace(self, strategy=self.strategy.with_steps(steps))
+        return dataclasses.replace(
+            self,
+            strategy=self.strategy.with_steps(steps),
+            horizon=self.horizon.with_steps(steps),
+        )
 
     def settings(self) -> dict[str, Any]:
         """Every setting, as plain JSON values; components carry their class name as `kind`."""
@@ -61,7 +67,8 @@ RECIPES: dict[str, Recipe] = {
             optimiser=AdamW(lr=1.0, betas=(0.9, 0.9), weight_decay=0.0),
             start=NormalStart(),
             parametrisation=Direct(),
-            strategy=Fixed(steps=2000, margin=0.02),
+            strategy=Fixed(steps=800, margin=0.02),
+            horizon=Horizon(steps=1000, patience=200, margin=0.02),
         ),
     )
 }

@@ -9,8 +9,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from memcram.objective import Accounting
 
-# Matrix kernels for fewer rows than this round differently, so every batch is padded up to it.
-MIN_ROWS = 16
+# CPU kernels work in blocks and finish with scalar code that rounds differently. With the length
+# in whole blocks, and the counted rows too, no value depends on where it stands in a batch.
+LENGTH_BLOCK = 16
+ROW_BLOCK = 32
+
+
+def padded_length(longest: int, max_positions: int | None) -> int:
+    """Positions of the forward pass, in whole blocks where the model has room."""
+    blocks = -(-longest // LENGTH_BLOCK) * LENGTH_BLOCK
+    return blocks if max_positions is None else max(longest, min(blocks, max_positions))
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Slot:
         tensors: its whole device state by name, while it is not stacked in a batch; empty until
             it is seated for the first time, so that waiting costs no memory.
         step: optimiser steps done.
+        clock: steps of the optimiser state, which a restored slot begins anew.
         token_steps: positions that went forward and backward.
     """
 
@@ -51,6 +60,7 @@ class Slot:
     lookahead: int = 0
     tensors: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
+    clock: int = 0
     token_steps: int = 0
 
     @property
@@ -74,6 +84,7 @@ class Batch:
     """Slots stacked along the first axis, right-padded, with the index of their counted tokens.
 
     Attributes:
+        max_positions: the model's limit on `length`.
         slots: who sits in which row.
         rows: state by name, (slot, ...).
         length: positions of the forward pass.
@@ -86,6 +97,7 @@ class Batch:
         weights: (counted,) 1 / tokens in the loss of the text, 0 for all others.
     """
 
+    max_positions: int | None = None
     slots: list[Slot] = field(default_factory=list)
     rows: dict[str, Tensor] = field(default_factory=dict)
     length: int = 0
@@ -122,7 +134,8 @@ class Batch:
         """Lay out the counted tokens of all slots, on the host, once per change of the slots."""
         ids = self.rows["ids"]
         device = ids.device
-        self.length = max(MIN_ROWS, *(slot.length for slot in self.slots))
+        longest = max(slot.length for slot in self.slots)
+        self.length = padded_length(longest, self.max_positions)
         states: list[int] = []
         cells: list[tuple[int, int]] = []
         weights: list[float] = []
@@ -132,7 +145,7 @@ class Batch:
             cells += [(row, token) for token in measured.tokens]
             ahead = len(measured.tokens) - in_loss
             weights += [1.0 / in_loss] * in_loss + [0.0] * ahead
-        padding = max(0, MIN_ROWS - len(cells))
+        padding = -len(cells) % ROW_BLOCK
         self.states = torch.tensor(states + states[:1] * padding, device=device)
         self.weights = torch.tensor(weights + [0.0] * padding, device=device)
         self.cells = torch.tensor(cells, device=device).T

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from memcram import decode
 from memcram.archive.format import Archive
-from memcram.codec import OnProgress, check_model, decompress
+from memcram.codec import check_model, decompress
+from memcram.cramming import OnProgress
 from memcram.models.frozen_lm import FrozenLM
 
 
@@ -18,6 +17,7 @@ class Verification:
         chunks: all chunks.
         chunks_exact: chunks that free-running decoding returns without any correction.
         tokens_corrected: corrections stored in the archive.
+        tokens_guarded: guards stored in the archive.
         min_margin: smallest margin (logits) over uncorrected tokens, on this machine.
         max_margin_shift: largest change of a chunk's smallest margin against the stored one.
     """
@@ -25,6 +25,7 @@ class Verification:
     chunks: int
     chunks_exact: int
     tokens_corrected: int
+    tokens_guarded: int
     min_margin: float | None
     max_margin_shift: float | None
 
@@ -37,7 +38,7 @@ def verify(archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None
     """
     check_model(archive, lm)
     decompress(archive, lm, on_progress)
-    lengths, forced = archive.chunk_tokens, archive.forced()
+    lengths, forced, summary = archive.chunk_tokens, archive.forced(), archive.summary()
     decoded = decode.greedy(lm, archive.mems, lengths, forced)
     smallest = [
         one.margins.masked_fill(force >= 0, float("inf")).amin().item()
@@ -48,8 +49,9 @@ def verify(archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None
     finite = [margin for margin in smallest if margin < float("inf")]
     return Verification(
         chunks=len(lengths),
-        chunks_exact=sum(not bool(torch.any(force >= 0)) for force in forced),
-        tokens_corrected=len(archive.tensors.correction_positions),
+        chunks_exact=summary["chunks_exact"],
+        tokens_corrected=summary["tokens_corrected"],
+        tokens_guarded=summary["tokens_guarded"],
         min_margin=min(finite, default=None),
         max_margin_shift=max(shifts, default=None),
     )

@@ -59,7 +59,7 @@ class Manifest(_Strict):
     """The archive's one JSON document."""
 
     format: Literal["memcram"] = "memcram"
-    version: int = FORMAT_VERSION
+    version: int = Field(default=FORMAT_VERSION, ge=1)
     model: ModelRecord
     text: TextRecord
     dtype: DtypeName
@@ -78,9 +78,12 @@ class ArchiveTensors:
         vectors: (all vectors, width) in the archive's dtype.
         chunk_vectors: (chunk,) int32, K of each chunk; sums to `len(vectors)`.
         chunk_tokens: (chunk,) int32, tokens of each chunk.
-        chunk_margins: (chunk,) float32, smallest margin over the chunk's uncorrected tokens.
-        correction_positions: (correction,) int64, rising, in the joined tokens of all chunks.
+        chunk_margins: (chunk,) float32, smallest margin over the tokens the vectors answer for.
+        correction_positions: (correction,) int64, rising, in the joined tokens of all chunks:
+            tokens that decoding misses.
         correction_tokens: (correction,) int32.
+        guard_positions, guard_tokens: the same for tokens that decoding gets right, but by a
+            margin too small to rely on elsewhere.
         piece_tokens: (piece,) int64, tokens of each stretch that is detokenized by itself.
         raw_offsets, raw_removed, raw_lengths: (raw,) int64; see `RawPiece`.
         raw_bytes: (Σ raw_lengths,) uint8.
@@ -92,6 +95,8 @@ class ArchiveTensors:
     chunk_margins: Tensor
     correction_positions: Tensor
     correction_tokens: Tensor
+    guard_positions: Tensor
+    guard_tokens: Tensor
     piece_tokens: Tensor
     raw_offsets: Tensor
     raw_removed: Tensor
@@ -150,16 +155,23 @@ class Archive:
         return pieces
 
     def forced(self) -> list[Tensor]:
-        """Per chunk (tokens,): the stored token where there is a correction, else −1."""
+        """Per chunk (tokens,): the stored token where there is a correction or guard, else −1."""
+        joined = self._corrected()
+        joined[self.tensors.guard_positions] = self.tensors.guard_tokens.long()
+        return list(joined.split(self.chunk_tokens))
+
+    def _corrected(self) -> Tensor:
         joined = torch.full((self.manifest.text.tokens,), -1, dtype=torch.long)
         joined[self.tensors.correction_positions] = self.tensors.correction_tokens.long()
-        return list(joined.split(self.chunk_tokens))
+        return joined
 
     def summary(self) -> dict[str, Any]:
         """What the archive holds, in the fields of `memcram compress --json`."""
         t, text = self.tensors, self.manifest.text
-        corrected = [bool((force >= 0).any()) for force in self.forced()]
+        by_chunk = self._corrected().split(self.chunk_tokens)
+        corrected = [bool((force >= 0).any()) for force in by_chunk]
         corrections = [t.correction_positions, t.correction_tokens]
+        corrections += [t.guard_positions, t.guard_tokens]
         raw = [t.raw_offsets, t.raw_removed, t.raw_lengths, t.raw_bytes]
         stored = [t.vectors, *corrections, *raw]
         smallest = t.chunk_margins.min().item() if len(t.chunk_margins) else float("inf")
@@ -171,6 +183,7 @@ class Archive:
             "chunks": len(corrected),
             "chunks_exact": corrected.count(False),
             "tokens_corrected": len(t.correction_positions),
+            "tokens_guarded": len(t.guard_positions),
             "raw_bytes": len(t.raw_bytes),
             "bits_stored": sum(8 * x.numel() * x.element_size() for x in stored),
             "min_margin": smallest if smallest < float("inf") else None,
@@ -301,6 +314,8 @@ _DTYPES = {
     "chunk_margins": torch.float32,
     "correction_positions": torch.int64,
     "correction_tokens": torch.int32,
+    "guard_positions": torch.int64,
+    "guard_tokens": torch.int32,
     "piece_tokens": torch.int64,
     "raw_offsets": torch.int64,
     "raw_removed": torch.int64,
@@ -318,10 +333,7 @@ def _inconsistency(manifest: Manifest, t: ArchiveTensors) -> str | None:
     if t.vectors.dim() != 2 or str(t.vectors.dtype) != f"torch.{manifest.dtype}":
         return "type or shape of vectors"
     tokens, width = manifest.text.tokens, manifest.model.input_width
-    positions, corrected = t.correction_positions, t.correction_tokens
-    rising = bool((positions.diff() > 0).all())
-    in_text = not len(positions) or (positions[0] >= 0 and positions[-1] < tokens)
-    in_vocabulary = bool(((corrected >= 0) & (corrected < manifest.model.vocab_size)).all())
+    vocabulary = manifest.model.vocab_size
     same = len(t.chunk_vectors) == len(t.chunk_tokens) == len(t.chunk_margins)
     raw = len(t.raw_offsets) == len(t.raw_removed) == len(t.raw_lengths)
     counts = (t.chunk_vectors, t.chunk_tokens, t.piece_tokens)
@@ -332,13 +344,23 @@ def _inconsistency(manifest: Manifest, t: ArchiveTensors) -> str | None:
         "counts": all(bool((x > 0).all()) for x in counts),
         "vectors of the chunks": _sum(t.chunk_vectors) == len(t.vectors),
         "tokens of the chunks": _sum(t.chunk_tokens) == tokens == _sum(t.piece_tokens),
-        "corrections": len(positions) == len(corrected) and rising and in_text and in_vocabulary,
+        "margins": not bool(t.chunk_margins.isnan().any()),
+        "corrections": _fits(t.correction_positions, t.correction_tokens, tokens, vocabulary),
+        "guards": _fits(t.guard_positions, t.guard_tokens, tokens, vocabulary),
         "raw pieces": raw and _sum(t.raw_lengths) == len(t.raw_bytes),
         "raw piece sizes": all(
             bool((x >= 0).all()) for x in (t.raw_offsets, t.raw_removed, t.raw_lengths)
         ),
     }
     return next((name for name, holds in checks.items() if not holds), None)
+
+
+def _fits(positions: Tensor, tokens: Tensor, length: int, vocabulary: int) -> bool:
+    """Whether corrections lie in the text, in rising order, and name tokens of the vocabulary."""
+    if len(positions) != len(tokens) or not bool((positions.diff() > 0).all()):
+        return False
+    inside = not len(positions) or (int(positions[0]) >= 0 and int(positions[-1]) < length)
+    return inside and bool(((tokens >= 0) & (tokens < vocabulary)).all())
 
 
 def _sum(counts: Tensor) -> int:

@@ -9,7 +9,7 @@ import click
 from memcram.cli.bound import bound
 from memcram.cli.codec import compress, decompress, inspect, verify
 from memcram.cli.models import models
-from memcram.errors import MemcramError
+from memcram.errors import Interrupted, MemcramError
 
 INTERRUPTED = 130
 
@@ -46,6 +46,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message(), 2)
     except MemcramError as error:
         return _fail(str(error), error.exit_code)
+    except Interrupted as error:
+        return _fail(f"interrupted; {error}", INTERRUPTED)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted; nothing was written", INTERRUPTED)
     except BrokenPipeError:

@@ -2,9 +2,11 @@
 
 import gzip
 import lzma
+import shutil
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,6 +34,27 @@ if TYPE_CHECKING:
 
 SUFFIX = ".mem.safetensors"
 
+
+class ChunkTokens(click.ParamType[int | None]):
+    """A number of tokens, or `auto` (None)."""
+
+    name = "tokens"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """None for `auto`, else a whole number of at least 1."""
+        if value == "auto":
+            return None
+        try:
+            tokens = int(value)
+        except ValueError:
+            tokens = 0
+        if tokens < 1:
+            self.fail(f"got {value!r}, allowed: auto, or a whole number from 1", param, ctx)
+        return tokens
+
+
 cram_options = stacked(
     click.option(
         "--vectors",
@@ -44,9 +67,11 @@ cram_options = stacked(
     ),
     click.option(
         "--chunk-tokens",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Tokens in each chunk.  [default: what K vectors of the model usually hold]",
+        type=ChunkTokens(),
+        default="auto",
+        show_default=True,
+        metavar="N|auto",
+        help="Tokens in each chunk; auto cuts where the vectors are full.",
     ),
     click.option("--recipe", default="default", show_default=True, help="How to cram."),
     click.option(
@@ -119,6 +144,8 @@ def compress(
     codec.decode_utf8(data, text)
     get_recipe(recipe)
     lm = load_lm(model, revision=revision, device=device, dtype=dtype)
+    # Finished chunks are kept beside the output, so that a broken run can go on.
+    partial = None if output == STREAM else Path(output.removesuffix(SUFFIX) + ".partial")
     with progress_bar("cramming", None, quiet=quiet) as on_progress:
         archive = codec.compress(
             data,
@@ -128,9 +155,13 @@ def compress(
             recipe=recipe,
             steps=steps,
             seed=seed,
+            partial=partial,
+            force=force,
             on_progress=on_progress,
         )
     write_output(output, archive.to_bytes())
+    if partial is not None:
+        shutil.rmtree(partial, ignore_errors=True)
     report = {
         "output": output,
         **archive.summary(),
@@ -255,8 +286,6 @@ def verify(archive: str, model: str | None, device: str | None, as_json: bool, q
 
 
 def _open(name: str) -> "Archive":
-    from pathlib import Path
-
     from memcram.archive import Archive
 
     if name == STREAM:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from memcram.codec import CodecProgress
+    from memcram.cramming import CodecProgress
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ def progress_bar(
                 task,
                 total=state.tokens_total,
                 completed=state.tokens_right,
-                chunks=f"{state.chunks_done}/{state.chunks_total} chunks",
+                chunks=f"{state.chunks_done} chunks",
             )
 
         yield show

@@ -1,5 +1,6 @@
 """AdamW with one clock per slot."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,21 +41,27 @@ class AdamW:
         return {"m": torch.zeros_like(parameter), "v": torch.zeros_like(parameter)}
 
     @torch.no_grad()
-    def step(self, rows: Tensor, gradient: Tensor, state: State, step: Tensor) -> None:
+    def step(self, rows: Tensor, gradient: Tensor, state: State, clocks: Sequence[int]) -> None:
         """Update `rows` and `state` in place.
 
         Args:
             rows: (slot, ...) parameters, one row a slot.
             gradient: same shape.
             state: `m` and `v`, same shape.
-            step: (slot,) t, counting from 1, for the bias corrections.
+            clocks: t of each slot, counting from 1, for the bias corrections.
         """
         beta1, beta2 = self.betas
-        clock = step.to(rows.dtype).view(-1, *[1] * (rows.dim() - 1))
         state["m"].mul_(beta1).add_(gradient, alpha=1 - beta1)
         state["v"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        correction1 = 1 - beta1**clock
-        correction2 = (1 - beta2**clock).sqrt()
+        # On the host, in double precision: a power on the device rounds by its place in the batch.
+        correction1 = _column([1 - beta1**t for t in clocks], rows)
+        correction2 = _column([(1 - beta2**t) ** 0.5 for t in clocks], rows)
         denominator = (state["v"].sqrt() / correction2).add_(self.eps)
         rows.mul_(1 - self.lr * self.weight_decay)
         rows.sub_(self.lr * state["m"] / correction1 / denominator)
+
+
+def _column(values: Sequence[float], rows: Tensor) -> Tensor:
+    """One value a slot, shaped to multiply `rows` (slot, ...)."""
+    column = torch.tensor(values, dtype=rows.dtype).to(rows.device, non_blocking=True)
+    return column.view(-1, *[1] * (rows.dim() - 1))

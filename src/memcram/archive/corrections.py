@@ -1,0 +1,58 @@
+"""Tokens that the vectors miss, or hold too loosely to survive another machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memcram.decode import Decoded
+
+# Smallest margin (logits) that is trusted elsewhere, per dtype of the model; measured by
+# benchmarks/logit_noise.py, reasons in docs/decisions/008-guards.md.
+GUARD_MARGINS: dict[torch.dtype, float] = {
+    torch.float64: 1e-6,
+    torch.float32: 0.01,
+    torch.float16: 0.25,
+    torch.bfloat16: 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Tokens stored beside the vectors.
+
+    Attributes:
+        missed: (token,) positions, in the joined tokens of all chunks, that decoding gets wrong.
+        guarded: (token,) positions that decoding gets right by less than the guard margin.
+        margins: (chunk,) smallest margin over the tokens that are neither, infinite if none is.
+    """
+
+    missed: Tensor
+    guarded: Tensor
+    margins: Tensor
+
+
+def find_corrections(
+    decoded: Sequence[Decoded], ids: Sequence[Tensor], guard_margin: float
+) -> Corrections:
+    """Compare what was decoded along the true tokens with those tokens.
+
+    Args:
+        decoded: per chunk, decoded with all its tokens forced.
+        ids: per chunk (n,) the true tokens.
+        guard_margin: in logits.
+    """
+    missed, guarded, margins = [], [], []
+    for one, true in zip(decoded, ids, strict=True):
+        wrong = (one.predicted != true) | ~(one.margins > 0)
+        loose = ~wrong & ~(one.margins >= guard_margin)
+        missed.append(wrong)
+        guarded.append(loose)
+        margins.append(one.margins.masked_fill(wrong | loose, float("inf")).amin())
+    none = torch.zeros(0, dtype=torch.bool)
+    return Corrections(
+        missed=torch.cat([none, *missed]).nonzero()[:, 0],
+        guarded=torch.cat([none, *guarded]).nonzero()[:, 0],
+        margins=torch.tensor([margin.item() for margin in margins], dtype=torch.float32),
+    )
