@@ -41,7 +41,7 @@ class FrozenLM:
         bos_id: id of the BOS token, or None.
         layout: what stands between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
         dtype, device: of weights and computation.
-        embedding_std: standard deviation over the whole input embedding matrix.
+        embedding_std: standard deviation over the input vectors of the whole vocabulary.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class FrozenLM:
         self.layout: Layout = layout
         prefix = [self.bos_id] if layout == "mem+bos" else []
         self.prefix: Tensor = self.embed(torch.tensor(prefix, dtype=torch.long))
-        self.embedding_std: float = self._embedding.weight.float().std().item()
+        # Gemma's embedding scales what it looks up.
+        scale = float(getattr(self._embedding, "embed_scale", 1.0))
+        self.embedding_std: float = scale * self._embedding.weight.float().std().item()
         self._check_parts()
 
     # -- text and tokens ------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def load_lm(
     revision: str | None = None,
     device: str | None = None,
     dtype: DtypeName = "float32",
-    attention: str = "sdpa",
+    attention: str | None = None,
     layout: Layout = "mem",
 ) -> FrozenLM:
     """Load a frozen LM by packaged name, local folder or hub id.
@@ -36,7 +36,7 @@ def load_lm(
         revision: hub branch, tag or commit.
         device: `cuda`, `cuda:1`, `mps`, `cpu`; None takes the first of cuda, mps, cpu at hand.
         dtype: `float32` (the portable mode), `bfloat16`, `float16` or `float64`.
-        attention: `sdpa`, `eager` or `flash_attention_2`.
+        attention: `sdpa`, `eager` or `flash_attention_2`; None takes sdpa where the family has it.
         layout: what stands between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
 
     Raises:
@@ -50,7 +50,8 @@ def load_lm(
         (256, 4096, 1024)
     """
     _check_choice("dtype", dtype, tuple(DTYPES))
-    _check_choice("attention", attention, ATTENTION)
+    if attention is not None:
+        _check_choice("attention", attention, ATTENTION)
     _check_choice("layout", layout, LAYOUTS)
     target = _device(device)
     source = find_model(name, revision)
@@ -106,7 +107,7 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _load_module(source: ModelSource, dtype: torch.dtype, attention: str) -> Any:
+def _load_module(source: ModelSource, dtype: torch.dtype, attention: str | None) -> Any:
     with _reported(source):
         module, report = AutoModelForCausalLM.from_pretrained(
             source.folder,

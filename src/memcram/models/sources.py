@@ -97,7 +97,7 @@ def _refuse_revision(name: str, revision: str | None, what: str) -> None:
 def _download(name: str, revision: str | None, *, config_only: bool) -> ModelSource:
     folder = _snapshot(name, revision, ["config.json"] if config_only else _WANTED_FILES)
     if not config_only and not any(folder.glob("model*.safetensors")):
-        folder = _snapshot(name, _conversion(name), _WANTED_FILES)
+        folder = _snapshot(name, _conversion(name, revision), _WANTED_FILES)
     check_files(folder, name, config_only=config_only)
     return ModelSource(name, folder, folder.name)  # a snapshot's folder is named by its commit
 
@@ -133,18 +133,25 @@ def _snapshot(name: str, revision: str | None, wanted: list[str]) -> Path:
         ) from error
 
 
-def _conversion(name: str) -> str:
+def _conversion(name: str, revision: str | None) -> str:
     """The hub's own safetensors conversion of a repository that holds only `.bin` files."""
     from huggingface_hub import HfApi
     from transformers.safetensors_conversion import get_conversion_pr_reference
 
+    at = f", revision='{revision}'" if revision else ""
+    command = (
+        'python -c "from transformers import AutoModelForCausalLM as M; '
+        f"M.from_pretrained('{name}'{at}).save_pretrained('{name.split('/')[-1]}')\""
+    )
+    reason = (
+        f"{name}: the hub holds only pickled weights (.bin), which memcram never opens, and offers "
+        "no safetensors conversion{}; download it, convert a copy you trust and pass its folder: "
+        + command
+    )
+    if revision not in (None, "main"):
+        raise ModelError(reason.format(f" of revision {revision!r}"))  # it converts `main` alone
     try:
         reference: str = get_conversion_pr_reference(HfApi(), name)
     except Exception as error:
-        raise ModelError(
-            f"{name}: the hub holds only pickled weights (.bin), which memcram never opens, and "
-            "offers no safetensors conversion; download it, convert a copy you trust and pass its "
-            'folder: python -c "from transformers import AutoModelForCausalLM as M; '
-            f"M.from_pretrained('{name}').save_pretrained('{name.split('/')[-1]}')\""
-        ) from error
+        raise ModelError(reason.format("")) from error
     return reference

@@ -1,0 +1,209 @@
+"""Every family is one row of `families.FAMILIES`, and every check here holds for all of them."""
+
+import dataclasses
+
+import pytest
+import torch
+from families import FAMILIES
+
+import memcram
+import tiny
+from memcram import decode
+from memcram.archive.format import Archive
+from memcram.engine import Engine
+from memcram.slots import CramRequest
+from memcram.strategies import Fixed, Outcome
+
+# In float64 rounding is 1e-16 of the logits, some tens of operations deep ...
+ROUNDING = 1e-9
+# ... unless transformers computes a part in float32 whatever the dtype: the eager softmax, which
+# Gemma-2 needs for its soft cap; Mamba's state and its logits.
+FLOAT32_INSIDE = {"Gemma-2": 1e-5, "Mamba": 1e-4}
+TEXT = "Rain on the pier."  # 17 bytes, 17 tokens
+CHUNK_TOKENS = 9  # chunks of 9 and 8 tokens
+STEPS = 1000
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def rounding(family):
+    return FLOAT32_INSIDE.get(family, ROUNDING)
+
+
+@pytest.fixture(scope="module")
+def folder(family, tmp_path_factory):
+    return tiny.save_model(tmp_path_factory.mktemp("family"), FAMILIES[family])
+
+
+@pytest.fixture(scope="module")
+def lm(folder):
+    return memcram.load_lm(str(folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def lm64(folder):
+    return memcram.load_lm(str(folder), device="cpu", dtype="float64")
+
+
+@pytest.fixture(scope="module")
+def ids(lm64):
+    """(batch, position) token ids."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, lm64.vocab_size, (3, 21), generator=generator)
+
+
+@pytest.fixture(scope="module")
+def mems(lm64):
+    """(batch, K, width) vectors of the size of embeddings, and one far larger."""
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(4, 1, lm64.input_width, generator=generator, dtype=torch.float64)
+    return noise * lm64.embedding_std * torch.tensor([1.0, 1.0, 1.0, 30.0])[:, None, None]
+
+
+@pytest.fixture(scope="module")
+def embeds(lm64, mems, ids):
+    """(batch, position, width): a large vector, then a text."""
+    return torch.cat([mems[-1:].expand(len(ids), -1, -1), lm64.embed(ids)], dim=1)
+
+
+@pytest.fixture(scope="module")
+def logits(lm64, embeds):
+    return lm64.head(lm64.hidden(embeds))
+
+
+def difference(a, b):
+    return (a - b).abs().max().item()
+
+
+@torch.no_grad()
+def test_trunk_and_head_make_the_module(lm64, embeds, logits, rounding, note):
+    whole = lm64.module(inputs_embeds=embeds, use_cache=False).logits
+    note("parts/whole", difference(logits, whole))
+    assert difference(logits, whole) < rounding
+
+
+@torch.no_grad()
+def test_embeddings_are_those_the_module_makes_of_ids(lm64, ids, rounding, note):
+    by_ids = lm64.module(input_ids=ids, use_cache=False).logits
+    by_embeds = lm64.head(lm64.hidden(lm64.embed(ids)))
+    note("ids/embeds", difference(by_embeds, by_ids))
+    assert difference(by_embeds, by_ids) < rounding
+    assert lm64.embed(ids).shape == (*ids.shape, lm64.input_width)
+
+
+def test_the_start_is_as_large_as_the_embeddings(lm64):
+    everything = lm64.embed(torch.arange(lm64.module.get_input_embeddings().weight.shape[0]))
+    assert lm64.embedding_std == pytest.approx(everything.std().item(), rel=1e-5)
+
+
+@torch.no_grad()
+def test_padding_and_mates_change_nothing(lm64, embeds, logits, rounding, note):
+    short = embeds[:1, :13]
+    alone = lm64.head(lm64.hidden(short))
+    note("padding, mates", difference(alone, logits[:1, :13]))
+    assert difference(alone, logits[:1, :13]) < rounding
+
+
+@torch.no_grad()
+def test_cached_logits_are_the_uncached(lm64, embeds, logits, rounding, note):
+    cache, start = None, 4
+    found, cache = lm64.advance(embeds[:, :start], cache)
+    steps = [found]
+    for position in range(start, embeds.shape[1]):
+        found, cache = lm64.advance(embeds[:, position : position + 1], cache)
+        steps.append(found)
+    cached = torch.stack(steps, dim=1)
+    note("cached/uncached", difference(cached, logits[:, start - 1 :]))
+    assert difference(cached, logits[:, start - 1 :]) < rounding
+
+
+def test_vectors_do_not_depend_on_mates(lm64, ids, rounding, note):
+    recipe = dataclasses.replace(
+        memcram.get_recipe("default"), strategy=Fixed(steps=10, margin=float("inf"))
+    )
+    requests = [CramRequest(n, ids[0, :n], vectors=k) for n, k in ((5, 1), (20, 2), (11, 1))]
+    together = {crammed.key: crammed for crammed in Engine(lm64, recipe).run(requests)}
+    found = 0.0
+    for request in requests:
+        [alone] = Engine(lm64, recipe).run([request])
+        mate = together[request.key]
+        assert (alone.steps, alone.best_step) == (10, mate.best_step)
+        found = max(found, difference(alone.mem, mate.mem))
+        found = max(found, difference(alone.margins, mate.margins))
+    note("mem, 10 steps", found)
+    assert found < rounding
+    assert max(crammed.best_step for crammed in together.values()) > 0
+
+
+def test_gradients_reach_the_vectors_only(lm64, ids):
+    recipe = memcram.get_recipe("default").with_steps(2)
+    before = {name: value.clone() for name, value in lm64.module.state_dict().items()}
+    [crammed] = Engine(lm64, recipe).run([CramRequest("a", ids[0, :8])])
+    assert crammed.steps == 2
+    assert all(not p.requires_grad and p.grad is None for p in lm64.module.parameters())
+    assert all(torch.equal(before[n], value) for n, value in lm64.module.state_dict().items())
+
+
+def test_gradient_of_the_vectors_is_dense(lm64, embeds):
+    inputs = embeds.clone().requires_grad_()
+    lm64.head(lm64.hidden(inputs))[:, 12].sum().backward()
+    assert (inputs.grad[:, 0] != 0).all()
+    assert (inputs.grad[:, 13:] == 0).all()  # causal: what comes later has no say
+
+
+def test_generate_is_the_one_of_transformers(lm64, mems, note):
+    """Ids only: which of two equal logits wins is not at stake in float64."""
+    n = 24
+    ours = lm64.generate(mems, n)
+    theirs = lm64.module.generate(
+        inputs_embeds=mems,
+        attention_mask=torch.ones(mems.shape[:2], dtype=torch.long),
+        max_new_tokens=n,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    note("generate", "same ids" if torch.equal(ours, theirs) else "OTHER ids")
+    assert torch.equal(ours, theirs)
+
+
+def test_a_batch_that_shrinks_decodes_as_each_chunk_alone(lm64, mems, note):
+    lengths = [3, 12, 5, 2]
+    together = decode.greedy(lm64, list(mems), lengths)
+    found = 0.0
+    for mem, n, one in zip(mems, lengths, together, strict=True):
+        [alone] = decode.greedy(lm64, [mem], [n])
+        assert torch.equal(alone.ids, one.ids)
+        found = max(found, difference(alone.margins, one.margins))
+    note("shrinking batch", found)
+    assert found < 1e-5  # margins are kept in float32
+
+
+def test_crammed_stored_read_and_decoded_exactly(lm, note):
+    archive = memcram.compress(TEXT, lm, chunk_tokens=CHUNK_TOKENS, steps=STEPS)
+    read = Archive.from_bytes(archive.to_bytes())
+    assert memcram.decompress(read, lm) == TEXT.encode()
+    assert len(read.tensors.correction_positions) == 0
+    assert min(read.chunk_tokens) >= 8
+    truth = torch.tensor(lm.tokenize(TEXT)).split(read.chunk_tokens)
+    decoded = decode.greedy(lm, read.mems, read.chunk_tokens)
+    assert all(torch.equal(one.ids, chunk) for one, chunk in zip(decoded, truth, strict=True))
+    note("smallest margin (float32)", f"{read.tensors.chunk_margins.min():.3f}")
+    generator = torch.Generator().manual_seed(3)
+    for mem, chunk in zip(read.mems, truth, strict=True):
+        random = torch.randn(mem.shape, generator=generator)
+        control = lm.generate(random * mem.norm() / random.norm(), len(chunk))
+        assert not torch.equal(control, chunk)
+
+
+def test_steps_to_eight_tokens(lm, note):
+    recipe = memcram.get_recipe("default").with_steps(STEPS)
+    text = torch.tensor(lm.tokenize(TEXT))[:8]
+    [crammed] = Engine(lm, recipe).run([CramRequest("a", text)])
+    note("steps to 8 tokens", crammed.best_step)
+    assert crammed.outcome == Outcome.RIGHT
+    assert torch.equal(lm.generate(crammed.mem, 8), text)
