@@ -64,7 +64,7 @@ def cram(
         'It was a dark night'
     """
     ids = torch.tensor(lm.tokenize(text), dtype=torch.long)
-    engine = Engine(lm, _recipe(recipe, steps))
+    engine = Engine(lm, get_recipe_with(recipe, steps))
     return next(engine.run([CramRequest("text", ids, vectors, seed)]))
 
 
@@ -103,7 +103,7 @@ def compress(
         Interrupted: Ctrl-C; says how many chunks are kept.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    chosen = _recipe(recipe, steps)
+    chosen = get_recipe_with(recipe, steps)
     tokenized = tokenize(decode_utf8(data), lm)
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
     plan = _plan(lm, len(ids), vectors, chunk_tokens, seed)
@@ -186,7 +186,12 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
         )
 
 
-def _recipe(recipe: str | Recipe, steps: int | None) -> Recipe:
+def get_recipe_with(recipe: str | Recipe, steps: int | None) -> Recipe:
+    """The recipe of that name, or the one given, with another budget unless `steps` is None.
+
+    Raises:
+        UsageError: there is no such recipe, or the budget is not positive.
+    """
     chosen = get_recipe(recipe) if isinstance(recipe, str) else recipe
     if steps is None:
         return chosen

@@ -8,6 +8,7 @@ import click
 
 from memcram.cli.bound import bound
 from memcram.cli.codec import compress, decompress, inspect, verify
+from memcram.cli.horizon import horizon
 from memcram.cli.models import models
 from memcram.errors import Interrupted, MemcramError
 
@@ -26,7 +27,7 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, inspect, verify, bound, models):
+for command in (compress, decompress, inspect, verify, horizon, bound, models):
     cli.add_command(command)
 
 

@@ -6,7 +6,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,14 +15,20 @@ from memcram.cli.options import (
     STREAM,
     archive_model_option,
     check_output,
+    chunk_tokens_option,
     device_option,
+    dtype_option,
     force_option,
     json_option,
     model_option,
     quiet_option,
     read_input,
+    recipe_option,
     revision_option,
+    seed_option,
     stacked,
+    steps_option,
+    vectors_option,
     write_output,
 )
 from memcram.errors import ArchiveError, UsageError
@@ -35,72 +41,11 @@ if TYPE_CHECKING:
 SUFFIX = ".mem.safetensors"
 
 
-class ChunkTokens(click.ParamType[int | None]):
-    """A number of tokens, or `auto` (None)."""
-
-    name = "tokens"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """None for `auto`, else a whole number of at least 1."""
-        if value == "auto":
-            return None
-        try:
-            tokens = int(value)
-        except ValueError:
-            tokens = 0
-        if tokens < 1:
-            self.fail(f"got {value!r}, allowed: auto, or a whole number from 1", param, ctx)
-        return tokens
-
-
-cram_options = stacked(
-    click.option(
-        "--vectors",
-        "-K",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        metavar="K",
-        help="Vectors for each chunk.",
-    ),
-    click.option(
-        "--chunk-tokens",
-        type=ChunkTokens(),
-        default="auto",
-        show_default=True,
-        metavar="N|auto",
-        help="Tokens in each chunk; auto cuts where the vectors are full.",
-    ),
-    click.option("--recipe", default="default", show_default=True, help="How to cram."),
-    click.option(
-        "--steps",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Optimiser steps a chunk may take.  [default: the recipe's]",
-    ),
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0, max=2**32 - 1),
-        default=0,
-        show_default=True,
-        help="The same seed gives the same archive on the same machine.",
-    ),
-)
-
-
 @click.command()
 @click.argument("text")
 @click.option("-o", "--output", metavar="FILE", help=f"Archive to write.  [default: TEXT{SUFFIX}]")
-@stacked(model_option, revision_option, cram_options, device_option)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    default="float32",
-    show_default=True,
-    help="Of the model and the vectors; float32 is the portable mode.",
-)
+@stacked(model_option, revision_option, vectors_option, chunk_tokens_option, recipe_option)
+@stacked(steps_option, seed_option, device_option, dtype_option)
 @stacked(force_option, json_option, quiet_option)
 def compress(
     text: str,

@@ -51,16 +51,20 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-class _TokensPerSecond(ProgressColumn):
+class _Speed(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f} tokens/s")
+        return Text(f"{task.speed or 0:,.3g} {self._unit}/s")
 
 
 @contextlib.contextmanager
 def progress_bar(
-    label: str, tokens: int | None, *, quiet: bool
+    label: str, total: int | None, *, quiet: bool, unit: str = "tokens"
 ) -> Iterator["Callable[[CodecProgress], None] | None"]:
-    """A bar of tokens with chunks done, tokens per second and time left.
+    """A bar of tokens (or another unit) with chunks done, units per second and time left.
 
     Yields None when `quiet` or when stderr is no terminal.
     """
@@ -71,18 +75,18 @@ def progress_bar(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[chunks]}"),
-        _TokensPerSecond(),
+        _Speed(unit),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=tokens, chunks="")
+        task = bar.add_task(label, total=total, chunks="")
 
         def show(state: "CodecProgress") -> None:
             bar.update(
                 task,
                 total=state.tokens_total,
                 completed=state.tokens_right,
-                chunks=f"{state.chunks_done} chunks",
+                chunks=f"{state.chunks_done} done",
             )
 
         yield show

@@ -13,6 +13,27 @@ from memcram.files import check_writable, write_atomically
 STREAM = "-"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+class ChunkTokens(click.ParamType[int | None]):
+    """A number of tokens, or `auto` (None)."""
+
+    name = "tokens"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """None for `auto`, else a whole number of at least 1."""
+        if value == "auto":
+            return None
+        try:
+            tokens = int(value)
+        except ValueError:
+            tokens = 0
+        if tokens < 1:
+            self.fail(f"got {value!r}, allowed: auto, or a whole number from 1", param, ctx)
+        return tokens
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing output file.")
@@ -33,6 +54,46 @@ archive_model_option = click.option(
     "--model",
     metavar="MODEL",
     help="Where the archive's model is, if not where its manifest says.",
+)
+
+
+vectors_option = click.option(
+    "--vectors",
+    "-K",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Vectors for each chunk or text.",
+)
+chunk_tokens_option = click.option(
+    "--chunk-tokens",
+    type=ChunkTokens(),
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    help="Tokens in each chunk; auto cuts where the vectors are full.",
+)
+recipe_option = click.option("--recipe", default="default", show_default=True, help="How to cram.")
+steps_option = click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Optimiser steps a chunk or text may take.  [default: the recipe's]",
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    default=0,
+    show_default=True,
+    help="The same seed gives the same result on the same machine.",
+)
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the model and the vectors; float32 is the portable mode.",
 )
 
 

@@ -1,0 +1,118 @@
+"""horizon."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from memcram.cli.console import print_fields, print_json, progress_bar
+from memcram.cli.options import (
+    device_option,
+    dtype_option,
+    json_option,
+    model_option,
+    quiet_option,
+    read_input,
+    recipe_option,
+    revision_option,
+    seed_option,
+    stacked,
+    steps_option,
+    vectors_option,
+)
+
+if TYPE_CHECKING:
+    from memcram.engine import EngineStatus
+    from memcram.models.modes import DtypeName
+
+
+@click.command()
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Stretches to measure, drawn in turn from each TEXT.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Longest stretch.  [default: the model's positions, or the capacity bound]",
+)
+@stacked(model_option, revision_option, vectors_option, recipe_option, steps_option, seed_option)
+@stacked(device_option, dtype_option, json_option, quiet_option)
+def horizon(
+    texts: tuple[str, ...],
+    samples: int,
+    max_tokens: int | None,
+    model: str,
+    revision: str | None,
+    vectors: int,
+    recipe: str,
+    steps: int | None,
+    seed: int,
+    device: str | None,
+    dtype: "DtypeName",
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure how many tokens of each TEXT (files, or folders of .txt) fit into K vectors.
+
+    The horizon is the longest prefix that free-running decoding returns, within the budget. A
+    stretch that ended first is censored: its horizon is a lower bound.
+
+    \b
+    Examples:
+      memcram horizon book.txt --samples 32
+      memcram horizon books/ --vectors 4 --samples 32 --json
+    """
+    started = time.perf_counter()
+    from memcram.codec import decode_utf8, get_recipe_with
+    from memcram.cramming import CodecProgress
+    from memcram.horizon import longest_sample, measure_horizons
+    from memcram.metrics.statistics import spread
+    from memcram.models import load_lm
+    from memcram.texts.files import sample_files, text_files
+
+    files = [path for text in texts for path in text_files(Path(text))]
+    contents = {str(path): decode_utf8(read_input(str(path), "TEXT"), str(path)) for path in files}
+    chosen = get_recipe_with(recipe, steps)
+    lm = load_lm(model, revision=revision, device=device, dtype=dtype)
+    longest = longest_sample(lm, vectors)
+    if max_tokens is not None and max_tokens > longest:
+        raise click.BadParameter(
+            f"got {max_tokens}, allowed: 1 to {longest}", param_hint="--max-tokens"
+        )
+    drawn = sample_files(
+        contents, lm.tokenize, samples=samples, max_tokens=max_tokens or longest, seed=seed
+    )
+    with progress_bar("growing", samples, quiet=quiet, unit="texts") as show:
+
+        def report(status: "EngineStatus") -> None:
+            if show is not None:
+                show(CodecProgress(status.done, status.done, samples))
+
+        measured = measure_horizons(lm, drawn, chosen, vectors=vectors, seed=seed, on_poll=report)
+    of = spread([one.horizon for one in measured])
+    summary = {
+        "model": lm.identity.id,
+        "recipe": chosen.name,
+        "vectors": vectors,
+        "n": of.n,
+        "mean_tokens": of.mean,
+        "std_tokens": of.std,
+        "ci95_tokens": of.ci95,
+        "censored": sum(one.censored for one in measured),
+        "token_steps": sum(one.token_steps for one in measured),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    if as_json:
+        print_json(summary | {"samples": [asdict(one) for one in measured]})
+    else:
+        low, high = of.ci95 or (of.mean, of.mean)
+        print_fields(summary | {"ci95_tokens": f"{low:.2f} to {high:.2f}"})
