@@ -335,6 +335,17 @@ def _peak() -> int:
     return int(high.split()[1]) * 1024
 
 
+def conditions() -> dict[str, object]:
+    """What the numbers depend on."""
+    return {
+        "model": MODEL,
+        "versions": {name: version(name) for name in ("memcram", "torch", "transformers")},
+        "architecture": platform.machine(),
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
 # -- command ------------------------------------------------------------------------------------
 
 PARTS = ("engine", "decoding", "memory")
@@ -377,33 +388,26 @@ def main(
     if peak_of is not None:
         click.echo(json.dumps(asdict(measure_peak(peak_of))))
         return
-    parts = only or PARTS
     repeats, steps = (2, 3) if quick else (repeats, 10)
-    results: list[Result] = []
-    if "engine" in parts:
-        results += engine_results("float32", 2.5, steps, repeats)
-        results += engine_results("bfloat16", 4.0, steps, repeats)
-        results.append(done_result(4 * steps, min(repeats, 5)))
-    if "decoding" in parts:
-        results.append(decoding_result(repeats))
-    if "memory" in parts:
-        results.append(memory_result(1 if quick else min(repeats, 3)))
-    report = {
-        "versions": {name: version(name) for name in ("memcram", "torch", "transformers")},
-        "machine": {
-            "architecture": platform.machine(),
-            "vector_instructions": torch.backends.cpu.get_cpu_capability(),
-            "cores": os.cpu_count(),
-            "threads": threads,
-        },
-        "model": MODEL,
-        "texts": TEXTS,
-        "tokens": TOKENS,
-        "steps": steps,
-        "results": [asdict(result) for result in results],
+    parts = {
+        "engine": lambda: [
+            *engine_results("float32", 2.5, steps, repeats),
+            *engine_results("bfloat16", 4.0, steps, repeats),
+            done_result(4 * steps, min(repeats, 5)),
+        ],
+        "decoding": lambda: [decoding_result(repeats)],
+        "memory": lambda: [memory_result(1 if quick else min(repeats, 3))],
     }
-    if output:
-        Path(output).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    stored = Path(output) if output else None
+    # A part that is left out keeps what an earlier run has stored.
+    report = json.loads(stored.read_text("utf-8")) if only and stored and stored.exists() else {}
+    results: list[Result] = []
+    for part in only or PARTS:
+        found = parts[part]()
+        results += found
+        report[part] = {**conditions(), "results": [asdict(result) for result in found]}
+    if stored:
+        stored.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     click.echo(json.dumps(report, indent=1) if as_json else _table(results))
 
 
