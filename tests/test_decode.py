@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from memcram import decode, load_lm
 from memcram.objective import margins
 

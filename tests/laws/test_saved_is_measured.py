@@ -1,9 +1,8 @@
 """The vectors that are saved are those that were measured, never those after the next step."""
 
+import memcram
 import pytest
 import torch
-
-import memcram
 from memcram import CramRequest, Engine
 from memcram.objective import margins
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from memcram.optimisers import AdamW
 
 SETTINGS = [
