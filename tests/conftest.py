@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-import memcram
 import pytest
 import torch
+
+import memcram
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from memcram import decode, load_lm
 from memcram.objective import margins
 

@@ -4,6 +4,7 @@ import errno
 import os
 
 import pytest
+
 from memcram import UsageError
 from memcram.files import check_writable, write_atomically
 

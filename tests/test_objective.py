@@ -3,9 +3,10 @@
 import dataclasses
 import math
 
-import memcram
 import pytest
 import torch
+
+import memcram
 from memcram import CramRequest, Engine
 from memcram.objective import Accounting, CrossEntropy, HingeMargin, SmoothMargin, margins
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 
-import memcram
 import pytest
 import torch
+
+import memcram
 from memcram import CramRequest, Engine
 from memcram.objective import CrossEntropy, SmoothMargin
 

@@ -1,8 +1,9 @@
 """The vectors that are saved are those that were measured, never those after the next step."""
 
-import memcram
 import pytest
 import torch
+
+import memcram
 from memcram import CramRequest, Engine
 from memcram.objective import margins
 

@@ -1,6 +1,7 @@
 """The published capacity bounds, from width and vocabulary."""
 
 import pytest
+
 from memcram import capacity_bound
 
 # Kuratov et al., ACL 2025 (arXiv 2502.13063), poster: model, width, vocabulary, bound at 16 bits.

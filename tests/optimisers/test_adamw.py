@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from memcram.optimisers import AdamW
 
 SETTINGS = [

@@ -10,7 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from memcram.cramming import Chunk
+from memcram.archive.chunking import Chunk
 from memcram.errors import UsageError
 from memcram.files import write_atomically
 
