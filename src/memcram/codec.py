@@ -103,7 +103,8 @@ def compress(
         Interrupted: Ctrl-C; says how many chunks are kept.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    chosen = get_recipe_with(recipe, steps)
+    # Twice the guard margin, so that guards stay the exception.
+    chosen = get_recipe_with(recipe, steps).with_margin(2 * GUARD_MARGINS[lm.dtype])
     tokenized = tokenize(decode_utf8(data), lm)
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
     plan = _plan(lm, len(ids), vectors, chunk_tokens, seed)
