@@ -75,13 +75,9 @@ Run = Callable[[Inputs], Tensor]
 
 
 def teacher_forced(lm: FrozenLM, inputs: Inputs, batch: int | None = None) -> Tensor:
-    """Logits (text, token, vocabulary), `batch` texts at a time; the texts repeat to fill one."""
-    embeds = _embeds(lm, inputs)
-    size = batch or len(embeds)
-    rows = torch.arange(-(-len(embeds) // size) * size) % len(embeds)
+    """Logits (text, token, vocabulary), `batch` texts at a time."""
     with torch.no_grad():
-        parts = [lm.head(lm.hidden(embeds[part])).cpu() for part in rows.split(size)]
-    return torch.cat(parts)[: len(embeds)]
+        return _batched(lambda embeds: lm.head(lm.hidden(embeds)), _embeds(lm, inputs), batch)
 
 
 def whole_module(lm: FrozenLM, inputs: Inputs) -> Tensor:
@@ -91,14 +87,17 @@ def whole_module(lm: FrozenLM, inputs: Inputs) -> Tensor:
     return logits.cpu()
 
 
-def cached(lm: FrozenLM, inputs: Inputs) -> Tensor:
+def cached(lm: FrozenLM, inputs: Inputs, batch: int | None = None) -> Tensor:
     """The same token by token, as decoding goes."""
-    embeds = _embeds(lm, inputs)
-    cache, steps = None, []
-    for position in range(embeds.shape[1]):
-        logits, cache = lm.advance(embeds[:, position : position + 1], cache)
-        steps.append(logits.cpu())
-    return torch.stack(steps, dim=1)
+
+    def decode_along(embeds: Tensor) -> Tensor:
+        cache, steps = None, []
+        for position in range(embeds.shape[1]):
+            logits, cache = lm.advance(embeds[:, position : position + 1], cache)
+            steps.append(logits)
+        return torch.stack(steps, dim=1)
+
+    return _batched(decode_along, _embeds(lm, inputs), batch)
 
 
 def with_threads(count: int, path: Run) -> Run:
@@ -122,6 +121,8 @@ def paths(load: Callable[..., FrozenLM], dtype: str) -> Iterator[tuple[str, Run]
     yield "cached", lambda x: cached(lm, x)
     for batch in BATCHES:
         yield f"batch of {batch}", lambda x, b=batch: teacher_forced(lm, x, b)
+    for batch in BATCHES:
+        yield f"cached, batch of {batch}", lambda x, b=batch: cached(lm, x, b)
     yield "cached, 2 threads", with_threads(2, lambda x: cached(lm, x))
     yield "2 threads", with_threads(2, lambda x: teacher_forced(lm, x))
     yield "torch's own choice of kernel", lambda x: whole_module(lm, x)
@@ -212,6 +213,13 @@ def save_wide_model(folder: Path, layers: int) -> Path:
 def _embeds(lm: FrozenLM, inputs: Inputs) -> Tensor:
     mems = inputs.mems.to(lm.device, lm.dtype)
     return torch.cat([mems, lm.embed(inputs.ids[:, :-1])], dim=1)
+
+
+def _batched(path: Callable[[Tensor], Tensor], embeds: Tensor, batch: int | None) -> Tensor:
+    """`path` over `batch` texts at a time; texts repeat where the last batch is not full."""
+    size = batch or len(embeds)
+    rows = torch.arange(-(-len(embeds) // size) * size) % len(embeds)
+    return torch.cat([path(embeds[part]).cpu() for part in rows.split(size)])[: len(embeds)]
 
 
 def _margins(logits: Tensor, targets: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from memcram import decode
-from memcram.archive.chunking import stretches, usual_chunk_tokens
+from memcram.archive.chunking import Chunk, stretches, usual_chunk_tokens
 from memcram.archive.corrections import GUARD_MARGINS, find_corrections
 from memcram.archive.format import Archive, ArchiveTensors, Manifest, ModelRecord, TextRecord
 from memcram.archive.partial import PartialArchive
 from memcram.archive.pieces import TokenizedText, detokenize, tokenize
-from memcram.cramming import Chunk, ChunkPlan, CodecProgress, OnProgress, cram_chunks
+from memcram.cramming import ChunkPlan, CodecProgress, OnProgress, cram_chunks
 from memcram.engine import Crammed, Engine
 from memcram.errors import ArchiveError, Interrupted, TextError, UsageError
 from memcram.models.frozen_lm import FrozenLM
@@ -103,7 +103,8 @@ def compress(
         Interrupted: Ctrl-C; says how many chunks are kept.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    chosen = get_recipe_with(recipe, steps)
+    # Twice the guard margin, so that guards stay the exception.
+    chosen = get_recipe_with(recipe, steps).with_margin(2 * GUARD_MARGINS[lm.dtype])
     tokenized = tokenize(decode_utf8(data), lm)
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
     plan = _plan(lm, len(ids), vectors, chunk_tokens, seed)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from memcram.archive.chunking import Chunk
 from memcram.engine import Crammed, Engine, EngineStatus
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes import Recipe
@@ -22,15 +23,6 @@ from memcram.strategies import Outcome
 RESTARTS = 3
 # The start of a chunk is seeded by its place; the stride keeps neighbouring seeds apart.
 _SEED_STRIDE = 1_000_003
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A finished chunk: `n_tokens` of the text from token `start` on, held by `mem` (K, width)."""
-
-    start: int
-    n_tokens: int
-    mem: Tensor
 
 
 @dataclass(frozen=True)

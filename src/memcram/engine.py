@@ -294,9 +294,10 @@ class Engine:
         for slot in batch.slots:
             slot.token_steps += slot.length
         decisions = self._decide(batch, seen) if poll else {}
-        if sum(isinstance(decision, Stop) for decision in decisions.values()) < len(batch.slots):
+        stopped = {row for row, decision in decisions.items() if isinstance(decision, Stop)}
+        if len(stopped) < len(batch.slots):
             counted.backward(gradient)
-            self._step(batch, parameters)
+            self._step(batch, parameters, stopped)
         return decisions
 
     def _score(self, batch: Batch, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -377,11 +378,12 @@ class Engine:
                 decisions[row] = decision
         return decisions
 
-    def _step(self, batch: Batch, parameters: dict[str, Tensor]) -> None:
+    def _step(self, batch: Batch, parameters: dict[str, Tensor], stopped: set[int]) -> None:
+        """One optimiser step of all rows; those that stopped retire and don't count it."""
         rows = batch.rows
         rows["step"] = rows["step"] + 1
-        for slot in batch.slots:
-            slot.step += 1
+        for row, slot in enumerate(batch.slots):
+            slot.step += row not in stopped
             slot.clock += 1
         clocks = [slot.clock for slot in batch.slots]
         for name, values in parameters.items():

@@ -45,6 +45,14 @@ class Recipe:
             horizon=self.horizon.with_steps(steps),
         )
 
+    def with_margin(self, at_least: float) -> "Recipe":
+        """The same recipe, polishing until margins exceed `at_least` logits."""
+        return dataclasses.replace(
+            self,
+            strategy=self.strategy.with_margin(at_least),
+            horizon=self.horizon.with_margin(at_least),
+        )
+
     def settings(self) -> dict[str, Any]:
         """Every setting, as plain JSON values; components carry their class name as `kind`."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}

@@ -112,14 +112,13 @@ class Batch:
     def seat(self, slots: list[Slot]) -> None:
         """Give the rows to `slots`, those that stay with the state they have now."""
         self.unstack()
-        self.slots = slots
-        self.rows = {}
+        rows = {}
         for name in slots[0].tensors if slots else ():
             columns = [slot.tensors[name] for slot in slots]
             scalar = columns[0].dim() == 0
-            self.rows[name] = (
-                torch.stack(columns) if scalar else pad_sequence(columns, batch_first=True)
-            )
+            rows[name] = torch.stack(columns) if scalar else pad_sequence(columns, batch_first=True)
+        # Together and last, so that a Ctrl-C finds the batch as it was or as it will be.
+        self.slots, self.rows = slots, rows
         if slots:
             self.index()
 

@@ -188,6 +188,7 @@ def test_crammed_stored_read_and_decoded_exactly(lm, note):
     read = Archive.from_bytes(archive.to_bytes())
     assert memcram.decompress(read, lm) == TEXT.encode()
     assert len(read.tensors.correction_positions) == 0
+    assert len(read.tensors.guard_positions) == 0
     assert min(read.chunk_tokens) >= 8
     truth = torch.tensor(lm.tokenize(TEXT)).split(read.chunk_tokens)
     decoded = decode.greedy(lm, read.mems, read.chunk_tokens)

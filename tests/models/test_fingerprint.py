@@ -1,12 +1,15 @@
 """The fingerprint follows what decides logits and tokens, and nothing else."""
 
+import hashlib
 import json
+import os
 import shutil
 
 import pytest
 import safetensors.torch
 
 import memcram
+import memcram.models.fingerprint as fingerprint_module
 from memcram.models.fingerprint import file_sha256, fingerprint
 
 # Archives are tied to these files: they never change under this name.
@@ -86,3 +89,30 @@ def test_another_bos_alters_it(folder, tiny_folder):
     edit(folder / "config.json", bos_token_id=5)
     edit(folder / "tokenizer_config.json", bos_token="a")
     assert fingerprint(folder) != fingerprint(tiny_folder)
+
+
+def test_the_hash_of_a_large_file_is_remembered_until_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("memcram.models.fingerprint._REMEMBERED_FROM_BYTES", 4)
+    calls = []
+    real = fingerprint_module._hash
+    monkeypatch.setattr(fingerprint_module, "_hash", lambda path: calls.append(path) or real(path))
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"12345678")
+    first = file_sha256(weights)
+    assert file_sha256(weights) == first
+    assert len(calls) == 1
+    weights.write_bytes(b"87654321")
+    os.utime(weights, ns=(1, 1))
+    assert file_sha256(weights) != first
+    assert len(calls) == 2
+
+
+def test_a_broken_memory_is_ignored(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("memcram.models.fingerprint._REMEMBERED_FROM_BYTES", 4)
+    (tmp_path / "memcram").mkdir()
+    (tmp_path / "memcram" / "weights.json").write_text("[not json")
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"12345678")
+    assert file_sha256(weights) == hashlib.sha256(b"12345678").hexdigest()

@@ -1,6 +1,9 @@
 """Where a text's tokens are cut into chunks."""
 
+from dataclasses import dataclass
 from itertools import pairwise
+
+from torch import Tensor
 
 from memcram.metrics.bound import capacity_bound
 
@@ -8,6 +11,15 @@ from memcram.metrics.bound import capacity_bound
 # docs/decisions/004-default-recipe.md.
 _USUAL_UTILISATION = 0.035
 _SMALLEST_CHUNK = 4
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A finished chunk: `n_tokens` of the text from token `start` on, held by `mem` (K, width)."""
+
+    start: int
+    n_tokens: int
+    mem: Tensor
 
 
 def usual_chunk_tokens(input_width: int, vocab_size: int, vectors: int) -> int:

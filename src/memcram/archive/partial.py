@@ -10,7 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from memcram.cramming import Chunk
+from memcram.archive.chunking import Chunk
 from memcram.errors import UsageError
 from memcram.files import write_atomically
 
@@ -41,7 +41,7 @@ class PartialArchive:
         self._flushed = time.monotonic()
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{str(folder)!r} is in the way of the unfinished chunks; move it")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / _JOB).is_file():
+        if folder.is_dir() and not (folder / _JOB).is_file() and self._is_foreign():
             raise UsageError(
                 f"{str(folder)!r} is in the way of the unfinished chunks and not memcram's; move it"
             )
@@ -91,7 +91,13 @@ class PartialArchive:
             "vectors": torch.cat([chunk.mem for chunk in chunks]),
         }
         path = self.folder / f"chunks-{min(chunk.start for chunk in chunks):09d}.safetensors"
-        write_atomically(path, safetensors.torch.save(part))
+        try:
+            write_atomically(path, safetensors.torch.save(part))
+        except UsageError as error:
+            raise UsageError(
+                f"{error} of it, and chunks finished earlier are kept in {str(self.folder)!r}; "
+                "run it again to go on"
+            ) from error
         self._pending = []
         self._flushed = time.monotonic()
 
@@ -107,6 +113,10 @@ class PartialArchive:
                 f"{str(self.folder)!r} could not be made ({error.strerror})"
             ) from error
         write_atomically(self.folder / _JOB, json.dumps(self.job, sort_keys=True).encode())
+
+    def _is_foreign(self) -> bool:
+        """Whether anything is here but what a run killed at its very start leaves behind."""
+        return not all(path.match(f".{_JOB}.*.tmp") for path in self.folder.iterdir())
 
     def _other_job(self) -> str | None:
         """The settings in which the folder's job differs from this one."""

@@ -1,8 +1,11 @@
 """The command line. Commands hold no logic; heavy imports wait until a command needs them."""
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -13,6 +16,8 @@ from memcram.cli.models import models
 from memcram.errors import Interrupted, MemcramError
 
 INTERRUPTED = 130
+# A Ctrl-C this soon (seconds) after another must not break off the keeping of finished chunks.
+_IMPATIENCE = 2.0
 
 
 @click.group(
@@ -33,7 +38,11 @@ for command in (compress, decompress, inspect, verify, horizon, bound, models):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every expected failure is one line on stderr and an exit code."""
-    sys.exit(run(arguments))
+    signal.signal(signal.SIGINT, _Interrupt())
+    code = run(arguments)
+    # All is said and done; a Ctrl-C while the interpreter shuts down would only change the code.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -47,15 +56,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message(), 2)
     except MemcramError as error:
         return _fail(str(error), error.exit_code)
-    except Interrupted as error:
-        return _fail(f"interrupted; {error}", INTERRUPTED)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; nothing was written", INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        # click turns a KeyboardInterrupt into an Abort with that as its cause.
+        told = [one for one in (error, error.__cause__) if isinstance(one, Interrupted)]
+        left = str(told[0]) if told else "nothing was written"
+        return _fail(f"interrupted; {left}", INTERRUPTED)
     except BrokenPipeError:
         # The reader went away (`| head`); keep the interpreter from failing again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+class _Interrupt:
+    """Raises KeyboardInterrupt at Ctrl-C, but not again for one that follows at once."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def __call__(self, signal_number: int, frame: FrameType | None) -> None:
+        before, self._last = self._last, time.monotonic()
+        if self._last - before > _IMPATIENCE:
+            raise KeyboardInterrupt
 
 
 def _fail(message: str, code: int) -> int:

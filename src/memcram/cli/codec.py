@@ -104,7 +104,13 @@ def compress(
             force=force,
             on_progress=on_progress,
         )
-    write_output(output, archive.to_bytes())
+    try:
+        write_output(output, archive.to_bytes())
+    except UsageError as error:
+        if partial is None or not partial.is_dir():
+            raise
+        kept = f"{error} of it; all chunks are kept in {str(partial)!r}, run it again to go on"
+        raise UsageError(kept) from error
     if partial is not None:
         shutil.rmtree(partial, ignore_errors=True)
     report = {

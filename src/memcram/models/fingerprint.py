@@ -1,9 +1,17 @@
 """One hash over what decides logits and tokens, and nothing else."""
 
+import contextlib
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+from memcram.errors import UsageError
+from memcram.files import write_atomically
+
+# Hashing costs about a second a gigabyte; small files are not worth an entry.
+_REMEMBERED_FROM_BYTES = 32 * 2**20
 
 # Keys that say how a model was saved or is to be sampled, not what it computes.
 _INCIDENTAL_CONFIG_KEYS = frozenset(
@@ -61,9 +69,44 @@ def fingerprint(folder: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
+    """SHA-256 (hex) of a file's bytes; of a large file, remembered by path, size and time."""
+    if path.stat().st_size < _REMEMBERED_FROM_BYTES:
+        return _hash(path)
+    status = path.stat()
+    key, seen = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+    memory = _read_memory()
+    known = memory.get(key)
+    if isinstance(known, dict) and known.get("seen") == seen:
+        return str(known["sha256"])
+    digest = _hash(path)
+    _remember(memory | {key: {"seen": seen, "sha256": digest}})
+    return digest
+
+
+def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _memory_path() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "memcram" / "weights.json"
+
+
+def _read_memory() -> dict[str, Any]:
+    try:
+        memory = _read_json(_memory_path())
+    except (OSError, ValueError, RuntimeError):
+        return {}
+    return memory if isinstance(memory, dict) else {}
+
+
+def _remember(memory: dict[str, Any]) -> None:
+    # Without a writable cache the hash is only computed again.
+    with contextlib.suppress(OSError, UsageError, RuntimeError):
+        path = _memory_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(memory, sort_keys=True).encode())
 
 
 def _tokenizer_parts(folder: Path) -> dict[str, Any]:

@@ -92,3 +92,6 @@ class Strategy(Protocol):
 
     def with_steps(self, steps: int) -> "Strategy":
         """The same strategy with another budget in optimiser steps."""
+
+    def with_margin(self, at_least: float) -> "Strategy":
+        """The same strategy, content only with margins above `at_least` logits."""

@@ -41,3 +41,7 @@ class Fixed:
     def with_steps(self, steps: int) -> "Fixed":
         """The same strategy with another budget in optimiser steps."""
         return replace(self, steps=steps)
+
+    def with_margin(self, at_least: float) -> "Fixed":
+        """The same strategy, content only with margins above `at_least` logits."""
+        return replace(self, margin=max(self.margin, at_least))

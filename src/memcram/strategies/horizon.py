@@ -60,3 +60,7 @@ class Horizon:
     def with_steps(self, steps: int) -> "Horizon":
         """The same strategy with another budget in optimiser steps."""
         return replace(self, steps=steps)
+
+    def with_margin(self, at_least: float) -> "Horizon":
+        """The same strategy, content only with margins above `at_least` logits."""
+        return replace(self, margin=max(self.margin, at_least))

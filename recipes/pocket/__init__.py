@@ -1,0 +1,1 @@
+"""Train, grow and describe the small packaged models of the family `pocket`."""
