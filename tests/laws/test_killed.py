@@ -85,9 +85,10 @@ def watch(process, folder, whole, until):
 def test_killed_at_random_moments_and_resumed(model, undisturbed, tmp_path, kills):
     whole, seconds = undisturbed
     draw = random.Random(kills)
-    killed = resumed = 0
+    killed = resumed = runs = 0
     while killed < kills:
-        folder = tmp_path / str(killed)
+        runs += 1
+        folder = tmp_path / f"run{runs}"
         folder.mkdir()
         (folder / "a.txt").write_text(TEXT)
         kept = set()

@@ -114,10 +114,7 @@ def _differences(offset: int, decoded: str, text: str) -> list[RawPiece]:
     if decoded == text:
         return []
     spans: list[list[int]] = []
-    matcher = difflib.SequenceMatcher(None, decoded, text, autojunk=False)
-    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
-        if tag == "equal":
-            continue
+    for i1, i2, j1, j2 in _unequal(decoded, text):
         if spans and i1 - spans[-1][1] < _JOIN_GAP:
             spans[-1][1], spans[-1][3] = i2, j2
         else:
@@ -128,6 +125,25 @@ def _differences(offset: int, decoded: str, text: str) -> list[RawPiece]:
         )
         for i1, i2, j1, j2 in spans
     ]
+
+
+def _unequal(decoded: str, text: str) -> Iterator[tuple[int, int, int, int]]:
+    """Ranges i1:i2 of `decoded` that stand for the ranges j1:j2 of `text`, in order."""
+    n = len(decoded)
+    if n not in (len(text), len(text.strip())):
+        matcher = difflib.SequenceMatcher(None, decoded, text, autojunk=False)
+        yield from (op[1:] for op in matcher.get_opcodes() if op[0] != "equal")
+        return
+    # Case or single characters changed, or the ends stripped: place by place in linear time, where
+    # the search for common stretches is quadratic and worse.
+    lead = 0 if n == len(text) else len(text) - len(text.lstrip())
+    if lead:
+        yield 0, 0, 0, lead
+    for i in range(n):
+        if decoded[i] != text[lead + i]:
+            yield i, i + 1, lead + i, lead + i + 1
+    if lead + n < len(text):
+        yield n, n, lead + n, len(text)
 
 
 def _merge_empty(raw: list[RawPiece]) -> list[RawPiece]:
