@@ -110,7 +110,7 @@ def compress(
     plan = _plan(lm, len(ids), vectors, chunk_tokens, seed)
     job = _job(lm, chosen, plan, data)
     keeper = PartialArchive(partial, job, force=force) if partial is not None else None
-    finished = keeper.load() if keeper else []
+    finished = [chunk for chunk in keeper.load() if _fits(chunk, plan, lm)] if keeper else []
     chunks = {chunk.start: chunk for chunk in finished}
     try:
         for chunk in cram_chunks(lm, chosen, ids, plan, finished, on_progress):
@@ -229,6 +229,17 @@ def _job(lm: FrozenLM, recipe: Recipe, plan: ChunkPlan, data: bytes) -> dict[str
         "text": hashlib.sha256(data).hexdigest(),
         "plan": asdict(plan),
     }
+
+
+def _fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM) -> bool:
+    """Whether a chunk found on disk can be one of this plan; others are crammed again."""
+    shape, mem = (plan.vectors, lm.input_width), chunk.mem
+    if mem.shape != shape or mem.dtype != lm.dtype or not bool(mem.isfinite().all()):
+        return False
+    end = chunk.start + chunk.n_tokens
+    return chunk.n_tokens > 0 and any(
+        first <= chunk.start and end <= last for first, last in plan.stretches
+    )
 
 
 def _in_order(chunks: dict[int, Chunk]) -> Iterator[int]:

@@ -149,8 +149,8 @@ class FrozenLM:
 
     @contextlib.contextmanager
     def _attention(self) -> Iterator[None]:
-        # torch's fused attention for CPUs is slower backward (7 times at 16 x 128 positions of
-        # `pocket`) and rounds a row by the length of its batch; the plain path does neither.
+        # torch's fused attention for CPUs rounds a row by the length of its batch; the plain path
+        # does not, and is as fast (benchmarks/attention.py).
         if self.device.type == "cpu":
             with sdpa_kernel(SDPBackend.MATH):
                 yield
