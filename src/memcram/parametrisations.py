@@ -89,7 +89,8 @@ class LowDim:
     def mem(self, parameters: Parameters) -> Tensor:
         """W z + b of every row, (slot, K, width)."""
         mapped = torch.bmm(parameters["z"], parameters["weight"].mT)
-        return mapped + parameters["bias"][:, None]
+        mem: Tensor = mapped + parameters["bias"][:, None]
+        return mem
 
 
 class Start(Protocol):
