@@ -132,7 +132,7 @@ def kill_and_resume(model, undisturbed, tmp_path, kills, text, chunk_tokens):
             assert not [name for name in left if not name.endswith(".tmp")]
     lm = memcram.load_lm(str(model), device="cpu")
     assert memcram.decompress(memcram.Archive.from_bytes(whole), lm) == text.encode()
-    print(f"{killed} kills, {resumed} of them with finished chunks kept, {runs} runs")
+    sys.stdout.write(f"{killed} kills, {resumed} with finished chunks kept, {runs} runs\n")
     assert resumed or kills < 20
 
 
