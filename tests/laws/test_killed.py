@@ -94,7 +94,7 @@ def test_killed_at_random_moments_and_resumed(model, undisturbed, tmp_path, kill
 def test_killed_while_cutting_to_fit_on_trained_weights(tmp_path):
     folder = tmp_path / "undisturbed"
     folder.mkdir()
-    text = TEXT[:500]
+    text = TEXT[:250]
     whole = run_undisturbed("pocket", folder, text, "auto")
     kill_and_resume("pocket", whole, tmp_path, 20, text, "auto")
 
