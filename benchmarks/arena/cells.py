@@ -9,16 +9,16 @@ from typing import Any
 
 import click
 import torch
+
+from arena.budget import Budgeted, grid_up_to, is_over, steps_within
+from arena.rows import Attempt, Row, grid_row, grown_row, rises, spent_along
+from arena.variants import Entry
 from memcram import decode
 from memcram.engine import Crammed, Engine, EngineStatus
 from memcram.models import FrozenLM
 from memcram.recipes import Recipe
 from memcram.slots import CramRequest
 from memcram.texts import TextSample
-
-from arena.budget import Budgeted, grid_up_to, is_over, steps_within
-from arena.rows import Attempt, Row, grid_row, grown_row, rises, spent_along
-from arena.variants import Entry
 
 # Texts keep their seed whatever the recipe; the stride keeps neighbouring seeds apart.
 _SEED_STRIDE = 1_000_003
@@ -82,9 +82,7 @@ def _on_grid(lm: FrozenLM, entry: Entry, samples: Sequence[TextSample], terms: T
         by_length.append(attempts(lm, recipe, ids, terms, f"{entry.name} at {length} tokens"))
         if is_over([sum(a.exact == a.length for a in found) for found in by_length]):
             break
-    return [
-        grid_row(sample, [found[i] for found in by_length]) for i, sample in enumerate(samples)
-    ]
+    return [grid_row(sample, [found[i] for found in by_length]) for i, sample in enumerate(samples)]
 
 
 def attempts(
@@ -98,8 +96,7 @@ def attempts(
     crammed = [done[i] for i in range(len(texts))]
     grows = recipe.strategy.keeps_prefix
     asked = [
-        max(1, one.n_right) if grows else len(ids)
-        for one, ids in zip(crammed, texts, strict=True)
+        max(1, one.n_right) if grows else len(ids) for one, ids in zip(crammed, texts, strict=True)
     ]
     decoded = decode.greedy(lm, [one.mem for one in crammed], asked)
     fixed = terms.vectors + len(lm.prefix) - 1
@@ -109,9 +106,7 @@ def attempts(
     ]
 
 
-def cram_requests(
-    recipe: Recipe, texts: Sequence[torch.Tensor], terms: Terms
-) -> list[CramRequest]:
+def cram_requests(recipe: Recipe, texts: Sequence[torch.Tensor], terms: Terms) -> list[CramRequest]:
     """One request a text, keyed by its place; where a recipe shares weights, neighbours do."""
     requests = []
     for i, ids in enumerate(texts):

@@ -26,8 +26,8 @@ from memcram.errors import UsageError
 from memcram.recipes import Recipe, get_recipe
 
 GROWN, GRID = "grown", "grid"
-# Published without a way to grow: a strategy `horizon` in such a recipe would be ours.
-PUBLISHED_AT_FIXED_LENGTH = ("kuratov2025+t1",)
+# Published without a way to grow: a strategy `horizon` in this recipe would be ours.
+BASELINE = "kuratov2025+t1"
 _HOMES = (
     memcram.objective,
     memcram.optimisers,
@@ -80,12 +80,12 @@ def parse_entry(line: str) -> Entry:
     if recipe.first_token_given:
         raise UsageError(
             f"--recipe: {line.strip()!r} is given t₁, and every recipe of the arena predicts it; "
-            "use 'kuratov2025+t1'"
+            f"use {BASELINE!r}"
         )
     can_grow = recipe.horizon is not None and recipe.horizon.keeps_prefix
     if lengths == GROWN and not can_grow:
         raise UsageError(f"{line!r}: lengths: got {GROWN!r}, but its `horizon` keeps no prefix")
-    grows = can_grow and name not in PUBLISHED_AT_FIXED_LENGTH
+    grows = can_grow and name != BASELINE
     grows = grows if lengths is None else lengths == GROWN
     return Entry(dataclasses.replace(recipe, name=line.strip()), grows)
 

@@ -1,0 +1,148 @@
+"""From rows to figures of a recipe, and to ratios between two: pure functions on stored cells."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from arena.budget import grid_up_to
+from arena.rows import exact_at
+from memcram.metrics.statistics import spread
+
+_RESAMPLES = 10_000
+# A published recipe that holds fewer tokens than this on average was not run as published.
+NEAR_ZERO = 2.0
+
+Cell = dict[str, Any]
+
+
+def summarise(cell: Cell, lengths: Sequence[int]) -> dict[str, Any]:
+    """One line of the table: tokens, token-steps, seconds and logits.
+
+    Seconds of a text are its token-steps at the cell's own rate, since texts share a batch.
+    """
+    rows = cell["rows"]
+    horizon = spread([row["horizon"] for row in rows])
+    to_exact = [row["to_exact"] for row in rows if row["to_exact"] is not None]
+    margins = [row["min_margin"] for row in rows if row["min_margin"] is not None]
+    rate = cell["token_steps"] / cell["seconds"] if cell["seconds"] else 0.0
+    mean_to_exact = sum(to_exact) / len(to_exact) if to_exact else None
+    return {
+        "recipe": cell["recipe"],
+        "vectors": cell["vectors"],
+        "lengths": cell["lengths"],
+        "texts": len(rows),
+        "horizon": horizon.mean,
+        "horizon_std": horizon.std,
+        "horizon_ci95": horizon.ci95,
+        "horizon_at_most": sum(row["at_most"] for row in rows) / len(rows),
+        "censored": sum(row["censored"] for row in rows),
+        "share_exact": {str(n): share_exact(cell, n) for n in lengths},
+        "token_steps_to_exact": mean_to_exact,
+        "seconds_to_exact": mean_to_exact / rate if mean_to_exact is not None and rate else None,
+        "token_steps": cell["token_steps"],
+        "seconds": cell["seconds"],
+        "smallest_margin": min(margins) if margins else None,
+        "median_margin": float(np.median(margins)) if margins else None,
+    }
+
+
+def share_exact(cell: Cell, length: int) -> float | None:
+    """Share of the texts that hold `length` tokens; None where that was not measured."""
+    grows = cell["lengths"] == "grown"
+    found = [exact_at(row, length, grows=grows) for row in cell["rows"]]
+    known = [exact for exact in found if exact is not None]
+    return sum(known) / len(known) if known else None
+
+
+def measured_lengths(cells: Sequence[Cell]) -> list[int]:
+    """Lengths at which recipes can be compared: those of the grid, and on to the longest held."""
+    fixed = [cell for cell in cells if cell["lengths"] == "grid"]
+    on_grid = {attempt["length"] for cell in fixed for attempt in cell["rows"][0]["attempts"]}
+    longest = max((row["horizon"] for cell in cells for row in cell["rows"]), default=0)
+    start = max(on_grid, default=0)
+    return sorted(on_grid | {n for n in grid_up_to(longest) if n > start})
+
+
+def ratio(over: Cell, under: Cell, column: str = "horizon", seed: int = 0) -> dict[str, Any]:
+    """The mean of one recipe over that of another, on the texts they share.
+
+    The interval is the 2.5 and 97.5 percentile over 10,000 resamples of texts, a text's two values
+    always together. A ratio of means, because single texts may hold nothing.
+
+    Raises:
+        ValueError: the texts are not the same.
+    """
+    a, b = paired(over, under, column)
+    picks = np.random.default_rng(seed).integers(0, len(a), size=(_RESAMPLES, len(a)))
+    tops, bottoms = a[picks].mean(axis=1), b[picks].mean(axis=1)
+    some = bottoms > 0
+    # With a resample that holds nothing there is no upper end to tell.
+    interval = np.percentile(tops / bottoms, [2.5, 97.5]).tolist() if some.all() else None
+    return {
+        "over": over["recipe"],
+        "under": under["recipe"],
+        "vectors": over["vectors"],
+        "of": column,
+        "texts": len(a),
+        "ratio": float(a.mean() / b.mean()) if b.mean() > 0 else None,
+        "ci95": interval if len(a) > 1 else None,
+    }
+
+
+def paired(
+    over: Cell, under: Cell, column: str
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
+    """The values of two cells, text by text.
+
+    The denominator of a recipe on the grid may be taken at its upper end, `at_most`: the numerator
+    is its horizon in any case, so that the ratio is then a lower bound.
+    """
+    ids = [row["id"] for row in over["rows"]]
+    if ids != [row["id"] for row in under["rows"]]:
+        raise ValueError(f"{over['recipe']} and {under['recipe']} ran on different texts")
+    top = "horizon" if column == "at_most" else column
+    return (
+        np.asarray([row[top] for row in over["rows"]], dtype=np.float64),
+        np.asarray([row[column] for row in under["rows"]], dtype=np.float64),
+    )
+
+
+def ratios(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Every recipe's horizon against each later one's, of the same K.
+
+    `at_least` is the ratio where each text under the second recipe held all that the grid leaves
+    open.
+    """
+    found = []
+    for i, over in enumerate(cells):
+        for under in cells[i + 1 :]:
+            if over["vectors"] == under["vectors"]:
+                found.append(
+                    ratio(over, under) | {"at_least": ratio(over, under, "at_most")["ratio"]}
+                )
+    return found
+
+
+def faults(cells: Sequence[Cell]) -> list[str]:
+    """Sentences about recipes that hold next to nothing: a fault of the arena, not a finding."""
+    found = []
+    for cell in cells:
+        mean = sum(row["horizon"] for row in cell["rows"]) / len(cell["rows"])
+        if mean < NEAR_ZERO:
+            found.append(
+                f"{cell['recipe']}, K = {cell['vectors']}: a mean horizon of {mean:.1f} tokens; "
+                "a baseline near 0 is a fault of the arena (budget, lengths, learning rate), and "
+                "ratios to it mean nothing"
+            )
+    return found
+
+
+def best_rate(cells: Sequence[tuple[float, Cell]]) -> float:
+    """The rate with the largest mean horizon; among equals, with the fewest token-steps."""
+
+    def key(pair: tuple[float, Cell]) -> tuple[float, int]:
+        cell = pair[1]
+        return sum(row["horizon"] for row in cell["rows"]), -cell["token_steps"]
+
+    return max(cells, key=key)[0]
