@@ -105,6 +105,7 @@ def compress(
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     # Twice the guard margin, so that guards stay the exception.
     chosen = get_recipe_with(recipe, steps).with_margin(2 * GUARD_MARGINS[lm.dtype])
+    _check_portable(chosen, lm)
     tokenized = tokenize(decode_utf8(data), lm)
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
     plan = _plan(lm, len(ids), vectors, chunk_tokens, seed)
@@ -199,6 +200,17 @@ def get_recipe_with(recipe: str | Recipe, steps: int | None) -> Recipe:
     if steps < 1:
         raise UsageError(f"--steps: got {steps}, allowed: 1 or more")
     return chosen.with_steps(steps)
+
+
+def _check_portable(recipe: Recipe, lm: FrozenLM) -> None:
+    """Refuse what an archive could not be read back from."""
+    if recipe.first_token_given:
+        raise UsageError(
+            f"--recipe: {recipe.name!r} never predicts the first token, so that no text comes "
+            f"back; allowed: one that does, such as {recipe.name}+t1"
+        )
+    if lm.autocast is not None:
+        raise UsageError(f"autocast: got {lm.dtype_name}, allowed for archives: none")
 
 
 def _plan(lm: FrozenLM, n: int, vectors: int, chunk_tokens: int | None, seed: int) -> ChunkPlan:

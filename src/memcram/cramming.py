@@ -81,7 +81,7 @@ def cram_chunks(
         on_progress: called as chunks advance.
     """
     work = _Work(ids, plan, {chunk.start: chunk for chunk in finished})
-    engine = Engine(lm, replace(recipe, strategy=recipe.horizon) if plan.fit else recipe)
+    engine = Engine(lm, recipe.for_horizon() if plan.fit else recipe)
 
     def report(status: EngineStatus) -> None:
         if on_progress is not None:

@@ -12,11 +12,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from memcram.best import BEST, PARAMETER, keep_best, nothing_kept
 from memcram.errors import ModelError, UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.objective import Accounting
 from memcram.recipes import Recipe
-from memcram.slots import ROW_BLOCK, Batch, CramRequest, Slot, padded_length
+from memcram.slots import (
+    ROW_BLOCK,
+    Batch,
+    CramRequest,
+    Slot,
+    group_mean,
+    padded_length,
+    units,
+)
 from memcram.strategies import Continue, Decision, Measurement, Outcome, Retarget, Stop
 
 # Logits held at once, in elements; 2²⁵ in float32 are 128 MiB.
@@ -36,9 +45,13 @@ class Crammed:
         n_right: tokens held: those that are the argmax, or, for a strategy that keeps a prefix,
             those before the first that is not.
         margins: (counted,) in logits; of the prefix, where one is kept.
+        learned_step: (counted,) the step from which each token was right without a break up to
+            these vectors; −1 where it was not right. As fine as the measurements seen.
         best_step: optimiser steps before these vectors.
         steps: optimiser steps spent in all.
         token_steps: positions that went forward and backward.
+        least_loss: smallest mean loss of the run, at whatever step it was.
+        curve: (points, 3) step, tokens held and mean loss, evenly spread over the run.
     """
 
     key: Hashable
@@ -46,9 +59,12 @@ class Crammed:
     outcome: Outcome
     n_right: int
     margins: Tensor
+    learned_step: Tensor
     best_step: int
     steps: int
     token_steps: int
+    least_loss: float
+    curve: Tensor
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,8 @@ class Engine:
         recipe: what to do.
         batch_tokens: positions one forward pass may hold; None takes what the device likes.
         poll_every: steps between two looks of the host at the measurements; between them the
-            device keeps the best vectors by itself. None: 1 on a CPU, 8 elsewhere.
+            device keeps the best vectors by itself. None: 1 on a CPU, 8 elsewhere, but 1 for a
+            strategy that must see every step.
 
     Example:
         >>> import torch, memcram
@@ -101,7 +118,8 @@ class Engine:
         self.lm = lm
         self.recipe = recipe
         self.batch_tokens = batch_tokens or usual
-        self.poll_every = poll_every or (1 if on_cpu else 8)
+        often = on_cpu or recipe.strategy.every_step
+        self.poll_every = poll_every or (1 if often else 8)
         self._master = torch.float64 if lm.dtype == torch.float64 else torch.float32
 
     def run(
@@ -169,40 +187,38 @@ class Engine:
         """Lay out a text's state on the device, when it is seated for the first time."""
         lm, request, n = self.lm, slot.request, len(slot.request.ids)
         generator = torch.Generator().manual_seed(request.seed)
+        parametrisation = self.recipe.parametrisation
+        shape = (request.vectors, parametrisation.start_width(lm.input_width))
         start = request.start
         if start is None:
-            shape = (request.vectors, lm.input_width)
             start = self.recipe.start.draw(shape, lm.embedding_std, generator)
-        parameters = self.recipe.parametrisation.init(start.to(lm.device, self._master), generator)
+        if request.group is not None:
+            generator.manual_seed(request.group)
+        start = start.to(lm.device, self._master)
+        parameters = parametrisation.init(start, lm.input_width, generator)
         # What is frozen is computed once: BOS and the tokens that are fed, behind K empty rows.
         room = torch.zeros(request.vectors, lm.input_width, dtype=lm.dtype, device=lm.device)
         embeds = torch.cat([room, lm.prefix, lm.embed(request.ids[:-1])])
-        nothing = torch.full((n,), float("-inf"), dtype=self._master, device=lm.device)
-        zero = torch.zeros((), dtype=self._master, device=lm.device)
-        tensors = {"ids": request.ids.to(lm.device), "embeds": embeds, "best_margins": nothing}
-        tensors |= {
-            "step": zero,
-            "most_held": zero - 1,
-            "best_margin": zero - float("inf"),
-        }
-        tensors |= {"best_step": zero, "most_held_step": zero}
+        slot.tensors = {"ids": request.ids.to(lm.device), "embeds": embeds}
+        slot.tensors |= nothing_kept(parameters, n, self._master)
         for name, value in parameters.items():
-            tensors[f"parameter.{name}"] = value
-            tensors[f"best.{name}"] = value.clone()
+            slot.tensors[PARAMETER + name] = value
             for key, moment in self.recipe.optimiser.init(value).items():
-                tensors[f"{key}.{name}"] = moment
-        slot.tensors = tensors
+                slot.tensors[f"{key}.{name}"] = moment
 
     def _fill(self, batch: Batch, waiting: list[Slot]) -> None:
-        """Seat waiting texts while the padded batch stays within `batch_tokens`."""
+        """Seat waiting texts while the padded batch stays within `batch_tokens`.
+
+        The texts of a group sit down together, or wait together.
+        """
         new: list[Slot] = []
         length = max((slot.length for slot in batch.slots), default=0)
-        for slot in waiting:
-            count = len(batch.slots) + len(new) + 1
-            longest = max(length, slot.length)
+        for unit in units(waiting):
+            count = len(batch.slots) + len(new) + len(unit)
+            longest = max(length, *(slot.length for slot in unit))
             padded = padded_length(longest, self.lm.max_positions)
-            if count == 1 or padded * count <= self.batch_tokens:
-                new.append(slot)
+            if count == len(unit) or padded * count <= self.batch_tokens:
+                new += unit
                 length = longest
         if new:
             seated = {id(slot) for slot in new}
@@ -216,14 +232,15 @@ class Engine:
         """After running out of memory: put half of the texts back and go on with less."""
         if not _is_out_of_memory(error):
             raise error
-        if len(batch.slots) == 1:
+        together = units(batch.slots)
+        if len(together) == 1:
             raise ModelError(
-                "out of memory with a single text in the batch; use shorter chunks, a smaller "
-                "dtype or another device"
+                "out of memory with a single text or group in the batch; use shorter chunks, a "
+                "smaller dtype or another device"
             ) from error
         if self.lm.device.type == "cuda":
             torch.cuda.empty_cache()
-        keep = len(batch.slots) // 2
+        keep = sum(len(unit) for unit in together[: len(together) // 2])
         self.batch_tokens = max(1, batch.length * keep)
         back = batch.slots[keep:]
         batch.seat(batch.slots[:keep])
@@ -248,18 +265,18 @@ class Engine:
     def _restore(self, batch: Batch, row: int) -> None:
         """Back to the best vectors, with a fresh optimiser; the patience begins anew."""
         rows = batch.rows
-        for name in [name for name in rows if name.startswith("parameter.")]:
-            rows[name][row] = rows[name.replace("parameter.", "best.", 1)][row]
+        for name in [name for name in rows if name.startswith(PARAMETER)]:
+            rows[name][row] = rows[name.replace(PARAMETER, BEST, 1)][row]
             for key in self.recipe.optimiser.state:
-                rows[name.replace("parameter.", f"{key}.", 1)][row] = 0
+                rows[name.replace(PARAMETER, f"{key}.", 1)][row] = 0
         batch.slots[row].clock = 0
         rows["most_held_step"][row] = rows["step"][row]
 
     def _result(self, slot: Slot, outcome: Outcome) -> Crammed:
         best = {
-            name.removeprefix("best."): value.unsqueeze(0)
+            name.removeprefix(BEST): value.unsqueeze(0)
             for name, value in slot.tensors.items()
-            if name.startswith("best.")
+            if name.startswith(BEST)
         }
         mem = self.recipe.parametrisation.mem(best)[0].to(self.lm.dtype)
         held = max(0, int(slot.tensors["most_held"]))
@@ -271,33 +288,35 @@ class Engine:
             outcome=outcome,
             n_right=held,
             margins=slot.tensors["best_margins"][first:end].cpu().clone(),
+            learned_step=slot.tensors["best_right_since"][first:end].cpu().long(),
             best_step=int(slot.tensors["best_step"]),
             steps=slot.step,
             token_steps=slot.token_steps,
+            least_loss=float(slot.tensors["least_loss"]),
+            curve=torch.tensor(slot.curve, dtype=torch.float64).reshape(-1, 3),
         )
 
     # -- one turn -------------------------------------------------------------------------------
 
     def _turn(self, batch: Batch, *, poll: bool) -> dict[int, Decision]:
         """Measure, decide, then step; returns what was decided, by row."""
-        prefix = "parameter."
         parameters = {
-            name.removeprefix(prefix): rows.detach().requires_grad_()
+            name.removeprefix(PARAMETER): rows.detach().requires_grad_()
             for name, rows in batch.rows.items()
-            if name.startswith(prefix)
+            if name.startswith(PARAMETER)
         }
         mem = self.recipe.parametrisation.mem(parameters)
         hidden = self.lm.hidden(batch.embeds(mem.to(self.lm.dtype)))
         counted = hidden.flatten(0, 1).index_select(0, batch.states)
         loss, margin, gradient = self._score(batch, counted.detach())
-        seen = self._keep_best(batch, loss, margin)
+        seen = keep_best(batch, self.recipe.strategy, loss, margin)
         for slot in batch.slots:
             slot.token_steps += slot.length
         decisions = self._decide(batch, seen) if poll else {}
-        stopped = {row for row, decision in decisions.items() if isinstance(decision, Stop)}
-        if len(stopped) < len(batch.slots):
+        resting = {row for row, decision in decisions.items() if self._rests(decision)}
+        if len(resting) < len(batch.slots):
             counted.backward(gradient)
-            self._step(batch, parameters, stopped)
+            self._step(batch, parameters, resting)
         return decisions
 
     def _score(self, batch: Batch, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -319,41 +338,6 @@ class Engine:
             margins.append(scores.margin.detach())
         return torch.cat(losses), torch.cat(margins), torch.cat(gradients)
 
-    @torch.no_grad()
-    def _keep_best(self, batch: Batch, loss: Tensor, margin: Tensor) -> Tensor:
-        """Copy aside the vectors just measured, where they are the best so far.
-
-        More tokens held is better; among equals, a larger smallest margin of those held. Nothing
-        leaves the device.
-
-        Returns:
-            (slot, 5): tokens held, most tokens held, the step that was first seen, smallest margin
-            and mean loss over the tokens of the loss.
-        """
-        rows, strategy = batch.rows, self.recipe.strategy
-        table = batch.table(margin.to(self._master), float("inf"))
-        right = (table > strategy.held_margin) & batch.is_measured
-        if strategy.keeps_prefix:
-            right = (right | ~batch.is_measured).cumprod(1).bool() & batch.is_measured
-        held = right.sum(1).to(self._master)
-        smallest = table.masked_fill(~batch.in_loss, float("inf")).amin(1)
-        kept = (
-            table.masked_fill(~right, float("inf")).amin(1) if strategy.keeps_prefix else smallest
-        )
-        more = held > rows["most_held"]
-        better = more | ((held == rows["most_held"]) & (kept > rows["best_margin"]))
-        for name in [name for name in rows if name.startswith("parameter.")]:
-            best = name.replace("parameter.", "best.", 1)
-            wide = better.view(-1, *[1] * (rows[name].dim() - 1))
-            rows[best] = torch.where(wide, rows[name], rows[best])
-        rows["best_margins"] = torch.where(better[:, None], table, rows["best_margins"])
-        rows["best_margin"] = torch.where(better, kept, rows["best_margin"])
-        rows["most_held"] = torch.where(more, held, rows["most_held"])
-        rows["best_step"] = torch.where(better, rows["step"], rows["best_step"])
-        rows["most_held_step"] = torch.where(more, rows["step"], rows["most_held_step"])
-        mean = batch.table((loss * batch.weights).to(self._master), 0.0).sum(1)
-        return torch.stack([held, rows["most_held"], rows["most_held_step"], smallest, mean], 1)
-
     def _decide(self, batch: Batch, seen: Tensor) -> dict[int, Decision]:
         decisions: dict[int, Decision] = {}
         for row, (slot, values) in enumerate(zip(batch.slots, seen.tolist(), strict=True)):
@@ -368,7 +352,9 @@ class Engine:
                 min_margin=smallest,
                 loss=loss,
                 text_tokens=len(slot.request.ids) - given,
+                token_steps=slot.token_steps,
             )
+            slot.note(held, loss)
             decision = self.recipe.strategy.decide(measured)
             if not math.isfinite(loss):
                 decision = Stop(Outcome.NON_FINITE)
@@ -378,19 +364,34 @@ class Engine:
                 decisions[row] = decision
         return decisions
 
-    def _step(self, batch: Batch, parameters: dict[str, Tensor], stopped: set[int]) -> None:
-        """One optimiser step of all rows; those that stopped retire and don't count it."""
-        rows = batch.rows
-        rows["step"] = rows["step"] + 1
+    def _rests(self, decision: Decision) -> bool:
+        """Whether a text takes no step after this decision."""
+        if isinstance(decision, Retarget):
+            return not decision.step and not self.recipe.parametrisation.shared
+        return isinstance(decision, Stop)
+
+    def _step(self, batch: Batch, parameters: dict[str, Tensor], resting: set[int]) -> None:
+        """One optimiser step of all rows but those that rest."""
+        rows, optimiser = batch.rows, self.recipe.optimiser
         for row, slot in enumerate(batch.slots):
-            slot.step += row not in stopped
-            slot.clock += 1
-        clocks = [slot.clock for slot in batch.slots]
+            slot.step += row not in resting
+            slot.clock += row not in resting
+        steps = torch.tensor([float(row not in resting) for row in range(len(batch.slots))])
+        moving = steps.to(rows["step"]) if resting else torch.ones_like(rows["step"])
+        rows["step"] = rows["step"] + moving
+        clocks = [max(1, slot.clock) for slot in batch.slots]
         for name, values in parameters.items():
             gradient = values.grad
             assert gradient is not None, name
-            state = {key: rows[f"{key}.{name}"] for key in self.recipe.optimiser.state}
-            self.recipe.optimiser.step(rows[f"parameter.{name}"], gradient, state, clocks)
+            if name in self.recipe.parametrisation.shared:
+                gradient = group_mean(gradient, batch.slots, resting)
+            names = {key: f"{key}.{name}" for key in optimiser.state} | {"": PARAMETER + name}
+            before = {n: rows[n].clone() for n in names.values()} if resting else {}
+            state = {key: rows[names[key]] for key in optimiser.state}
+            optimiser.step(rows[PARAMETER + name], gradient, state, clocks)
+            for n, old in before.items():
+                wide = moving.view(-1, *[1] * (old.dim() - 1))
+                rows[n] = torch.where(wide > 0, rows[n], old)
 
 
 def _check(request: CramRequest, account: Accounting, max_positions: int | None) -> None:

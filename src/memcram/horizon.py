@@ -1,7 +1,7 @@
 """How many tokens of a text fit into K vectors, within a budget."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from memcram import decode
 from memcram.engine import Crammed, Engine, EngineStatus
@@ -70,7 +70,7 @@ def measure_horizons(
     What the engine holds under teacher forcing is decoded free-running; the horizon is what comes
     back before the first miss.
     """
-    engine = Engine(lm, replace(recipe, strategy=recipe.horizon))
+    engine = Engine(lm, recipe.for_horizon())
     requests = [
         CramRequest(i, sample.ids, vectors, seed + _SEED_STRIDE * i)
         for i, sample in enumerate(samples)

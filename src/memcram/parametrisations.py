@@ -12,8 +12,18 @@ Parameters = dict[str, Tensor]
 class Parametrisation(Protocol):
     """Parameters of one text, and the `[mem]` of many."""
 
-    def init(self, start: Tensor, generator: torch.Generator) -> Parameters:
-        """Parameters of one text whose `[mem]` begins at `start` (K, width)."""
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of the parameters that the texts of a group have in common."""
+
+    def start_width(self, input_width: int) -> int:
+        """Coordinates of each of the K rows that the start draws."""
+
+    def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
+        """Parameters of one text that begins at `start` (K, start width).
+
+        Everything else is drawn from `generator`, which the texts of a group seed alike.
+        """
 
     def mem(self, parameters: Parameters) -> Tensor:
         """`[mem]` (slot, K, width) of parameters stacked along a slot axis."""
@@ -23,7 +33,16 @@ class Parametrisation(Protocol):
 class Direct:
     """The coordinates of `[mem]` themselves are optimised."""
 
-    def init(self, start: Tensor, generator: torch.Generator) -> Parameters:
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def start_width(self, input_width: int) -> int:
+        """The width itself."""
+        return input_width
+
+    def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`mem` (K, width), a copy of `start`."""
         return {"mem": start.clone()}
 
@@ -32,13 +51,55 @@ class Direct:
         return parameters["mem"]
 
 
+@dataclass(frozen=True)
+class LowDim:
+    """e = W z + b: each vector is an affine map of k coordinates; W and b are trained too.
+
+    W and b begin as in torch.nn.Linear, uniform in ±1/√k. Source: Tarasov et al., ICML 2026, whose
+    W and b are one for all texts of a batch (`in_group`); a map for each text is our variation.
+
+    Attributes:
+        k: coordinates of z.
+        in_group: the texts of a group share W and b.
+    """
+
+    k: int = 32
+    in_group: bool = False
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """W and b, where the group shares them."""
+        return ("weight", "bias") if self.in_group else ()
+
+    def start_width(self, input_width: int) -> int:
+        """The coordinates of z."""
+        return self.k
+
+    def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
+        """`z` (K, k), a copy of `start`; `weight` (width, k) and `bias` (width,)."""
+        bound = self.k**-0.5
+
+        def uniform(*shape: int) -> Tensor:
+            noise = torch.rand(shape, generator=generator, dtype=torch.float64)
+            return ((2 * noise - 1) * bound).to(start)
+
+        weight = uniform(input_width, self.k)
+        return {"z": start.clone(), "weight": weight, "bias": uniform(input_width)}
+
+    def mem(self, parameters: Parameters) -> Tensor:
+        """W z + b of every row, (slot, K, width)."""
+        mapped = torch.bmm(parameters["z"], parameters["weight"].mT)
+        mem: Tensor = mapped + parameters["bias"][:, None]
+        return mem
+
+
 class Start(Protocol):
-    """Where `[mem]` begins."""
+    """Where the parameters begin."""
 
     def draw(
         self, shape: tuple[int, int], embedding_std: float, generator: torch.Generator
     ) -> Tensor:
-        """A start (K, width) in float64, drawn on the CPU."""
+        """A start of `shape` in float64, drawn on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +111,7 @@ class NormalStart:
     def draw(
         self, shape: tuple[int, int], embedding_std: float, generator: torch.Generator
     ) -> Tensor:
-        """A start (K, width) in float64, drawn on the CPU."""
+        """A start of `shape` in float64, drawn on the CPU."""
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         return noise * (self.scale * embedding_std)
 
@@ -65,6 +126,6 @@ class UniformStart:
     def draw(
         self, shape: tuple[int, int], embedding_std: float, generator: torch.Generator
     ) -> Tensor:
-        """A start (K, width) in float64, drawn on the CPU."""
+        """A start of `shape` in float64, drawn on the CPU."""
         noise = torch.rand(shape, generator=generator, dtype=torch.float64)
         return self.low + (self.high - self.low) * noise

@@ -1,14 +1,21 @@
 """Named combinations of loss, optimiser, start, parametrisation and strategy."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from memcram.errors import UsageError
-from memcram.objective import Objective, SmoothMargin
+from memcram.objective import CrossEntropy, Objective, SmoothMargin
 from memcram.optimisers import AdamW
-from memcram.parametrisations import Direct, NormalStart, Parametrisation, Start
-from memcram.strategies import Fixed, Horizon, Strategy
+from memcram.parametrisations import (
+    Direct,
+    LowDim,
+    NormalStart,
+    Parametrisation,
+    Start,
+    UniformStart,
+)
+from memcram.strategies import Fixed, Horizon, Progressive, Strategy
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,10 @@ class Recipe:
         start: where `[mem]` begins.
         parametrisation: what is optimised.
         strategy: when to stop, with the budget, for a text of given length.
-        horizon: the same where the length is to be found.
+        horizon: the same where the length is to be found; None if the recipe knows no such thing.
         first_token_given: t₁ is never predicted (for parity with `kuratov2025` only).
+        bos_in_text: where the tokenizer adds a BOS it belongs to the text, and counts as t₁.
+        group_size: texts that are optimised together, where the parametrisation shares parameters.
     """
 
     name: str
@@ -34,15 +43,18 @@ class Recipe:
     start: Start
     parametrisation: Parametrisation
     strategy: Strategy
+    horizon: Strategy | None
     first_token_given: bool = False
-    horizon: Horizon = field(default_factory=Horizon)
+    bos_in_text: bool = False
+    group_size: int | None = None
 
     def with_steps(self, steps: int) -> "Recipe":
         """The same recipe with another budget in optimiser steps."""
         return dataclasses.replace(
             self,
+            optimiser=self.optimiser.with_steps(steps),
             strategy=self.strategy.with_steps(steps),
-            horizon=self.horizon.with_steps(steps),
+            horizon=self.horizon and self.horizon.with_steps(steps),
         )
 
     def with_margin(self, at_least: float) -> "Recipe":
@@ -50,8 +62,22 @@ class Recipe:
         return dataclasses.replace(
             self,
             strategy=self.strategy.with_margin(at_least),
-            horizon=self.horizon.with_margin(at_least),
+            horizon=self.horizon and self.horizon.with_margin(at_least),
         )
+
+    def for_horizon(self) -> "Recipe":
+        """The same recipe, finding the length by itself.
+
+        Raises:
+            UsageError: it crams texts of given length only.
+        """
+        if self.horizon is None:
+            able = [recipe.name for recipe in RECIPES.values() if recipe.horizon]
+            raise UsageError(
+                f"--recipe: {self.name!r} crams texts of given length and finds none by itself; "
+                f"allowed: {', '.join(able)}"
+            )
+        return dataclasses.replace(self, strategy=self.horizon)
 
     def settings(self) -> dict[str, Any]:
         """Every setting, as plain JSON values; components carry their class name as `kind`."""
@@ -67,6 +93,39 @@ def _plain(value: Any) -> Any:
     return {"kind": type(value).__name__, **fields}
 
 
+_KURATOV = Recipe(
+    name="kuratov2025",
+    source="Kuratov et al., ACL 2025, arXiv 2502.13063. Kept: the most accurate vectors, of those "
+    "the ones with the largest smallest margin, as measured (their code copies them a step later).",
+    objective=CrossEntropy(),
+    optimiser=AdamW(lr=0.01, betas=(0.9, 0.9), weight_decay=0.01),
+    start=NormalStart(),
+    parametrisation=Direct(),
+    strategy=Fixed(steps=5000, margin=0.0, patience=2000),
+    horizon=None,
+    first_token_given=True,
+    bos_in_text=True,
+)
+
+_TARASOV = Recipe(
+    name="tarasov2026",
+    source="Tarasov et al., ICML 2026 (progressive cramming); learning rate 0.5 for Pythia.",
+    objective=CrossEntropy(),
+    optimiser=AdamW(
+        lr=0.1,
+        betas=(0.9, 0.9),
+        weight_decay=0.01,
+        warmup=100,
+        decay_steps=10_000,
+        final_lr=1e-3,
+    ),
+    start=UniformStart(0.0, 0.02),
+    parametrisation=Direct(),
+    strategy=Progressive(steps=10_000, stage_steps=1000),
+    horizon=Progressive(steps=10_000, stage_steps=1000),
+    bos_in_text=True,
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -79,6 +138,22 @@ RECIPES: dict[str, Recipe] = {
             parametrisation=Direct(),
             strategy=Fixed(steps=800, margin=0.02),
             horizon=Horizon(steps=1000, patience=200, margin=0.02),
+        ),
+        _KURATOV,
+        dataclasses.replace(
+            _KURATOV,
+            name="kuratov2025+t1",
+            source="As kuratov2025, with t₁ predicted and in the loss.",
+            first_token_given=False,
+        ),
+        _TARASOV,
+        dataclasses.replace(
+            _TARASOV,
+            name="tarasov2026+low-dim",
+            source="As tarasov2026, with e = W z + b, k = 256 (Gemma 32), W and b shared by 10 "
+            "texts, whose mean loss is minimised; a stage that ends takes its step.",
+            parametrisation=LowDim(k=256, in_group=True),
+            group_size=10,
         ),
     )
 }

@@ -1,6 +1,6 @@
 """Slots and the batch they are stacked in: whose rows are whose, and which positions count."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,6 +13,7 @@ from memcram.objective import Accounting
 # in whole blocks, and the counted rows too, no value depends on where it stands in a batch.
 LENGTH_BLOCK = 16
 ROW_BLOCK = 32
+_CURVE_POINTS = 256
 
 
 def padded_length(longest: int, max_positions: int | None) -> int:
@@ -30,7 +31,9 @@ class CramRequest:
         ids: (n,) token ids, without BOS.
         vectors: K.
         seed: of the start; the same seed gives the same vectors in any batch.
-        start: (K, width) to begin from instead of the recipe's start.
+        start: (K, start width) to begin from instead of the recipe's start.
+        group: texts with the same number are optimised together from start to end, where the
+            recipe's parametrisation shares parameters; it also seeds what they share.
     """
 
     key: Hashable
@@ -38,6 +41,7 @@ class CramRequest:
     vectors: int = 1
     seed: int = 0
     start: Tensor | None = None
+    group: int | None = None
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Slot:
         step: optimiser steps done.
         clock: steps of the optimiser state, which a restored slot begins anew.
         token_steps: positions that went forward and backward.
+        curve: (step, tokens held, mean loss) at some of the measurements, evenly spread.
     """
 
     request: CramRequest
@@ -62,6 +67,18 @@ class Slot:
     step: int = 0
     clock: int = 0
     token_steps: int = 0
+    curve: list[tuple[float, float, float]] = field(default_factory=list)
+    _stride: int = 1
+    _seen: int = 0
+
+    def note(self, held: float, loss: float) -> None:
+        """Add a point to the curve; where it has too many, every other one goes."""
+        if self._seen % self._stride == 0:
+            self.curve.append((self.step, held, loss))
+        self._seen += 1
+        if len(self.curve) == _CURVE_POINTS:
+            self.curve = self.curve[::2]
+            self._stride *= 2
 
     @property
     def measured(self) -> Accounting:
@@ -176,3 +193,22 @@ class Batch:
         table = torch.full(self.is_measured.shape, fill, dtype=values.dtype, device=values.device)
         table[self.cells[0], self.cells[1]] = values[:n]
         return table
+
+
+def units(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Texts that sit down together: those of one group, or one alone, in their order."""
+    found: dict[Hashable, list[Slot]] = {}
+    for i, slot in enumerate(slots):
+        group = slot.request.group
+        found.setdefault(("alone", i) if group is None else group, []).append(slot)
+    return list(found.values())
+
+
+def group_mean(gradient: Tensor, slots: Sequence[Slot], resting: set[int]) -> Tensor:
+    """The gradient of each group's mean loss, in each of its rows; (slot, ...)."""
+    row_of = {id(slot): row for row, slot in enumerate(slots)}
+    result = torch.zeros_like(gradient)
+    for unit in units([slot for row, slot in enumerate(slots) if row not in resting]):
+        members = [row_of[id(slot)] for slot in unit]
+        result[members] = gradient[members].mean(0)
+    return result

@@ -27,6 +27,7 @@ def measured(**changes):
         "min_margin": -1.0,
         "loss": 1.0,
         "text_tokens": 40,
+        "token_steps": 500,
     }
     return Measurement(**(usual | changes))
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from memcram import decode
 from memcram.errors import ModelError, UsageError
 from memcram.models.families import take_apart
-from memcram.models.modes import Layout
+from memcram.models.modes import DTYPE_NAMES, Layout
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,18 @@ class FrozenLM:
         max_positions: longest input the model was built for, None if it has no limit (Mamba).
         bos_id: id of the BOS token, or None.
         layout: what stands between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
-        dtype, device: of weights and computation.
+        dtype, device: of weights, vectors and (without `autocast`) computation.
+        autocast: dtype that matrix products are cast to, or None.
         embedding_std: standard deviation over the input vectors of the whole vocabulary.
     """
 
     def __init__(
-        self, module: Any, tokenizer: Any, identity: ModelIdentity, layout: Layout = "mem"
+        self,
+        module: Any,
+        tokenizer: Any,
+        identity: ModelIdentity,
+        layout: Layout = "mem",
+        autocast: torch.dtype | None = None,
     ) -> None:
         self.module: Any = module.eval().requires_grad_(False)
         self.tokenizer = tokenizer
@@ -62,6 +69,7 @@ class FrozenLM:
         self.layers: int = config.num_hidden_layers
         self.dtype: torch.dtype = self._embedding.weight.dtype
         self.device: torch.device = self._embedding.weight.device
+        self.autocast = autocast
         if layout == "mem+bos" and self.bos_id is None:
             raise UsageError(f"layout: 'mem+bos' needs a BOS token, and {identity.id} has none")
         self.layout: Layout = layout
@@ -86,6 +94,18 @@ class FrozenLM:
         )
         return text
 
+    @cached_property
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer by itself puts a BOS in front of a text."""
+        ids = self.tokenizer("a", verbose=False)["input_ids"]
+        return self.bos_id is not None and ids[0] == self.bos_id
+
+    @property
+    def dtype_name(self) -> str:
+        """Dtype of weights and vectors, with that of autocast after a plus sign."""
+        name: str = DTYPE_NAMES[self.dtype]
+        return name if self.autocast is None else f"{name}+{DTYPE_NAMES[self.autocast]}"
+
     def input_positions(self, vectors: int, n_tokens: int) -> int:
         """Positions of one text under teacher forcing; the last token is predicted, never fed."""
         return vectors + len(self.prefix) + n_tokens - 1
@@ -103,14 +123,15 @@ class FrozenLM:
 
         Right-padding needs no mask under causal attention, so none is passed.
         """
-        with self._attention():
+        with self._modes():
             output = self._parts.trunk(inputs_embeds=embeds, use_cache=False)
         states: Tensor = output.last_hidden_state
         return states
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., vocab_size) of hidden states (..., d)."""
-        return self._parts.head(hidden)
+        with self._modes():
+            return self._parts.head(hidden)
 
     def advance(self, embeds: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Feed `embeds` (batch, position, input_width) after what `cache` holds (None: nothing).
@@ -119,7 +140,7 @@ class FrozenLM:
             logits (batch, vocab_size) after the last position, and the new cache.
         """
         argument = self._parts.cache_argument
-        with torch.no_grad(), self._attention():
+        with torch.no_grad(), self._modes():
             output = self._parts.trunk(inputs_embeds=embeds, use_cache=True, **{argument: cache})
             logits = self.head(output.last_hidden_state[:, -1])
         return logits, getattr(output, argument)
@@ -148,18 +169,19 @@ class FrozenLM:
     # -- inside ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _attention(self) -> Iterator[None]:
+    def _modes(self) -> Iterator[None]:
         # torch's fused attention for CPUs rounds a row by the length of its batch; the plain path
         # does not, and is as fast (benchmarks/attention.py).
-        if self.device.type == "cpu":
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
-        else:
+        with contextlib.ExitStack() as stack:
+            if self.device.type == "cpu":
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if self.autocast is not None:
+                stack.enter_context(torch.autocast(self.device.type, self.autocast))
             yield
 
     def _check_parts(self) -> None:
         probe = self.embed(torch.zeros(1, 2, dtype=torch.long))
-        with torch.no_grad(), self._attention():
+        with torch.no_grad(), self._modes():
             whole = self.module(inputs_embeds=probe, use_cache=False).logits.float()
         parts = self.head(self.hidden(probe)).float()
         if parts.shape != whole.shape or not torch.allclose(parts, whole, rtol=1e-3, atol=1e-3):

@@ -28,6 +28,7 @@ def load_lm(
     dtype: DtypeName = "float32",
     attention: str | None = None,
     layout: Layout = "mem",
+    autocast: DtypeName | None = None,
 ) -> FrozenLM:
     """Load a frozen LM by packaged name, local folder or hub id.
 
@@ -38,6 +39,8 @@ def load_lm(
         dtype: `float32` (the portable mode), `bfloat16`, `float16` or `float64`.
         attention: `sdpa`, `eager` or `flash_attention_2`; None takes sdpa where the family has it.
         layout: what stands between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
+        autocast: `bfloat16` or `float16`: what matrix products are cast to, over weights of `dtype`
+            (as the published grid has it); for measurements, not for archives.
 
     Raises:
         UsageError: an argument is not one of its allowed values.
@@ -53,11 +56,14 @@ def load_lm(
     if attention is not None:
         _check_choice("attention", attention, ATTENTION)
     _check_choice("layout", layout, LAYOUTS)
+    if autocast is not None:
+        _check_choice("autocast", autocast, ("bfloat16", "float16"))
     target = _device(device)
     source = find_model(name, revision)
     module = _load_module(source, DTYPES[dtype], attention).to(target)
     identity = ModelIdentity(source.id, source.revision, fingerprint(source.folder))
-    return FrozenLM(module, _load_tokenizer(source), identity, layout)
+    cast = None if autocast is None else DTYPES[autocast]
+    return FrozenLM(module, _load_tokenizer(source), identity, layout, cast)
 
 
 def model_shape(name: str, revision: str | None = None) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """AdamW with one clock per slot."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ class AdamW:
     m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
     x ← x (1 − η λ) − η · m̂ / (√v̂ + ε),  m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
 
+    η may depend on t: it rises linearly over `warmup` steps and then falls along half a cosine to
+    `final_lr` at step `decay_steps`, where it stays.
+
     torch.optim.AdamW has one step count per tensor, so slots filled at different times would need
     a tensor each; a test compares this one with it. Source: Loshchilov and Hutter, ICLR 2019.
 
@@ -24,12 +28,31 @@ class AdamW:
         betas: (β₁, β₂).
         eps: ε.
         weight_decay: λ.
+        warmup: steps to reach `lr`; step t has lr · t / warmup.
+        decay_steps: the step that reaches `final_lr`; None keeps `lr`.
+        final_lr: the end of the decay.
     """
 
     lr: float = 1.0
     betas: tuple[float, float] = (0.9, 0.9)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    warmup: int = 0
+    decay_steps: int | None = None
+    final_lr: float = 0.0
+
+    def rate(self, t: int) -> float:
+        """η at step t, counting from 1."""
+        if t <= self.warmup:
+            return self.lr * t / self.warmup
+        if self.decay_steps is None:
+            return self.lr
+        share = min(1.0, (t - self.warmup) / max(1, self.decay_steps - self.warmup))
+        return self.final_lr + (self.lr - self.final_lr) * (1 + math.cos(math.pi * share)) / 2
+
+    def with_steps(self, steps: int) -> "AdamW":
+        """The same rule where the budget is `steps`: a decay ends there."""
+        return self if self.decay_steps is None else replace(self, decay_steps=steps)
 
     @property
     def state(self) -> tuple[str, ...]:
@@ -57,8 +80,9 @@ class AdamW:
         correction1 = _column([1 - beta1**t for t in clocks], rows)
         correction2 = _column([(1 - beta2**t) ** 0.5 for t in clocks], rows)
         denominator = (state["v"].sqrt() / correction2).add_(self.eps)
-        rows.mul_(1 - self.lr * self.weight_decay)
-        rows.sub_(self.lr * state["m"] / correction1 / denominator)
+        rates = [self.rate(t) for t in clocks]
+        rows.mul_(_column([1 - rate * self.weight_decay for rate in rates], rows))
+        rows.sub_(_column(rates, rows) * state["m"] / correction1 / denominator)
 
 
 def _column(values: Sequence[float], rows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from memcram.strategies.base import (
 )
 from memcram.strategies.fixed import Fixed
 from memcram.strategies.horizon import Horizon
+from memcram.strategies.progressive import Progressive
 
 __all__ = [
     "Continue",
@@ -19,6 +20,7 @@ __all__ = [
     "Horizon",
     "Measurement",
     "Outcome",
+    "Progressive",
     "Retarget",
     "Stop",
     "Strategy",

@@ -31,6 +31,7 @@ class Measurement:
         min_margin: smallest margin over the tokens of the loss, in logits.
         loss: mean loss, over the same tokens.
         text_tokens: tokens the text has; `n_tokens` may grow up to it.
+        token_steps: positions of this text that went forward so far, this measurement included.
     """
 
     step: int
@@ -41,6 +42,7 @@ class Measurement:
     min_margin: float
     loss: float
     text_tokens: int
+    token_steps: int
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,14 @@ class Continue:
 class Retarget:
     """Let the loss run over the first `n_tokens` tokens from now on.
 
-    With `restore`, the slot goes back to the best vectors it had, with a fresh optimiser.
+    With `restore`, the slot goes back to the best vectors it had, with a fresh optimiser. Without
+    `step`, the new target begins from the very vectors that were measured; the texts of a group
+    that share parameters step all the same.
     """
 
     n_tokens: int
     restore: bool = False
+    step: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,10 @@ class Strategy(Protocol):
     @property
     def lookahead(self) -> int:
         """Tokens beyond the loss that are measured too."""
+
+    @property
+    def every_step(self) -> bool:
+        """Whether it must see each measurement, on any device."""
 
     def first_target(self, text_tokens: int) -> int:
         """Tokens the loss runs over at the start."""

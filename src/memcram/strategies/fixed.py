@@ -23,6 +23,7 @@ class Fixed:
     keeps_prefix = False
     held_margin = 0.0
     lookahead = 0
+    every_step = False
 
     def first_target(self, text_tokens: int) -> int:
         """All tokens."""

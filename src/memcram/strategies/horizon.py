@@ -31,6 +31,7 @@ class Horizon:
     margin: float = 0.02
 
     keeps_prefix = True
+    every_step = False
 
     @property
     def held_margin(self) -> float:
