@@ -94,7 +94,7 @@ class Arena:
                 "grows": entry.grows,
                 "terms": asdict(terms),
                 "model": self.lm.identity.fingerprint,
-                "dtype": str(self.lm.dtype),
+                "dtype": self.lm.dtype_name,
                 "texts": [sample.id for sample in samples],
             }
         )
@@ -109,7 +109,7 @@ class Arena:
         """What the numbers depend on, besides each cell's own settings."""
         return {
             "model": asdict(self.lm.identity),
-            "dtype": str(self.lm.dtype).removeprefix("torch."),
+            "dtype": self.lm.dtype_name,
             "device": str(self.lm.device),
             "threads": torch.get_num_threads(),
             "max_tokens": self.max_tokens,

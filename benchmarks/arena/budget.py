@@ -39,6 +39,11 @@ class Budgeted:
         """As the inner strategy."""
         return self.strategy.lookahead
 
+    @property
+    def every_step(self) -> bool:
+        """Always: otherwise a text would go on behind the end of its budget."""
+        return True
+
     def first_target(self, text_tokens: int) -> int:
         """As the inner strategy."""
         return self.strategy.first_target(text_tokens)

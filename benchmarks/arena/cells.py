@@ -66,8 +66,10 @@ def run_cell(
 
 def _grown(lm: FrozenLM, entry: Entry, samples: Sequence[TextSample], terms: Terms) -> list[Row]:
     """Once, with the budget in place of the strategy's own number of steps."""
-    horizon = entry.recipe.horizon.with_steps(terms.budget)
-    recipe = replace(entry.recipe, strategy=Budgeted(horizon, terms.budget))
+    growing = entry.recipe.for_horizon()
+    # Only the strategy's steps: a schedule of the optimiser stays what was published.
+    strategy = Budgeted(growing.strategy.with_steps(terms.budget), terms.budget)
+    recipe = replace(growing, strategy=strategy)
     found = attempts(lm, recipe, [s.ids for s in samples], terms, entry.name)
     return [grown_row(sample, attempt) for sample, attempt in zip(samples, found, strict=True)]
 
@@ -122,25 +124,32 @@ def _attempt(
 ) -> Attempt:
     right = back.ids == ids[: len(back.ids)]
     exact = int(right.long().cumprod(0).sum())
-    curve = [(step, held) for step, held, _ in crammed.curve.tolist()]
+    curve = _curve(crammed, exact)
     spent = spent_along(curve, crammed.steps, crammed.token_steps, fixed, grows=grows)
-    held = [tokens for _, tokens in curve]
+    points = [(at, held) for at, (_, held) in zip(spent, curve, strict=True)]
+    # What the curve left out is certain at the end of the run.
+    points.append((float(crammed.token_steps), float(exact)))
     return Attempt(
         length=len(ids),
         exact=exact,
         min_margin=back.margins[:exact].min().item() if exact else None,
         steps=crammed.steps,
         token_steps=crammed.token_steps,
-        history=_confirmed(list(zip(spent, held, strict=True)), exact, crammed.token_steps),
+        history=rises(points, exact),
         outcome=str(crammed.outcome),
     )
 
 
-def _confirmed(
-    points: list[tuple[float, float]], exact: int, token_steps: int
-) -> tuple[tuple[float, int], ...]:
-    """The rises, up to what decoding confirms and certainly to it."""
-    return rises([*points, (float(token_steps), float(exact))], exact)
+def _curve(crammed: Crammed, exact: int) -> list[tuple[float, float]]:
+    """(step, tokens held) of the run, with the step from which the exact tokens stayed right.
+
+    The engine's curve is thinned out; that step is not.
+    """
+    curve = [(step, held) for step, held, _ in crammed.curve.tolist()]
+    learned = crammed.learned_step[:exact].tolist()
+    if learned and min(learned) >= 0:
+        curve.append((float(max(learned)), float(exact)))
+    return sorted(curve)
 
 
 def progress(name: str, vectors: int) -> Callable[[EngineStatus], None]:

@@ -26,7 +26,6 @@ from memcram.errors import UsageError
 from memcram.recipes import Recipe, get_recipe
 
 GROWN, GRID = "grown", "grid"
-# Published without a way to grow: a strategy `horizon` in this recipe would be ours.
 BASELINE = "kuratov2025+t1"
 _HOMES = (
     memcram.objective,
@@ -85,8 +84,7 @@ def parse_entry(line: str) -> Entry:
     can_grow = recipe.horizon is not None and recipe.horizon.keeps_prefix
     if lengths == GROWN and not can_grow:
         raise UsageError(f"{line!r}: lengths: got {GROWN!r}, but its `horizon` keeps no prefix")
-    grows = can_grow and name != BASELINE
-    grows = grows if lengths is None else lengths == GROWN
+    grows = can_grow and lengths != GRID
     return Entry(dataclasses.replace(recipe, name=line.strip()), grows)
 
 
