@@ -59,7 +59,7 @@ class Size:
 
 
 FULL = Size(samples=32, budget=40_000, tune_samples=8, turns=3)
-QUICK = Size(samples=8, budget=8_000, tune_samples=2, turns=1)
+QUICK = Size(samples=8, budget=12_000, tune_samples=2, turns=1)
 
 
 @dataclass

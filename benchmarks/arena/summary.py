@@ -68,7 +68,8 @@ def ratio(over: Cell, under: Cell, column: str = "horizon", seed: int = 0) -> di
     """The mean of one recipe over that of another, on the texts they share.
 
     The interval is the 2.5 and 97.5 percentile over 10,000 resamples of texts, a text's two values
-    always together. A ratio of means, because single texts may hold nothing.
+    always together. A ratio of means, because single texts may hold nothing; where even the mean of
+    a resample does, there may be no upper end to tell, and the interval is None.
 
     Raises:
         ValueError: the texts are not the same.
@@ -77,8 +78,9 @@ def ratio(over: Cell, under: Cell, column: str = "horizon", seed: int = 0) -> di
     picks = np.random.default_rng(seed).integers(0, len(a), size=(_RESAMPLES, len(a)))
     tops, bottoms = a[picks].mean(axis=1), b[picks].mean(axis=1)
     some = bottoms > 0
-    # With a resample that holds nothing there is no upper end to tell.
-    interval = np.percentile(tops / bottoms, [2.5, 97.5]).tolist() if some.all() else None
+    found = np.where(some, tops / np.where(some, bottoms, 1.0), np.inf)
+    low = float(np.percentile(found, 2.5, method="lower"))
+    high = float(np.percentile(found, 97.5, method="higher"))
     return {
         "over": over["recipe"],
         "under": under["recipe"],
@@ -86,7 +88,7 @@ def ratio(over: Cell, under: Cell, column: str = "horizon", seed: int = 0) -> di
         "of": column,
         "texts": len(a),
         "ratio": float(a.mean() / b.mean()) if b.mean() > 0 else None,
-        "ci95": interval if len(a) > 1 else None,
+        "ci95": (low, high) if len(a) > 1 and np.isfinite(high) else None,
     }
 
 
