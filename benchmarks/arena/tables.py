@@ -15,7 +15,13 @@ def summary_table(lines: Sequence[dict[str, Any]]) -> str:
         f"{'recipe':<{wide}} {'horizon':>8} {'95 % interval':>14} {'token-steps':>12} "
         f"{'seconds':>8} {'margin':>7}  exact at " + " ".join(f"{n:>4}" for n in lengths)
     )
-    return "\n".join([head, *(_summary_line(line, lengths, wide) for line in lines)])
+    notes = ["token-steps and seconds: until the horizon was held; –: not measured"]
+    notes += [
+        f"{line['recipe']}: {line['censored']} of {line['texts']} texts ended before their horizon"
+        for line in lines
+        if line["censored"]
+    ]
+    return "\n".join([head, *(_summary_line(line, lengths, wide) for line in lines), *notes])
 
 
 def _summary_line(line: dict[str, Any], lengths: Sequence[str], wide: int) -> str:
