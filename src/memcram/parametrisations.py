@@ -81,7 +81,8 @@ class LowDim:
 
         def uniform(*shape: int) -> Tensor:
             noise = torch.rand(shape, generator=generator, dtype=torch.float64)
-            return ((2 * noise - 1) * bound).to(start)
+            drawn: Tensor = ((2 * noise - 1) * bound).to(start)
+            return drawn
 
         weight = uniform(input_width, self.k)
         return {"z": start.clone(), "weight": weight, "bias": uniform(input_width)}
@@ -89,8 +90,7 @@ class LowDim:
     def mem(self, parameters: Parameters) -> Tensor:
         """W z + b of every row, (slot, K, width)."""
         mapped = torch.bmm(parameters["z"], parameters["weight"].mT)
-        mem: Tensor = mapped + parameters["bias"][:, None]
-        return mem
+        return mapped + parameters["bias"][:, None]
 
 
 class Start(Protocol):

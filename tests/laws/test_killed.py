@@ -37,13 +37,14 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def arguments(model):
-    return ["compress", "a.txt", "--model", str(model), "--chunk-tokens", "16", "--steps", "60"]
+def arguments(model, chunk_tokens="16"):
+    options = ["--chunk-tokens", chunk_tokens, "--steps", "60"]
+    return ["compress", "a.txt", "--model", str(model), *options]
 
 
-def start(model, folder):
+def start(model, folder, chunk_tokens="16"):
     return subprocess.Popen(
-        [sys.executable, "-m", "memcram", *arguments(model), "--device", "cpu"],
+        [sys.executable, "-m", "memcram", *arguments(model, chunk_tokens), "--device", "cpu"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -54,10 +55,13 @@ def start(model, folder):
 @pytest.fixture(scope="module")
 def undisturbed(model, tmp_path_factory):
     """Content of the archive, and the seconds it took."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "a.txt").write_text(TEXT)
+    return run_undisturbed(model, tmp_path_factory.mktemp("undisturbed"), TEXT, "16")
+
+
+def run_undisturbed(model, folder, text, chunk_tokens):
+    (folder / "a.txt").write_text(text)
     began = time.monotonic()
-    process = start(model, folder)
+    process = start(model, folder, chunk_tokens)
     _, err = process.communicate()
     assert process.returncode == 0, err.decode()
     assert sorted(path.name for path in folder.iterdir()) == ["a.txt", ARCHIVE]
@@ -83,6 +87,19 @@ def watch(process, folder, whole, until):
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_and_resumed(model, undisturbed, tmp_path, kills):
+    kill_and_resume(model, undisturbed, tmp_path, kills, TEXT, "16")
+
+
+@pytest.mark.slow
+def test_killed_while_cutting_to_fit_on_trained_weights(tmp_path):
+    folder = tmp_path / "undisturbed"
+    folder.mkdir()
+    text = TEXT[:500]
+    whole = run_undisturbed("pocket", folder, text, "auto")
+    kill_and_resume("pocket", whole, tmp_path, 20, text, "auto")
+
+
+def kill_and_resume(model, undisturbed, tmp_path, kills, text, chunk_tokens):
     whole, seconds = undisturbed
     draw = random.Random(kills)
     killed = resumed = runs = 0
@@ -90,10 +107,10 @@ def test_killed_at_random_moments_and_resumed(model, undisturbed, tmp_path, kill
         runs += 1
         folder = tmp_path / f"run{runs}"
         folder.mkdir()
-        (folder / "a.txt").write_text(TEXT)
+        (folder / "a.txt").write_text(text)
         kept = set()
         while True:
-            process = start(model, folder)
+            process = start(model, folder, chunk_tokens)
             moment = draw.uniform(0.2, 1.0) * seconds if killed < kills else float("inf")
             watch(process, folder, whole, time.monotonic() + moment)
             process.kill()
@@ -114,7 +131,8 @@ def test_killed_at_random_moments_and_resumed(model, undisturbed, tmp_path, kill
         if process.returncode == 0:
             assert not [name for name in left if not name.endswith(".tmp")]
     lm = memcram.load_lm(str(model), device="cpu")
-    assert memcram.decompress(memcram.Archive.from_bytes(whole), lm) == TEXT.encode()
+    assert memcram.decompress(memcram.Archive.from_bytes(whole), lm) == text.encode()
+    sys.stdout.write(f"{killed} kills, {resumed} with finished chunks kept, {runs} runs\n")
     assert resumed or kills < 20
 
 
