@@ -20,12 +20,12 @@ import click
 import torch
 
 import memcram
+from arena.bouts import Terms, run_bout
 from arena.budget import parse_grid
-from arena.cells import Terms, run_cell
 from arena.figures import draw_figures
 from arena.race import half_length, run_race, sides_of
 from arena.store import Store, digest
-from arena.summary import Cell, faults, measured_lengths, ratios, summarise
+from arena.summary import Bout, faults, measured_lengths, ratios, summarise
 from arena.tables import race_table, ratio_table, summary_table
 from arena.texts import (
     CHOOSING,
@@ -71,7 +71,7 @@ class Arena:
         books: content by name, in halves.
         max_tokens: of a sample.
         terms: by K.
-        store: finished cells.
+        store: finished bouts.
     """
 
     lm: FrozenLM
@@ -85,7 +85,7 @@ class Arena:
         seed = next(iter(self.terms.values())).seed
         return draw(self.lm, self.books[half], samples=count, max_tokens=self.max_tokens, seed=seed)
 
-    def cell(self, role: str, entry: Entry, samples: Sequence[TextSample], vectors: int) -> Cell:
+    def bout(self, role: str, entry: Entry, samples: Sequence[TextSample], vectors: int) -> Bout:
         """Measured now, or found in the file."""
         terms = self.terms[vectors]
         key = digest(
@@ -101,12 +101,12 @@ class Arena:
         found = self.store.find(role, key)
         if found is None:
             click.echo(f"{entry.name}, K = {vectors}, {len(samples)} texts ({role})", err=True)
-            found = {"role": role, "digest": key} | run_cell(self.lm, entry, samples, terms)
+            found = {"role": role, "digest": key} | run_bout(self.lm, entry, samples, terms)
             self.store.put(found)
         return found
 
     def conditions(self) -> dict[str, Any]:
-        """What the numbers depend on, besides each cell's own settings."""
+        """What the numbers depend on, besides each bout's own settings."""
         return {
             "model": asdict(self.lm.identity),
             "dtype": self.lm.dtype_name,
@@ -123,21 +123,21 @@ def measure(
 ) -> dict[str, Any]:
     """All recipes at every K: summary, ratios and, with `rates`, how the rates were chosen."""
     samples = arena.samples(half, size.samples)
-    lines, pairs, tuned, cells = [], [], [], []
+    lines, pairs, tuned, bouts = [], [], [], []
     for vectors in arena.terms:
         chosen: list[dict[str, Any]] = []
         if rates:
             few = arena.samples(CHOOSING, size.tune_samples)
-            chosen = tune(entries, rates, lambda e, k=vectors, t=few: arena.cell("tuning", e, t, k))
+            chosen = tune(entries, rates, lambda e, k=vectors, t=few: arena.bout("tuning", e, t, k))
         of_k = [
-            arena.cell(half, entry, samples, vectors) for entry in with_best_rates(entries, chosen)
+            arena.bout(half, entry, samples, vectors) for entry in with_best_rates(entries, chosen)
         ]
         lengths = measured_lengths(of_k)
-        lines += [summarise(cell, lengths) for cell in of_k]
+        lines += [summarise(bout, lengths) for bout in of_k]
         pairs += ratios(of_k)
         tuned += chosen
-        cells += of_k
-    return {"summary": lines, "ratios": pairs, "tuning": tuned, "faults": faults(cells)}
+        bouts += of_k
+    return {"summary": lines, "ratios": pairs, "tuning": tuned, "faults": faults(bouts)}
 
 
 def race(
@@ -158,11 +158,11 @@ def race(
 
 
 def _length_in(store: Store, half: str, vectors: int) -> int:
-    for cell in store.report["cells"]:
-        if (cell["role"], cell["recipe"], cell["vectors"]) == (half, BASELINE, vectors):
-            return half_length(cell)
+    for bout in store.report["bouts"]:
+        if (bout["role"], bout["recipe"], bout["vectors"]) == (half, BASELINE, vectors):
+            return half_length(bout)
     raise UsageError(
-        f"--race: the file of -o has no cell of {BASELINE} at K = {vectors}; run the arena first, "
+        f"--race: the file of -o has no bout of {BASELINE} at K = {vectors}; run the arena first, "
         "or give --race-length"
     )
 
@@ -212,7 +212,7 @@ def show(report: dict[str, Any]) -> None:
 @click.option("--quick", is_flag=True, help="Small, under 15 minutes; TEXTS may be left out.")
 @click.option("--figures", type=click.Path(path_type=Path), help="Folder for PNG and SVG.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON; finished cells stay.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON; finished bouts stay.")
 def main(**options: Any) -> None:
     """Measure recipes side by side on TEXTS (files, or folders of .txt)."""
     try:
@@ -243,13 +243,13 @@ def run(
         click.echo(f"warning: {sentence}", err=True)
     if rest["figures"] and not racing:
         reported = {(line["recipe"], line["vectors"]) for line in found["summary"]}
-        cells = [
-            cell
-            for cell in arena.store.report["cells"]
-            if cell["role"] == half and (cell["recipe"], cell["vectors"]) in reported
+        bouts = [
+            bout
+            for bout in arena.store.report["bouts"]
+            if bout["role"] == half and (bout["recipe"], bout["vectors"]) in reported
         ]
         budget = rest["budget"] or size.budget
-        for path in draw_figures(cells, measured_lengths(cells), budget, rest["figures"]):
+        for path in draw_figures(bouts, measured_lengths(bouts), budget, rest["figures"]):
             click.echo(f"  wrote {path}", err=True)
     if rest["as_json"]:
         click.echo(json.dumps(arena.store.report, indent=1))

@@ -9,8 +9,8 @@ from typing import Any
 import click
 import torch
 
-from arena.cells import Terms, cram_requests, progress
-from arena.summary import Cell, share_exact
+from arena.bouts import Terms, cram_requests, progress
+from arena.summary import Bout, share_exact
 from arena.variants import BASELINE, Entry
 from memcram import decode
 from memcram.cramming import RESTARTS
@@ -61,10 +61,10 @@ def sides_of(ours: Entry, others: Sequence[Entry]) -> list[Side]:
     ]
 
 
-def half_length(cell: Cell) -> int:
+def half_length(bout: Bout) -> int:
     """The length at which about half of the texts are exact; of two as near, the shorter."""
-    lengths = sorted(attempt["length"] for attempt in cell["rows"][0]["attempts"])
-    return min(lengths, key=lambda n: (abs((share_exact(cell, n) or 0.0) - 0.5), n))
+    lengths = sorted(attempt["length"] for attempt in bout["rows"][0]["attempts"])
+    return min(lengths, key=lambda n: (abs((share_exact(bout, n) or 0.0) - 0.5), n))
 
 
 def run_race(

@@ -1,4 +1,4 @@
-"""The JSON file of a run: finished cells are found again by everything they depend on."""
+"""The JSON file of a run: finished bouts are found again by everything they depend on."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ _VERSION = 1
 
 
 class Store:
-    """Cells on disk, written whole after each.
+    """Bouts on disk, written whole after each.
 
-    A cell has a place (role, recipe, K) and a digest of what it depends on. One that was measured
+    A bout has a place (role, recipe, K) and a digest of what it depends on. One that was measured
     under the same digest is not run again; one under another is replaced.
 
     Args:
@@ -26,7 +26,7 @@ class Store:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.report: dict[str, Any] = {"version": _VERSION, "cells": []}
+        self.report: dict[str, Any] = {"version": _VERSION, "bouts": []}
         if path is None:
             return
         check_writable(path, force=True)
@@ -35,21 +35,21 @@ class Store:
                 self.report = json.loads(path.read_text("utf-8"))
             except ValueError as error:
                 raise UsageError(f"-o: {str(path)!r} is no JSON ({error})") from error
-            if self.report.get("version") != _VERSION or "cells" not in self.report:
+            if self.report.get("version") != _VERSION or "bouts" not in self.report:
                 raise UsageError(f"-o: {str(path)!r} is no report of the arena; name another file")
 
     def find(self, role: str, digest: str) -> dict[str, Any] | None:
-        """The cell that was measured under `digest`."""
-        for cell in self.report["cells"]:
-            if cell["role"] == role and cell["digest"] == digest:
-                return dict(cell)
+        """The bout that was measured under `digest`."""
+        for bout in self.report["bouts"]:
+            if bout["role"] == role and bout["digest"] == digest:
+                return dict(bout)
         return None
 
-    def put(self, cell: dict[str, Any]) -> None:
-        """Keep a finished cell, in the place of one of the same role, recipe and K."""
-        place = _place(cell)
-        cells = [old for old in self.report["cells"] if _place(old) != place]
-        self.report["cells"] = [*cells, cell]
+    def put(self, bout: dict[str, Any]) -> None:
+        """Keep a finished bout, in the place of one of the same role, recipe and K."""
+        place = _place(bout)
+        bouts = [old for old in self.report["bouts"] if _place(old) != place]
+        self.report["bouts"] = [*bouts, bout]
         self.save()
 
     def save(self, **parts: Any) -> None:
@@ -60,9 +60,9 @@ class Store:
 
 
 def digest(parts: dict[str, Any]) -> str:
-    """SHA-256 over what a cell depends on, as sorted JSON."""
+    """SHA-256 over what a bout depends on, as sorted JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _place(cell: dict[str, Any]) -> tuple[Any, ...]:
-    return cell["role"], cell["recipe"], cell["vectors"]
+def _place(bout: dict[str, Any]) -> tuple[Any, ...]:
+    return bout["role"], bout["recipe"], bout["vectors"]

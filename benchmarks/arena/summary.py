@@ -1,4 +1,4 @@
-"""From rows to figures of a recipe, and to ratios between two: pure functions on stored cells."""
+"""From rows to figures of a recipe, and to ratios between two: pure functions on stored bouts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,58 +13,58 @@ _RESAMPLES = 10_000
 # A published recipe that holds fewer tokens than this on average was not run as published.
 NEAR_ZERO = 2.0
 
-Cell = dict[str, Any]
+Bout = dict[str, Any]
 
 
-def summarise(cell: Cell, lengths: Sequence[int]) -> dict[str, Any]:
+def summarise(bout: Bout, lengths: Sequence[int]) -> dict[str, Any]:
     """One line of the table: tokens, token-steps, seconds and logits.
 
-    Seconds of a text are its token-steps at the cell's own rate, since texts share a batch.
+    Seconds of a text are its token-steps at the bout's own rate, since texts share a batch.
     """
-    rows = cell["rows"]
+    rows = bout["rows"]
     horizon = spread([row["horizon"] for row in rows])
     to_exact = [row["to_exact"] for row in rows if row["to_exact"] is not None]
     margins = [row["min_margin"] for row in rows if row["min_margin"] is not None]
-    rate = cell["token_steps"] / cell["seconds"] if cell["seconds"] else 0.0
+    rate = bout["token_steps"] / bout["seconds"] if bout["seconds"] else 0.0
     mean_to_exact = sum(to_exact) / len(to_exact) if to_exact else None
     return {
-        "recipe": cell["recipe"],
-        "vectors": cell["vectors"],
-        "lengths": cell["lengths"],
+        "recipe": bout["recipe"],
+        "vectors": bout["vectors"],
+        "lengths": bout["lengths"],
         "texts": len(rows),
         "horizon": horizon.mean,
         "horizon_std": horizon.std,
         "horizon_ci95": horizon.ci95,
         "horizon_at_most": sum(row["at_most"] for row in rows) / len(rows),
         "censored": sum(row["censored"] for row in rows),
-        "share_exact": {str(n): share_exact(cell, n) for n in lengths},
+        "share_exact": {str(n): share_exact(bout, n) for n in lengths},
         "token_steps_to_exact": mean_to_exact,
         "seconds_to_exact": mean_to_exact / rate if mean_to_exact is not None and rate else None,
-        "token_steps": cell["token_steps"],
-        "seconds": cell["seconds"],
+        "token_steps": bout["token_steps"],
+        "seconds": bout["seconds"],
         "smallest_margin": min(margins) if margins else None,
         "median_margin": float(np.median(margins)) if margins else None,
     }
 
 
-def share_exact(cell: Cell, length: int) -> float | None:
+def share_exact(bout: Bout, length: int) -> float | None:
     """Share of the texts that hold `length` tokens; None where that was not measured."""
-    grows = cell["lengths"] == "grown"
-    found = [exact_at(row, length, grows=grows) for row in cell["rows"]]
+    grows = bout["lengths"] == "grown"
+    found = [exact_at(row, length, grows=grows) for row in bout["rows"]]
     known = [exact for exact in found if exact is not None]
     return sum(known) / len(known) if known else None
 
 
-def measured_lengths(cells: Sequence[Cell]) -> list[int]:
+def measured_lengths(bouts: Sequence[Bout]) -> list[int]:
     """Lengths at which recipes can be compared: those of the grid, and on to the longest held."""
-    fixed = [cell for cell in cells if cell["lengths"] == "grid"]
-    on_grid = {attempt["length"] for cell in fixed for attempt in cell["rows"][0]["attempts"]}
-    longest = max((row["horizon"] for cell in cells for row in cell["rows"]), default=0)
+    fixed = [bout for bout in bouts if bout["lengths"] == "grid"]
+    on_grid = {attempt["length"] for bout in fixed for attempt in bout["rows"][0]["attempts"]}
+    longest = max((row["horizon"] for bout in bouts for row in bout["rows"]), default=0)
     start = max(on_grid, default=0)
     return sorted(on_grid | {n for n in grid_up_to(longest) if n > start})
 
 
-def ratio(over: Cell, under: Cell, column: str = "horizon", seed: int = 0) -> dict[str, Any]:
+def ratio(over: Bout, under: Bout, column: str = "horizon", seed: int = 0) -> dict[str, Any]:
     """The mean of one recipe over that of another, on the texts they share.
 
     The interval is the 2.5 and 97.5 percentile over 10,000 resamples of texts, a text's two values
@@ -93,9 +93,9 @@ def ratio(over: Cell, under: Cell, column: str = "horizon", seed: int = 0) -> di
 
 
 def paired(
-    over: Cell, under: Cell, column: str
+    over: Bout, under: Bout, column: str
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
-    """The values of two cells, text by text.
+    """The values of two bouts, text by text.
 
     The denominator of a recipe on the grid may be taken at its upper end, `at_most`: the numerator
     is its horizon in any case, so that the ratio is then a lower bound.
@@ -110,15 +110,15 @@ def paired(
     )
 
 
-def ratios(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def ratios(bouts: Sequence[Bout]) -> list[dict[str, Any]]:
     """Every recipe's horizon against each later one's, of the same K.
 
     `at_least` is the ratio where each text under the second recipe held all that the grid leaves
     open.
     """
     found = []
-    for i, over in enumerate(cells):
-        for under in cells[i + 1 :]:
+    for i, over in enumerate(bouts):
+        for under in bouts[i + 1 :]:
             if over["vectors"] == under["vectors"]:
                 found.append(
                     ratio(over, under) | {"at_least": ratio(over, under, "at_most")["ratio"]}
@@ -126,25 +126,25 @@ def ratios(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     return found
 
 
-def faults(cells: Sequence[Cell]) -> list[str]:
+def faults(bouts: Sequence[Bout]) -> list[str]:
     """Sentences about recipes that hold next to nothing: a fault of the arena, not a finding."""
     found = []
-    for cell in cells:
-        mean = sum(row["horizon"] for row in cell["rows"]) / len(cell["rows"])
+    for bout in bouts:
+        mean = sum(row["horizon"] for row in bout["rows"]) / len(bout["rows"])
         if mean < NEAR_ZERO:
             found.append(
-                f"{cell['recipe']}, K = {cell['vectors']}: a mean horizon of {mean:.1f} tokens; "
+                f"{bout['recipe']}, K = {bout['vectors']}: a mean horizon of {mean:.1f} tokens; "
                 "a baseline near 0 is a fault of the arena (budget, lengths, learning rate), and "
                 "ratios to it mean nothing"
             )
     return found
 
 
-def best_rate(cells: Sequence[tuple[float, Cell]]) -> float:
+def best_rate(bouts: Sequence[tuple[float, Bout]]) -> float:
     """The rate with the largest mean horizon; among equals, with the fewest token-steps."""
 
-    def key(pair: tuple[float, Cell]) -> tuple[float, int]:
-        cell = pair[1]
-        return sum(row["horizon"] for row in cell["rows"]), -cell["token_steps"]
+    def key(pair: tuple[float, Bout]) -> tuple[float, int]:
+        bout = pair[1]
+        return sum(row["horizon"] for row in bout["rows"]), -bout["token_steps"]
 
-    return max(cells, key=key)[0]
+    return max(bouts, key=key)[0]

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from arena.summary import Cell, best_rate
+from arena.summary import Bout, best_rate
 from arena.variants import Entry, parse_entry, with_override
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -13,7 +13,7 @@ _OURS = "default"
 
 
 def tune(
-    entries: Sequence[Entry], rates: Sequence[float], measure: Callable[[Entry], Cell]
+    entries: Sequence[Entry], rates: Sequence[float], measure: Callable[[Entry], Bout]
 ) -> list[dict[str, Any]]:
     """Run every published recipe at every rate, and pick.
 
@@ -42,8 +42,8 @@ def tune(
                 "published": entry.recipe.optimiser.lr,
                 "best": best,
                 "horizons": {
-                    f"{rate:g}": sum(row["horizon"] for row in cell["rows"]) / len(cell["rows"])
-                    for rate, cell in tried
+                    f"{rate:g}": sum(row["horizon"] for row in bout["rows"]) / len(bout["rows"])
+                    for rate, bout in tried
                 },
             }
         )

@@ -214,7 +214,7 @@ def test_rises_never_fall_and_never_pass_what_was_confirmed():
     assert rows.rises(points, 10) == ((5.0, 3), (7.0, 9), (8.0, 10))
 
 
-def cell(horizons, *, name="one", vectors=1, at_most=None, lengths="grown"):
+def bout(horizons, *, name="one", vectors=1, at_most=None, lengths="grown"):
     at_most = at_most or horizons
     return {
         "role": "reporting",
@@ -243,60 +243,60 @@ def cell(horizons, *, name="one", vectors=1, at_most=None, lengths="grown"):
 def test_ratio_is_paired():
     """Three times as much on every text: no spread, however different the texts are."""
     small = [1, 5, 20, 9, 0]
-    found = summary.ratio(cell([3 * h for h in small]), cell(small, name="two"))
+    found = summary.ratio(bout([3 * h for h in small]), bout(small, name="two"))
     assert found["ratio"] == pytest.approx(3)
     assert found["ci95"] == pytest.approx([3, 3])
 
 
 def test_ratio_has_the_spread_of_its_texts_and_knows_what_the_grid_leaves_open():
-    over = cell([20, 22, 24, 30])
-    under = cell([8, 12, 10, 10], name="two", at_most=[9, 15, 11, 13], lengths="grid")
-    [found] = summary.ratios([over, under, cell([1, 1, 1, 1], name="three", vectors=4)])
+    over = bout([20, 22, 24, 30])
+    under = bout([8, 12, 10, 10], name="two", at_most=[9, 15, 11, 13], lengths="grid")
+    [found] = summary.ratios([over, under, bout([1, 1, 1, 1], name="three", vectors=4)])
     assert found["ratio"] == pytest.approx(96 / 40)
     assert found["at_least"] == pytest.approx(96 / 48)
     assert found["ci95"][0] < found["ratio"] < found["ci95"][1]
 
 
 def test_ratio_to_nothing_is_none_and_other_texts_are_refused():
-    found = summary.ratio(cell([3, 4]), cell([0, 0], name="two"))
+    found = summary.ratio(bout([3, 4]), bout([0, 0], name="two"))
     assert found["ratio"] is None
     assert found["ci95"] is None
     with pytest.raises(ValueError, match="different texts"):
-        summary.ratio(cell([3, 4]), cell([3], name="two"))
+        summary.ratio(bout([3, 4]), bout([3], name="two"))
 
 
 def test_summary_of_a_cell():
-    found = summary.summarise(cell([8, 4, 0, 4]), [4, 8, 12])
+    found = summary.summarise(bout([8, 4, 0, 4]), [4, 8, 12])
     assert found["horizon"] == 4
     assert found["share_exact"] == {"4": 0.75, "8": 0.25, "12": 0.0}
     assert found["smallest_margin"] == pytest.approx(0.1)
     # 50 token-steps at 1,000 token-steps in 10 s.
     assert found["token_steps_to_exact"] == 50
     assert found["seconds_to_exact"] == pytest.approx(0.5)
-    grid = summary.summarise(cell([8, 4, 0, 4], lengths="grid"), [4, 8, 12])
+    grid = summary.summarise(bout([8, 4, 0, 4], lengths="grid"), [4, 8, 12])
     assert grid["share_exact"] == {"4": 0.75, "8": 0.25, "12": None}
-    censored = summary.summarise(cell([40]), [4]) | {"censored": 1}
+    censored = summary.summarise(bout([40]), [4]) | {"censored": 1}
     assert "1 of 1 texts ended before" in tables.summary_table([censored])
     assert "ended before" not in tables.summary_table([found, grid])
 
 
 def test_a_baseline_near_zero_is_a_fault():
-    assert summary.faults([cell([8, 9])]) == []
-    [sentence] = summary.faults([cell([0, 1], name="two")])
+    assert summary.faults([bout([8, 9])]) == []
+    [sentence] = summary.faults([bout([0, 1], name="two")])
     assert "two" in sentence
     assert "fault of the arena" in sentence
 
 
 def test_the_best_rate_holds_most_then_costs_least():
-    cheap = cell([8, 9]) | {"token_steps": 10}
-    assert summary.best_rate([(0.1, cell([8, 8])), (0.3, cell([8, 9])), (1.0, cheap)]) == 1.0
+    cheap = bout([8, 9]) | {"token_steps": 10}
+    assert summary.best_rate([(0.1, bout([8, 8])), (0.3, bout([8, 9])), (1.0, cheap)]) == 1.0
 
 
 def test_tuning_adds_the_best_rate_behind_what_was_published():
     entries = [parse_entry("default"), parse_entry("tarasov2026")]
 
     def measure(entry):
-        return cell([8 if entry.recipe.optimiser.lr == 0.3 else 4])
+        return bout([8 if entry.recipe.optimiser.lr == 0.3 else 4])
 
     [found] = tuning.tune(entries, (0.1, 0.3, 1.0), measure)
     assert found["best"] == 0.3
@@ -306,7 +306,7 @@ def test_tuning_adds_the_best_rate_behind_what_was_published():
 
 
 def test_horizon_along_token_steps():
-    assert figures.horizon_along(cell([8, 0]), [5, 10, 49, 50, 99]) == [0, 0.5, 0.5, 4, 4]
+    assert figures.horizon_along(bout([8, 0]), [5, 10, 49, 50, 99]) == [0, 0.5, 0.5, 4, 4]
 
 
 # -- race ---------------------------------------------------------------------------------------
@@ -327,8 +327,8 @@ def test_race_reads_failures():
 
 
 def test_race_is_where_half_of_the_texts_are_exact():
-    assert race.half_length(cell([8, 8, 4, 4], lengths="grid")) == 8
-    assert race.half_length(cell([4, 4, 0, 0], lengths="grid")) == 4
+    assert race.half_length(bout([8, 8, 4, 4], lengths="grid")) == 8
+    assert race.half_length(bout([4, 4, 0, 0], lengths="grid")) == 4
 
 
 # -- store --------------------------------------------------------------------------------------
@@ -337,14 +337,14 @@ def test_race_is_where_half_of_the_texts_are_exact():
 def test_store_finds_what_was_measured_and_replaces_what_was_not(tmp_path):
     path = tmp_path / "report.json"
     first = store.Store(path)
-    first.put(cell([1]))
-    first.put(cell([2], name="two"))
+    first.put(bout([1]))
+    first.put(bout([2], name="two"))
     again = store.Store(path)
-    assert again.find("reporting", "one") == cell([1])
+    assert again.find("reporting", "one") == bout([1])
     assert again.find("tuning", "one") is None
-    again.put(cell([3]) | {"digest": "other"})
+    again.put(bout([3]) | {"digest": "other"})
     assert again.find("reporting", "one") is None
-    assert len(store.Store(path).report["cells"]) == 2
+    assert len(store.Store(path).report["bouts"]) == 2
     path.write_text("[")
     with pytest.raises(UsageError, match="no JSON"):
         store.Store(path)

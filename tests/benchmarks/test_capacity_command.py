@@ -8,16 +8,16 @@ import torch
 from click.testing import CliRunner
 
 import capacity
-from arena import cells
+from arena import bouts
 from memcram.recipes import get_recipe
 
 
 def test_groups_are_neighbours_and_seeds_do_not_depend_on_the_recipe():
     ids = [torch.arange(5)] * 5
-    terms = cells.Terms(vectors=1, budget=10, grid=None, seed=3)
-    alone = cells.cram_requests(get_recipe("default"), ids, terms)
+    terms = bouts.Terms(vectors=1, budget=10, grid=None, seed=3)
+    alone = bouts.cram_requests(get_recipe("default"), ids, terms)
     shared = replace(get_recipe("tarasov2026+low-dim"), group_size=2)
-    together = cells.cram_requests(shared, ids, terms)
+    together = bouts.cram_requests(shared, ids, terms)
     assert [request.group for request in alone] == [None] * 5
     assert [request.group for request in together] == [0, 0, 1, 1, 2]
     assert [request.seed for request in alone] == [request.seed for request in together]
@@ -45,7 +45,7 @@ def test_the_command_from_books_to_file(tiny_folder, books, tmp_path, monkeypatc
     found = invoke(*run)
     assert found.exit_code == 0, found.output
     report = json.loads(out.read_text())
-    grown, fixed = report["cells"]
+    grown, fixed = report["bouts"]
     assert (grown["lengths"], fixed["lengths"]) == ("grown", "grid")
     assert [row["id"] for row in grown["rows"]] == [row["id"] for row in fixed["rows"]]
     assert {row["origin"] for row in grown["rows"]} == {"b.txt"}
@@ -56,7 +56,7 @@ def test_the_command_from_books_to_file(tiny_folder, books, tmp_path, monkeypatc
     assert report["conditions"]["books"] == {"choosing": ["a.txt"], "reporting": ["b.txt"]}
     assert {path.suffix for path in (tmp_path / "f").iterdir()} == {".png", ".svg"}
 
-    monkeypatch.setattr(capacity, "run_cell", lambda *_: pytest.fail("a finished cell was run"))
+    monkeypatch.setattr(capacity, "run_bout", lambda *_: pytest.fail("a finished bout was run"))
     assert invoke(*run).output.count("default") == found.output.count("default") - 1
     raced = invoke(*common, "--race", "--race-length", 4, "--turns", 1, "-r", "default@steps=3")
     assert raced.exit_code == 2  # `steps` names two fields
@@ -70,7 +70,7 @@ def test_the_command_from_books_to_file(tiny_folder, books, tmp_path, monkeypatc
         line,
         "kuratov2025+t1@strategy.steps=3, one by one",
     ]
-    assert len(report["cells"]) == 2
+    assert len(report["bouts"]) == 2
 
 
 def test_refused_commands(books, tmp_path):

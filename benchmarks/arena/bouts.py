@@ -1,4 +1,4 @@
-"""One cell: one recipe, one K, all texts, from the starts to what free-running decoding returns."""
+"""One bout: one recipe, one K, all texts, from the starts to what free-running decoding returns."""
 
 import sys
 import time
@@ -42,7 +42,7 @@ class Terms:
     seed: int
 
 
-def run_cell(
+def run_bout(
     lm: FrozenLM, entry: Entry, samples: Sequence[TextSample], terms: Terms
 ) -> dict[str, Any]:
     """Measure one recipe; everything about it as plain JSON values."""
