@@ -265,7 +265,7 @@ def test_ratio_to_nothing_is_none_and_other_texts_are_refused():
         summary.ratio(bout([3, 4]), bout([3], name="two"))
 
 
-def test_summary_of_a_cell():
+def test_summary_of_a_bout():
     found = summary.summarise(bout([8, 4, 0, 4]), [4, 8, 12])
     assert found["horizon"] == 4
     assert found["share_exact"] == {"4": 0.75, "8": 0.25, "12": 0.0}
