@@ -1,0 +1,1 @@
+"""The arena: recipes side by side on the same model, texts, starts and budget."""

@@ -1,0 +1,158 @@
+"""What the arena keeps of one text: its horizon, what it cost, and the way there."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+from memcram.texts import TextSample
+
+Point = tuple[float, int]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One text at one aim: the whole of it for a growing recipe, a length of the grid for another.
+
+    Attributes:
+        length: tokens asked for.
+        exact: tokens that free-running decoding returns before the first miss.
+        min_margin: smallest margin over these, in logits; None if there are none.
+        steps, token_steps: spent in all.
+        history: (token-steps, tokens held under teacher forcing) wherever the second rose, ending
+            with what decoding confirms.
+        outcome: of the engine.
+    """
+
+    length: int
+    exact: int
+    min_margin: float | None
+    steps: int
+    token_steps: int
+    history: tuple[Point, ...]
+    outcome: str
+
+    def reached(self, tokens: int) -> float | None:
+        """Token-steps after which `tokens` were held, None if they never were."""
+        return next((spent for spent, held in self.history if held >= tokens), None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text under one recipe.
+
+    Attributes:
+        id, origin, offset: of the sample; `offset` in characters.
+        horizon: exact tokens: all a growing recipe holds, or the longest length of the grid.
+        at_most: what the horizon could be without contradicting the grid: one token less than the
+            next length; for a growing recipe the horizon itself.
+        censored: the text or the grid ended first.
+        min_margin: smallest margin over the horizon, in logits; None if nothing is held.
+        to_exact: token-steps until the horizon was held, None if nothing is.
+        token_steps: spent in all; by a recipe of fixed length, over all lengths.
+        history: (token-steps, exact tokens) wherever the second rose. At a recipe of fixed length
+            the first counts from the start of each length, since each has the whole budget.
+        attempts: by length.
+    """
+
+    id: str
+    origin: str
+    offset: int
+    horizon: int
+    at_most: int
+    censored: bool
+    min_margin: float | None
+    to_exact: float | None
+    token_steps: int
+    history: tuple[Point, ...]
+    attempts: tuple[dict[str, Any], ...]
+
+
+def spent_along(
+    curve: Sequence[tuple[float, float]], steps: int, token_steps: int, fixed: int, *, grows: bool
+) -> list[float]:
+    """Token-steps at each point of a curve, interpolated so that they end at `token_steps`.
+
+    The engine counts them at the end only. At a fixed length every step costs the same. In growth
+    a step costs the positions before the text and the tokens held by then: the slice between two
+    points is weighted by that, and the whole is scaled to what was counted.
+
+    Args:
+        curve: (step, tokens held), by rising step.
+        steps: of the whole run.
+        token_steps: of the whole run.
+        fixed: positions besides the tokens of the text.
+        grows: whether the length grew.
+    """
+    ends = [*curve, (float(steps), curve[-1][1])]
+    weights = [(b[0] - a[0]) * (fixed + max(1.0, a[1]) if grows else 1) for a, b in pairwise(ends)]
+    before = (fixed + max(1.0, curve[0][1]) if grows else 1) * curve[0][0]
+    at = list(accumulate(weights, initial=before))
+    return [token_steps * value / at[-1] for value in at[:-1]] if at[-1] else [0.0] * len(curve)
+
+
+def rises(points: Sequence[tuple[float, float]], at_most: int) -> tuple[Point, ...]:
+    """The points at which the tokens rise, with no more than `at_most` tokens."""
+    found: list[Point] = []
+    for spent, held in points:
+        tokens = min(int(held), at_most)
+        if tokens > (found[-1][1] if found else 0):
+            found.append((round(spent, 1), tokens))
+    return tuple(found)
+
+
+def grown_row(sample: TextSample, attempt: Attempt) -> Row:
+    """The row of a recipe that grew."""
+    return Row(
+        id=sample.id,
+        origin=sample.origin,
+        offset=sample.offset,
+        horizon=attempt.exact,
+        at_most=attempt.exact,
+        censored=attempt.exact == attempt.length,
+        min_margin=attempt.min_margin,
+        to_exact=attempt.reached(attempt.exact) if attempt.exact else None,
+        token_steps=attempt.token_steps,
+        history=attempt.history,
+        attempts=(_short(attempt),),
+    )
+
+
+def grid_row(sample: TextSample, attempts: Sequence[Attempt]) -> Row:
+    """The row of a recipe that ran at each length: the longest that is exact."""
+    held = [attempt for attempt in attempts if attempt.exact == attempt.length]
+    best = held[-1] if held else None
+    longer = [a.length for a in attempts if best is None or a.length > best.length]
+    horizon = best.length if best else 0
+    points = sorted((a.reached(a.length) or 0.0, a.length) for a in held)
+    return Row(
+        id=sample.id,
+        origin=sample.origin,
+        offset=sample.offset,
+        horizon=horizon,
+        at_most=longer[0] - 1 if longer else horizon,
+        censored=not longer,
+        min_margin=best.min_margin if best else None,
+        to_exact=best.reached(best.length) if best else None,
+        token_steps=sum(attempt.token_steps for attempt in attempts),
+        history=rises(points, horizon),
+        attempts=tuple(_short(attempt) for attempt in attempts),
+    )
+
+
+def exact_at(row: dict[str, Any], length: int, *, grows: bool) -> bool | None:
+    """Whether a stored row holds `length` tokens; None where that was not measured.
+
+    A growing recipe holds every length up to its horizon.
+    """
+    if grows:
+        return int(row["horizon"]) >= length
+    by_length = {attempt["length"]: attempt for attempt in row["attempts"]}
+    if length in by_length:
+        return bool(by_length[length]["exact"] == length)
+    return None
+
+
+def _short(attempt: Attempt) -> dict[str, Any]:
+    """An attempt without its history, for the file."""
+    return {name: value for name, value in asdict(attempt).items() if name != "history"}
