@@ -3,13 +3,12 @@
 import random
 import sys
 from collections import Counter
-from itertools import pairwise
 
 import pytest
 
 from memcram.errors import TextError, UsageError
 from memcram.texts import make_source
-from memcram.texts.chunks import collapse, second_half, sentence_starts
+from memcram.texts.chunks import collapse
 from small_texts import CHUNK, book, tokenize
 
 
@@ -59,25 +58,6 @@ def test_chunks_are_distributed_as_the_papers_loop_draws_them(tmp_path):
     # Total variation of two draws of one distribution on c cells is near sqrt(c / (pi runs)).
     distance = sum(abs(found[cell] - expected[cell]) for cell in expected) / 2 / runs
     assert distance < 2 * (len(expected) / 3.14 / runs) ** 0.5
-
-
-def test_sentences_are_found_past_abbreviations():
-    text = "Mr. Hale met Dr. Wood at 3.30 p.m. on Sunday. “Stay,” he said. Nobody did!"
-    starts = sentence_starts(text, "en")
-    assert [text[a:b].strip() for a, b in pairwise(starts)] == [
-        "Mr. Hale met Dr. Wood at 3.30 p.m. on Sunday.",
-        "“Stay,” he said.",
-        "Nobody did!",
-    ]
-
-
-@pytest.mark.parametrize("text", ["", "one", " ".join("word" for _ in range(50)), "\x00 ?! …"])
-def test_any_text_has_sentences_that_join_to_it(text):
-    starts = sentence_starts(text, "en")
-    assert starts[0] == 0
-    assert starts[-1] == len(text)
-    half = second_half("a", text, starts)
-    assert f"{half.left} {half.text}".strip() == text.strip()
 
 
 def test_a_book_with_too_few_words_is_left_out(folder):
