@@ -98,6 +98,10 @@ def test_upper_case_and_windows_lines():
     assert work_text(WORK.replace("\n", "\r\n").replace("<div", "<DIV")) == TEXT
 
 
+def test_an_element_left_open_does_not_take_the_afterword_into_the_story():
+    assert work_text(WORK.replace('</div>\n<div id="afterword">', '<div id="afterword">')) == TEXT
+
+
 def test_a_work_of_one_chapter():
     assert work_text(STORY) == "Story."
     assert work_text(STORY.replace('<div class="userstuff">', "").replace("</div></div>", "</div>"))
