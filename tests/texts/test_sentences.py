@@ -23,6 +23,7 @@ def sentences(text):
         ["She told him so.", '"But I thought not," he said.', "It rained."],
         # Apostrophes open no quotation that hides what follows.
         ["Wipe your feet on 'em at the K.'s, will you.", "He did.", "She 'd gone.", "It rained."],
+        ["‘Stay here.", "It rains.’", "‘So it does.’", "She left."],
         # A speech of two paragraphs opens two quotations and closes one.
         ["“It rained.", "“It rained again.”", "She left.", "He stayed."],
         ['"It rained all day.', '"It rained again."', "She left.", "He stayed."],
@@ -32,9 +33,10 @@ def test_sentences(expected):
     assert sentences(" ".join(expected)) == expected
 
 
-def test_one_stray_mark_does_not_swallow_the_rest():
+@pytest.mark.parametrize("end", ["", "The boys' day.", 'A "day.', "A day”."])
+def test_one_stray_mark_does_not_swallow_the_rest(end):
     for mark in "\"“”'‘’([":
-        text = f"He saw {mark}it. " + "Then it rained all day. " * 300
+        text = f"He saw {mark}em. " + "Then it rained all day. " * 300 + end
         assert len(sentences(text.strip())) > 250
 
 

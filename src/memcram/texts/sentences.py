@@ -42,10 +42,10 @@ def _with_clear_quotes(text: str) -> str:
 
     It lets no sentence end inside a quotation, and one stray mark makes a quotation of the rest of
     a chapter: straight quotes pair up wrongly, apostrophes open quotations, and a speech of several
-    paragraphs opens more quotations than it closes. So straight quotes become curly ones,
-    apostrophes what they are, and marks without a partner near by blanks.
+    paragraphs opens more quotations than it closes. So straight quotes become curly ones, all
+    single marks apostrophes, and double marks without a partner near by blanks.
     """
-    curly = _OPENING.sub("“", text).replace('"', "”").replace("'", "’")
+    curly = _OPENING.sub("“", text).replace('"', "”").replace("'", "’").replace("‘", "’")
     return _QUOTE.sub(lambda found: found[0] if found[1] is not None else " ", curly)
 
 
