@@ -94,7 +94,7 @@ def cell_samples(spec: Spec, cell: Cell) -> int:
 
 def budget(recipe: Recipe) -> int:
     """Optimiser steps a text may take."""
-    return int(recipe.strategy.steps)
+    return int(recipe.settings()["strategy"]["steps"])
 
 
 def study_recipe(spec: Spec, name: str) -> Recipe:
