@@ -131,8 +131,11 @@ class Store:
 
     # -- tasks ----------------------------------------------------------------------------------
 
-    def plan(self, model: int, tasks: "Sequence[Task]") -> None:
-        """Note the tasks of one model of the spec; those that are done stay so."""
+    def plan(self, study: str, model: int, tasks: "Sequence[Task]") -> None:
+        """Note the tasks of one model of the spec; those that are done stay so.
+
+        Names of the study and of its sources decide no task: rows take the names they have now.
+        """
         with self._transaction():
             self._db.execute("UPDATE tasks SET in_spec = 0 WHERE model = ?", (model,))
             self._db.executemany(
@@ -140,6 +143,10 @@ class Store:
                 "VALUES (?, ?, ?, 1, 'pending', ?) ON CONFLICT (id) DO UPDATE SET "
                 "model = excluded.model, place = excluded.place, in_spec = 1",
                 [(task.id, model, place, task.cost) for place, task in enumerate(tasks)],
+            )
+            self._db.executemany(
+                "UPDATE rows SET study = ?, source = ? WHERE task = ?",
+                [(study, task.source, task.id) for task in tasks],
             )
             self._set_meta(f"planned.{model}", str(len(tasks)))
 
