@@ -117,7 +117,7 @@ def expand(spec: Spec, model: int, lm: FrozenLM) -> list[Task]:
         UsageError: a text and its vectors exceed the model's positions, or there are too few texts.
     """
     grid = _Grid(spec, model, lm)
-    tasks = {}
+    tasks: dict[str, Task] = {}
     for cell in cells(spec):
         for task in grid.tasks(cell):
             tasks.setdefault(task.id, task)

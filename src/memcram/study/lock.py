@@ -1,62 +1,47 @@
 """One `run` a store: a lock that the system lets go of when its process ends, however it ends."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from memcram.errors import UsageError
 
 
-class StoreLock:
-    """Holds a store for this process, as a context.
+@contextlib.contextmanager
+def locked(path: Path, store: Path) -> Iterator[None]:
+    """Hold a store for this process.
 
-    The file stays, empty of meaning; only the lock on it counts, and a killed process holds none.
+    Only the lock on the file counts, not the file: a killed process holds none.
+
+    Args:
+        path: of the lock file, in the store.
+        store: named in errors.
 
     Raises:
         UsageError: another process holds it (its pid is named), or the disk can't lock.
     """
+    import fcntl
 
-    def __init__(self, path: Path, store: Path) -> None:
-        self._path = path
-        self._store = store
-        self._handle: int | None = None
-
-    def __enter__(self) -> "StoreLock":
-        import fcntl
-
-        try:
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise UsageError(
-                f"STORE: {str(self._store)!r} can't be written ({error.strerror})"
-            ) from error
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UsageError(f"STORE: {str(store)!r} can't be written ({error.strerror})") from error
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(handle, 32).decode("ascii", "replace").strip()
-            os.close(handle)
-            if not isinstance(error, BlockingIOError):
-                raise UsageError(
-                    f"STORE: {str(self._store)!r} can't be locked ({error.strerror})"
-                ) from error
+        except BlockingIOError as error:
+            holder = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
             raise UsageError(
-                f"STORE: {str(self._store)!r} is being run by process {holder or 'unknown'}; "
-                "wait for it, or end it"
+                f"STORE: {str(store)!r} is being run by process {holder}; wait for it, or end it"
             ) from error
-        self._handle = handle
-        try:
+        except OSError as error:
+            raise UsageError(
+                f"STORE: {str(store)!r} can't be locked ({error.strerror})"
+            ) from error
+        with contextlib.suppress(OSError):  # on a full disk the lock holds without a name too
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        except OSError:
-            pass  # on a full disk the lock holds all the same, only without a name
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        yield
+    finally:
+        os.close(handle)

@@ -65,16 +65,18 @@ class Finished:
         task: what was asked for.
         crammed: the best vectors.
         seconds: its share of the time.
+        finds_length: measure the prefix that is held, not the whole text.
     """
 
     task: Task
     crammed: Crammed
     seconds: float
+    finds_length: bool
 
     @property
     def n_tokens(self) -> int:
-        """N: all tokens, or where a prefix is kept those it holds, and at least one to predict."""
-        if not self.task.recipe.strategy.keeps_prefix:
+        """N: all tokens; or those of the prefix that is held, and at least one to predict."""
+        if not self.finds_length:
             return len(self.task.ids)
         return max(1, self.crammed.n_right) + self.task.recipe.first_token_given
 
@@ -217,5 +219,3 @@ def _finite(value: float) -> float | None:
 def is_kept(crammed: Crammed) -> bool:
     """Whether a text came to its end; one that was interrupted is crammed again."""
     return crammed.outcome != Outcome.INTERRUPTED
-
-

@@ -1,5 +1,6 @@
 """Runs a study: each model once, all cells of a model and recipe through one engine, row by row."""
 
+import contextlib
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from memcram.recipes import Recipe
 from memcram.slots import CramRequest
 from memcram.study.clock import Clock
 from memcram.study.grid import Task, cell_samples, cells, expand, resolve_model
+from memcram.study.kinds import KINDS
 from memcram.study.measure import BareScores, Finished, Labels, is_kept, measure
 from memcram.study.spec import Spec
 from memcram.study.store import Counts, Store
@@ -143,10 +145,9 @@ class _Session:
         finished = self.store.finished()
         left = [task for task in tasks if task.id not in finished]
         if self._wanted is not None and left:
-            last = left[: self._wanted][-1:]
             groups = {task.group for task in left[: self._wanted]} - {None}
             left = left[: self._wanted] + [
-                task for task in left[self._wanted :] if last and task.group in groups
+                task for task in left[self._wanted :] if task.group in groups
             ]
             self._wanted = max(0, self._wanted - len(left))
         return {task.id: task for task in left}
@@ -169,9 +170,7 @@ class _Session:
     def _tell(self, label: str) -> None:
         if self._on_progress is not None:
             counts = self._counts
-            self._on_progress(
-                StudyProgress(label, counts.done, self._total(), counts.seconds_left)
-            )
+            self._on_progress(StudyProgress(label, counts.done, self._total(), counts.seconds_left))
 
 
 class _RecipeRun:
@@ -252,8 +251,10 @@ class _RecipeRun:
         self._kept_at = time.monotonic()
         if not self._waiting:
             return
+        finds_length = KINDS[self._labels.kind].finds_length
         finished = [
-            Finished(task, crammed, self._clock.share(crammed)) for task, crammed in self._waiting
+            Finished(task, crammed, self._clock.share(crammed), finds_length)
+            for task, crammed in self._waiting
         ]
         self._session.keep(measure(self._lm, self._labels, finished, self._bare))
         for task, _ in self._waiting:
@@ -272,10 +273,8 @@ class _RecipeRun:
 
 
 def _end_failed(store: Store, run: int) -> None:
-    try:
+    with contextlib.suppress(UsageError):  # on a full disk not even that can be noted
         store.end_run(run, "failed")
-    except UsageError:
-        pass  # on a full disk not even that can be noted
 
 
 def _settings(spec: Spec, device: str | None, limit: int | None) -> dict[str, Any]:

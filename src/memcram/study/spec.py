@@ -58,9 +58,7 @@ class StudySpec(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")]
     kind: str = "capacity"
-    models: Annotated[
-        list[Annotated[ModelEntry, BeforeValidator(_as_table)]], Field(min_length=1)
-    ]
+    models: Annotated[list[Annotated[ModelEntry, BeforeValidator(_as_table)]], Field(min_length=1)]
     recipes: Annotated[list[str], Field(min_length=1)] = ["default"]
     vectors: Positives = [1]
     lengths: Positives | None = None

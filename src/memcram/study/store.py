@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from memcram.errors import UsageError
 from memcram.files import write_atomically
 from memcram.results import ResultRow, TokenRecord, column_types
-from memcram.study.lock import StoreLock
+from memcram.study.lock import locked
 from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_to
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ class Store:
         """
         temporary: str | None = None
         try:
-            temporary = tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent)
+            temporary = tempfile.mkdtemp(
+                prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent
+            )
             place = Path(temporary)
             place.chmod(0o755)
             (place / _VECTORS).mkdir()
@@ -97,9 +99,9 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
         return cls(folder)
 
-    def lock(self) -> StoreLock:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """The right to write, as a context; refused while another process has it."""
-        return StoreLock(self.folder / _LOCK, self.folder)
+        return locked(self.folder / _LOCK, self.folder)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -342,7 +344,9 @@ def _record_bytes(record: TokenRecord) -> bytes:
     import safetensors.torch
 
     tensors = {field.name: getattr(record, field.name).contiguous() for field in fields(record)}
-    return safetensors.torch.save(tensors, {"format": "memcram-study", "version": str(VERSION)})
+    metadata = {"format": "memcram-study", "version": str(VERSION)}
+    data: bytes = safetensors.torch.save(tensors, metadata)
+    return data
 
 
 def _check(folder: Path) -> None:
