@@ -1,6 +1,7 @@
 """Sources of texts to measure with."""
 
 from memcram.texts.files import sample_files
-from memcram.texts.sample import TextSample
+from memcram.texts.sample import TextSample, TextSource
+from memcram.texts.sources import SOURCES, make_source
 
-__all__ = ["TextSample", "sample_files"]
+__all__ = ["SOURCES", "TextSample", "TextSource", "make_source", "sample_files"]

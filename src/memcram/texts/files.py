@@ -1,16 +1,75 @@
 """Samples from a person's own files."""
 
 import random
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
 from memcram.errors import TextError
-from memcram.texts.sample import TextSample
+from memcram.texts.passages import Passage, Paths, cut_in_turn, files_in, read_utf8
+from memcram.texts.sample import TextSample, Tokenize
 
 # Characters read for each token wanted; the tokens beyond are dropped.
 _CHARS_PER_TOKEN = 12
+
+_WORD = re.compile(r"(?<!\S)\S")
+_FAR = 200  # characters to the next word, from where on a text is taken to have no blanks
+_GOLDEN = (5**0.5 - 1) / 2
+_TRIES = 64  # places in a row that gave nothing new, until a text counts as used up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Stretches of a person's own files, in turn from each, at seeded places.
+
+    Place k of a file is the first word from character frac(u + k·φ) · span on, u drawn from the
+    seed and the file's name, φ the golden ratio: however many places are taken, they lie about
+    span/k apart. span leaves `stretch` characters behind it, or half of a shorter file.
+
+    Attributes:
+        path: files, and folders whose .txt files are taken.
+        stretch: characters of a stretch, where the file has as many; a sample is its beginning.
+    """
+
+    path: Paths
+    stretch: Annotated[int, Field(strict=True, ge=1)] = 32_768
+
+    def sample(
+        self, tokenize: Tokenize, *, samples: int, n_tokens: int, seed: int = 0
+    ) -> list[TextSample]:
+        """As `TextSource.sample`; characters are the file's own."""
+        files = files_in(self.path, (".txt",))
+        random.Random(f"{seed}").shuffle(files)
+        return cut_in_turn(
+            [self._stretches(file, seed) for file in files],
+            tokenize,
+            samples=samples,
+            n_tokens=n_tokens,
+            room="the files have no further place to begin at",
+        )
+
+    def _stretches(self, file: Path, seed: int) -> Iterator[Passage]:
+        text = read_utf8(file)
+        if not text.strip():
+            return
+        start = random.Random(f"{seed}:{file.name}").random()
+        span = max(len(text) - self.stretch, len(text) // 2)
+        taken: set[int] = set()
+        misses = 0
+        for k in count():
+            at = _next_word(text, int((start + k * _GOLDEN) % 1 * span))
+            misses = misses + 1 if at in taken else 0
+            if misses == _TRIES:
+                return
+            if not misses:
+                taken.add(at)
+                yield Passage(file.name, at, text[at : at + self.stretch])
 
 
 def sample_files(
@@ -70,3 +129,9 @@ def _word_start(text: str, offset: int) -> int:
         return 0
     blank = min((at for at in (text.find(c, offset) for c in " \n") if at >= 0), default=-1)
     return 0 if blank < 0 or blank + 1 >= len(text) else blank + 1
+
+
+def _next_word(text: str, at: int) -> int:
+    """Where the first word from `at` on begins; `at` itself where blanks are rare."""
+    found = _WORD.search(text, at, at + _FAR)
+    return found.start() if found is not None else at
