@@ -1,4 +1,7 @@
-"""What the papers printed, packaged with its source (data/published_results.csv)."""
+"""What the papers printed and ran, packaged with its source.
+
+`data/published_results.csv` holds the figures, `data/published_grid.csv` the grid of `kuratov2025`.
+"""
 
 import csv
 from dataclasses import dataclass
@@ -27,8 +30,6 @@ class PublishedResult:
 @cache
 def published_results() -> tuple[PublishedResult, ...]:
     """All rows of the packaged table, in its order."""
-    lines = files("memcram").joinpath("data/published_results.csv").read_text("utf-8").splitlines()
-    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     return tuple(
         PublishedResult(
             study=row["study"],
@@ -44,10 +45,58 @@ def published_results() -> tuple[PublishedResult, ...]:
             std=float(row["std"]) if row["std"] else None,
             unit=row["unit"],
         )
-        for row in rows
+        for row in _read("published_results.csv")
     )
 
 
 def published_shapes(study: str = "kuratov2025") -> dict[str, tuple[int, int]]:
     """Input width and vocabulary of each model of a study, by hub id, in the table's order."""
     return {row.hf_id: (row.width, row.vocab) for row in published_results() if row.study == study}
+
+
+@dataclass(frozen=True)
+class PublishedGrid:
+    """What `kuratov2025` ran of one model on one kind of text.
+
+    Attributes:
+        hf_id: hub id of the model.
+        text: `books`, `fanfics` or `random`.
+        lengths: in tokens; empty for random texts.
+        random_cap: random texts have a length uniform in 2 … this, in tokens; else None.
+        n_mem: the K that were run.
+        dtype: of the autocast, over float32 weights.
+        flash: with flash attention 2.
+        samples: texts of each length; random texts in all.
+    """
+
+    hf_id: str
+    text: str
+    lengths: tuple[int, ...]
+    random_cap: int | None
+    n_mem: tuple[int, ...]
+    dtype: str
+    flash: bool
+    samples: int
+
+
+@cache
+def published_grid() -> tuple[PublishedGrid, ...]:
+    """All rows of the packaged grid, in its order."""
+    return tuple(
+        PublishedGrid(
+            hf_id=row["hf_id"],
+            text=row["text"],
+            lengths=tuple(int(length) for length in row["lengths"].split()),
+            random_cap=int(row["random_cap"]) if row["random_cap"] else None,
+            n_mem=tuple(int(vectors) for vectors in row["n_mem"].split()),
+            dtype=row["dtype"],
+            flash=row["flash"] == "yes",
+            samples=int(row["samples"]),
+        )
+        for row in _read("published_grid.csv")
+    )
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    lines = files("memcram").joinpath("data", name).read_text("utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
