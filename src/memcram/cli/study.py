@@ -219,18 +219,19 @@ def _show_grid(spec: "Spec", *, as_json: bool) -> None:
     for model in spec.study.models:
         for cell in cells(spec):
             entry = spec.study.texts[cell.entry]
-            longest = entry.lengths_up_to or cell.length
             steps = budget(study_recipe(spec, cell.recipe))
             texts = cell_samples(spec, cell)
+            cap = entry.lengths_up_to
             # Half of the cap is the mean length; a horizon's length is known with the model only.
-            mean = (entry.lengths_up_to or 0) // 2 or cell.length
-            cost = None if mean is None else steps * texts * (mean + cell.vectors - 1)
+            mean = cap // 2 if cap is not None else cell.length
+            # The last measurement takes no step.
+            cost = None if mean is None else (steps + 1) * texts * (mean + cell.vectors - 1)
             rows.append(
                 {
                     "model": model.id,
                     "recipe": cell.recipe,
                     "source": entry.name,
-                    "length": cell.length if cell.length else f"2 to {longest}" if longest else None,
+                    "length": cell.length if cap is None else f"2 to {cap}",
                     "vectors": cell.vectors,
                     "texts": texts,
                     "token_steps_at_most": cost,

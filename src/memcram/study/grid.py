@@ -17,9 +17,9 @@ from memcram.models.frozen_lm import FrozenLM
 from memcram.objective import Accounting
 from memcram.recipes import Recipe, get_recipe
 from memcram.study.kinds import KINDS, Kind
-from memcram.study.sources import make_source
 from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
 from memcram.texts.sample import TextSample
+from memcram.texts.sources import make_source
 
 # Neighbouring seeds of starts, kept apart.
 _SEED_STRIDE = 1_000_003
@@ -166,7 +166,7 @@ class _Grid:
                     vectors=cell.vectors,
                     seed=self._seed(i),
                     group=None if together is None else int(together[:15], 16),
-                    cost=budget(recipe) * self.lm.input_positions(cell.vectors, len(ids)),
+                    cost=(budget(recipe) + 1) * self.lm.input_positions(cell.vectors, len(ids)),
                 )
 
     def _text(self, cell: Cell, recipe: Recipe, i: int, sample: TextSample) -> Tensor:

@@ -36,9 +36,7 @@ def locked(path: Path, store: Path) -> Iterator[None]:
                 f"STORE: {str(store)!r} is being run by process {holder}; wait for it, or end it"
             ) from error
         except OSError as error:
-            raise UsageError(
-                f"STORE: {str(store)!r} can't be locked ({error.strerror})"
-            ) from error
+            raise UsageError(f"STORE: {str(store)!r} can't be locked ({error.strerror})") from error
         with contextlib.suppress(OSError):  # on a full disk the lock holds without a name too
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from memcram.errors import MemcramError, UsageError
+from memcram.errors import UsageError
 from memcram.models.modes import DtypeName, Layout
 from memcram.study.toml_lines import Place, line_of
 
@@ -138,7 +138,7 @@ def _check(spec: Spec) -> None:
     """What one key demands of another, and names that must exist."""
     from memcram.recipes import get_recipe
     from memcram.study.kinds import KINDS
-    from memcram.study.sources import make_source
+    from memcram.texts.sources import make_source
 
     study = spec.study
     if study.kind not in KINDS:
@@ -160,9 +160,10 @@ def _check(spec: Spec) -> None:
             raise spec.error(place, message)
         try:
             make_source(entry.source, **spec.options(i))
-        except MemcramError as error:
-            named = [key for key in ("source", *entry.options) if f"{key}" in str(error)]
-            raise spec.error((*place, *named[-1:]), str(error)) from error
+        except UsageError as error:
+            # The sources' errors begin with the option they are about.
+            key, _, message = str(error).partition(": ")
+            raise spec.error((*place, key), message) from error
 
 
 def _first_error(error: ValidationError, path: Path, text: str) -> str:
