@@ -46,7 +46,7 @@ def study() -> None:
     show_default=True,
     metavar="S",
     help="Shrink the study: samples × S (at least 2); of each list of lengths and vectors a share "
-    "√S stays, evenly spaced, first and last always.",
+    "√S stays (at least 3), evenly spaced, first and last always.",
 )
 @click.option("--list", "as_list", is_flag=True, help="List the named studies.")
 @stacked(force_option, json_option)

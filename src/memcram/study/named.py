@@ -20,7 +20,7 @@ _TEXTS = {
     '# path = "glove.6B.300d.txt"  # the published list: its first 100,000 words\n'
     "# top = 100000",
 }
-_HUB_NOTE = "# The published chunks come from the hub and need the extra: memcram[datasets]."
+_HUB_NOTE = "# The published texts come from the hub and need the extra: memcram[datasets]."
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def spec_text(name: str, scale: float = 1.0) -> str:
     Args:
         name: of the study, or a model.
         scale: share of the samples that stays, at least 2; of each list of lengths and of K the
-            share √scale stays, evenly spaced, with the first and the last.
+            share √scale stays (at least 3), evenly spaced, with the first and the last.
     """
     if not name.strip():
         raise UsageError("NAME: got nothing, allowed: a named study (see --list) or a model")
@@ -175,7 +175,7 @@ def _samples(samples: int, scale: float) -> int:
 def _thinned(values: Sequence[int], scale: float) -> tuple[int, ...]:
     """A share √scale of the values, evenly spaced, with the first and the last."""
     n = len(values)
-    keep = min(n, max(2, round(n * math.sqrt(scale))))
+    keep = min(n, max(3, round(n * math.sqrt(scale))))
     if keep < 2:
         return tuple(values)
     return tuple(values[round(i * (n - 1) / (keep - 1))] for i in range(keep))
