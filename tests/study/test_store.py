@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from same import assert_same
 
 from memcram.cli import run
 from memcram.errors import UsageError
 from memcram.study.store import Store
+from stored import assert_same
 
 
 @pytest.fixture
@@ -134,12 +134,9 @@ def test_no_row_where_the_vectors_could_not_be_written(place, measured, monkeypa
     def full(path, data):
         raise UsageError(f"{str(path)!r} could not be written (No space left on device)")
 
+    measured(place / "small.toml", limit=1)
     monkeypatch.setattr("memcram.study.store.write_atomically", full)
     with pytest.raises(UsageError, match="No space left"):
-        # The store itself must exist before the disk fills up.
-        monkeypatch.undo()
-        measured(place / "small.toml", limit=1)
-        monkeypatch.setattr("memcram.study.store.write_atomically", full)
         measured(place / "small.toml")
     assert len(Store(place / "small.study").rows()) == 1
 
