@@ -1,0 +1,189 @@
+"""How many tokens fit: decoding capacity, exact horizon, token gain, utilisation."""
+
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from memcram.errors import UsageError
+from memcram.metrics.bound import capacity_bound
+
+ACCURACY_THRESHOLD = 0.99  # of kuratov2025
+_ROUNDING = 1e-12  # a mean of 0.99s may come out just below 0.99
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The largest length at which a mean reaches a threshold.
+
+    Attributes:
+        tokens: the largest of all lengths that reach it, whatever shorter ones do, as the paper
+            takes it; None where no length does.
+        unbroken_tokens: the largest length up to which every measured length reaches it; None where
+            the shortest does not. It is smaller than `tokens` where a shorter length failed by
+            chance.
+        next_tokens: the shortest measured length above `tokens`, which failed; None where `tokens`
+            is the longest measured, so that the capacity may be larger. The capacity lies
+            between the two.
+    """
+
+    tokens: int | None
+    unbroken_tokens: int | None
+    next_tokens: int | None
+
+
+def decoding_capacity_tokens(
+    accuracies: Mapping[int, Sequence[float]], threshold: float = ACCURACY_THRESHOLD
+) -> Capacity:
+    """The largest length whose mean teacher-forced accuracy is at least the threshold.
+
+    Args:
+        accuracies: by length in tokens, one teacher-forced accuracy a text.
+        threshold: in (0, 1].
+
+    Raises:
+        UsageError: no lengths, a length without texts, or a threshold outside (0, 1].
+
+    Source: Kuratov et al., ACL 2025 (threshold 0.99).
+
+    >>> decoding_capacity_tokens({8: [1.0, 1.0], 16: [1.0, 0.99], 32: [0.9, 1.0]})
+    Capacity(tokens=16, unbroken_tokens=16, next_tokens=32)
+    """
+    return _largest_length(accuracies, threshold)
+
+
+def exact_capacity_tokens(exact: Mapping[int, Sequence[bool]], share: float = 0.5) -> Capacity:
+    """The largest length at which at least this share of the texts is exact.
+
+    The counterpart of the decoding capacity for free-running decoding. `share` is one of texts, not
+    of tokens: 0.5 asks what the median text can take, and 0.99 of 16 texts would ask for all.
+
+    Args:
+        exact: by length in tokens, for each text whether free-running decoding returned it.
+        share: in (0, 1].
+
+    Raises:
+        UsageError: no lengths, a length without texts, or a share outside (0, 1].
+    """
+    return _largest_length(exact, share)
+
+
+def _largest_length(values: Mapping[int, Sequence[float]], threshold: float) -> Capacity:
+    if not 0 < threshold <= 1:
+        raise UsageError(f"threshold: got {threshold}, allowed: above 0, at most 1")
+    lengths = sorted(values)
+    empty = [length for length in lengths if not len(values[length])]
+    if not lengths or empty:
+        raise UsageError(f"lengths: got none with texts for {empty or 'any'}, allowed: texts each")
+    reached = [
+        math.fsum(values[length]) / len(values[length]) >= threshold - _ROUNDING
+        for length in lengths
+    ]
+    places = [place for place, enough in enumerate(reached) if enough]
+    last = places[-1] if places else -1
+    run = reached.index(False) if False in reached else len(reached)
+    return Capacity(
+        tokens=lengths[last] if places else None,
+        unbroken_tokens=lengths[run - 1] if run else None,
+        next_tokens=lengths[last + 1] if last + 1 < len(lengths) else None,
+    )
+
+
+@dataclass(frozen=True)
+class MeanHorizon:
+    """The mean exact horizon of texts of which some ended before their horizon did.
+
+    Attributes:
+        n: texts.
+        tokens: mean of the horizons as measured: a lower bound where any is censored.
+        censored_share: of the texts.
+        restricted_tokens: mean of min(horizon, `limit_tokens`) that allows for censoring.
+        limit_tokens: the last token that was put to the test in any text.
+    """
+
+    n: int
+    tokens: float
+    censored_share: float
+    restricted_tokens: float
+    limit_tokens: int
+
+
+def mean_horizon(horizons: Sequence[int], censored: Sequence[bool]) -> MeanHorizon:
+    """Mean exact horizon, with the censored share and the Kaplan–Meier restricted mean.
+
+    With f_j the texts that missed token j, and r_j those for which token j was put to the test:
+
+        P(horizon ≥ j) = Π_{i ≤ j} (1 − f_i / r_i)
+        restricted mean = Σ_{j ≤ limit} P(horizon ≥ j)
+
+    A text that missed token h + 1 has the horizon h and tested h + 1 tokens; a censored one tested
+    h tokens and missed none. The estimate assumes that where a text ends says nothing about how
+    much would fit, which holds where texts are cut or end by themselves. If all texts are equally
+    long it is the plain mean: nothing was seen beyond. It is never below the plain mean.
+
+    Args:
+        horizons: tokens before the first miss, one a text.
+        censored: whether the text or the positions ended first.
+
+    Raises:
+        UsageError: no texts, or not one `censored` for each.
+
+    Source: Kaplan and Meier 1958; restricted mean: Irwin 1949.
+
+    >>> mean_horizon([4, 2], [False, True]).restricted_tokens
+    4.0
+    """
+    if not horizons or len(horizons) != len(censored):
+        raise UsageError(
+            f"horizons: got {len(horizons)} with {len(censored)} censored flags, "
+            "allowed: one or more, one flag each"
+        )
+    tested = sorted(h if cut else h + 1 for h, cut in zip(horizons, censored, strict=True))
+    missed = Counter(h + 1 for h, cut in zip(horizons, censored, strict=True) if not cut)
+    held, total = 1.0, 0.0
+    for token in range(1, tested[-1] + 1):
+        at_risk = len(tested) - bisect_left(tested, token)
+        held *= 1 - missed[token] / at_risk
+        total += held
+    return MeanHorizon(
+        n=len(horizons),
+        tokens=math.fsum(horizons) / len(horizons),
+        censored_share=sum(censored) / len(censored),
+        restricted_tokens=total,
+        limit_tokens=tested[-1],
+    )
+
+
+def token_gain_tokens(mem_right: float, lm_right: float) -> float:
+    """Right tokens with `mem` − right tokens of the bare LM, over t₂ … t_N (tokens)."""
+    return mem_right - lm_right
+
+
+def saturated(accuracy: float, threshold: float = ACCURACY_THRESHOLD) -> bool:
+    """Whether the text ended before the vector was full: accuracy above the threshold.
+
+    Such a text gives all it has: its gain is set by its own length, and only says that the vector
+    holds at least as much. A mean over these would grow with the lengths of the grid. The paper
+    therefore takes its gains, its line and its utilisation over the texts that are not saturated,
+    accuracy ≤ 0.99.
+    """
+    return accuracy > threshold
+
+
+def utilisation(
+    gain_tokens: float, width: int, vocab_size: int, vectors: int = 1, bits: float = 16
+) -> float:
+    """Token gain / capacity bound of K vectors: a share, without unit.
+
+    Args:
+        gain_tokens: token gain of one text, or a mean of them.
+        width: of an input vector.
+        vocab_size: of the model.
+        vectors: K; K vectors have K times the coordinates.
+        bits: b, bits per coordinate that the bound allows.
+
+    >>> utilisation(340 + 1 / 3, 256, 4096) > 0.99
+    True
+    """
+    return gain_tokens / (vectors * capacity_bound(width, vocab_size, bits))
