@@ -13,6 +13,7 @@ from pydantic import Field
 from memcram.errors import UsageError
 from memcram.texts.passages import Passage, cut_in_turn
 from memcram.texts.sample import TextSample, Tokenize
+from memcram.texts.sentences import sentence_starts
 
 Words = Annotated[int, Field(strict=True, ge=1)]
 
@@ -100,21 +101,6 @@ class BookSource(ABC):
 def collapse(text: str) -> str:
     """The text with every run of white space as one space, and none at its ends."""
     return " ".join(text.split())
-
-
-def sentence_starts(text: str, language: str) -> list[int]:
-    """Where each sentence begins, in characters, and where the last one ends.
-
-    Raises:
-        UsageError: the package that knows sentence boundaries is not installed.
-    """
-    try:
-        import sentencex
-    except ImportError as error:
-        raise UsageError(
-            "source: sentence boundaries need the package sentencex: pip install 'memcram[study]'"
-        ) from error
-    return [0, *accumulate(len(sentence) for sentence in sentencex.segment(language, text))]
 
 
 def second_half(name: str, text: str, starts: Sequence[int]) -> Passage:

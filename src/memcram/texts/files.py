@@ -26,19 +26,21 @@ _TRIES = 64  # places in a row that gave nothing new, until a text counts as use
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Stretches of a person's own files, in turn from each, at seeded places.
+    """Passages of a person's own files, in turn from each, at seeded places.
 
     Place k of a file is the first word from character frac(u + k·φ) · span on, u drawn from the
     seed and the file's name, φ the golden ratio: however many places are taken, they lie about
-    span/k apart. span leaves `stretch` characters behind it, or half of a shorter file.
+    span/k apart. span leaves `passage_chars` characters behind it, or half of a shorter file.
+    Passages are different, but overlap where places are many.
 
     Attributes:
         path: files, and folders whose .txt files are taken.
-        stretch: characters of a stretch, where the file has as many; a sample is its beginning.
+        passage_chars: characters of a passage, where the file has as many; a sample is the
+            beginning of one.
     """
 
     path: Paths
-    stretch: Annotated[int, Field(strict=True, ge=1)] = 32_768
+    passage_chars: Annotated[int, Field(strict=True, ge=1)] = 32_768
 
     def sample(
         self, tokenize: Tokenize, *, samples: int, n_tokens: int, seed: int = 0
@@ -47,19 +49,19 @@ class Files:
         files = files_in(self.path, (".txt",))
         random.Random(f"{seed}").shuffle(files)
         return cut_in_turn(
-            [self._stretches(file, seed) for file in files],
+            [self._passages(file, seed) for file in files],
             tokenize,
             samples=samples,
             n_tokens=n_tokens,
             room="the files have no further place to begin at",
         )
 
-    def _stretches(self, file: Path, seed: int) -> Iterator[Passage]:
+    def _passages(self, file: Path, seed: int) -> Iterator[Passage]:
         text = read_utf8(file)
         if not text.strip():
             return
         start = random.Random(f"{seed}:{file.name}").random()
-        span = max(len(text) - self.stretch, len(text) // 2)
+        span = max(len(text) - self.passage_chars, len(text) // 2)
         taken: set[int] = set()
         misses = 0
         for k in count():
@@ -69,7 +71,7 @@ class Files:
                 return
             if not misses:
                 taken.add(at)
-                yield Passage(file.name, at, text[at : at + self.stretch])
+                yield Passage(file.name, at, text[at : at + self.passage_chars])
 
 
 def sample_files(
@@ -132,6 +134,8 @@ def _word_start(text: str, offset: int) -> int:
 
 
 def _next_word(text: str, at: int) -> int:
-    """Where the first word from `at` on begins; `at` itself where blanks are rare."""
+    """Where the first word from `at` on begins, or the text's first; `at` where blanks are rare."""
     found = _WORD.search(text, at, at + _FAR)
+    if found is None and at + _FAR >= len(text):
+        found = _WORD.search(text)
     return found.start() if found is not None else at

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from memcram.errors import TextError, UsageError
-from memcram.texts.chunks import BookSource, Document, collapse, second_half, sentence_starts
+from memcram.texts.chunks import BookSource, Document, collapse, second_half
 from memcram.texts.passages import Passage, cut_in_turn
 from memcram.texts.sample import TextSample, Tokenize
+from memcram.texts.sentences import sentence_starts
 
 # The branch where the hub keeps a Parquet copy of a data set; those made by scripts, as PG-19 is,
 # load from nowhere else.

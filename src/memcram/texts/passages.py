@@ -81,7 +81,7 @@ def files_in(path: Paths, suffixes: tuple[str, ...]) -> list[Path]:
     for given in path if isinstance(path, tuple) else (path,):
         inside = [given]
         if given.is_dir():
-            inside = [one for one in given.iterdir() if one.suffix.lower() in suffixes]
+            inside = [one for one in sorted(given.iterdir()) if one.suffix.lower() in suffixes]
             if not inside:
                 raise TextError(f"TEXT: the folder {str(given)!r} has no {suffixes[0]} file")
         for one in inside:

@@ -1,0 +1,76 @@
+"""Passages of files: where they begin, and when a file is used up."""
+
+from itertools import pairwise
+
+import pytest
+
+from memcram.errors import TextError
+from memcram.texts import make_source
+from small_texts import tokenize
+
+
+def places(path, samples, seed=0, **options):
+    drawn = make_source("files", path=path, **options).sample(
+        tokenize, samples=samples, n_tokens=1, seed=seed
+    )
+    return [one.offset for one in drawn]
+
+
+def test_places_are_spread_over_the_file(tmp_path):
+    text = "word " * 20_000
+    (tmp_path / "a.txt").write_text(text)
+    for samples in (5, 20, 100):
+        found = sorted(places(tmp_path, samples, passage_chars=1_000))
+        gaps = [b - a for a, b in pairwise(found)]
+        # k multiples of the golden ratio leave gaps of at most (1 + 2 / sqrt 5) / k of a circle;
+        # a word's length is lost to rounding.
+        assert max(gaps) <= (1 + 2 / 5**0.5) / samples * len(text) + 5
+        assert found[-1] <= len(text) - 1_000 + 5
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\r\n", "\t", "\u3000"])
+def test_a_passage_is_of_the_file_and_begins_at_a_word(blank, tmp_path):
+    text = blank.join(f"word{i}" for i in range(500))
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    for one in make_source("files", path=tmp_path, passage_chars=100).sample(
+        tokenize, samples=50, n_tokens=3
+    ):
+        assert text[one.offset : one.offset + 100] == one.text
+        assert one.text.startswith("word")
+
+
+def test_a_text_without_blanks_has_places_too(tmp_path):
+    (tmp_path / "a.txt").write_text("文" * 3_000)
+    assert len(set(places(tmp_path, 20))) == 20
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes("word".encode("utf-8-sig"))
+    (one,) = make_source("files", path=tmp_path).sample(tokenize, samples=1, n_tokens=1)
+    assert one.text == "word"
+
+
+def test_files_take_turns_and_a_short_one_drops_out(tmp_path):
+    (tmp_path / "short.txt").write_text("only three words")
+    (tmp_path / "blank.txt").write_text(" \n")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(f"{name} " * 1_000)
+    drawn = make_source("files", path=tmp_path).sample(tokenize, samples=30, n_tokens=1)
+    origins = [one.origin for one in drawn]
+    assert 1 <= origins.count("short.txt") <= 3
+    assert abs(origins.count("a.txt") - origins.count("b.txt")) <= 1
+    assert set(origins[:3]) == {"a.txt", "b.txt", "short.txt"}
+
+
+def test_files_used_up(tmp_path):
+    (tmp_path / "a.txt").write_text("only three words")
+    with pytest.raises(TextError, match=r"[123] texts .* 9 are needed; the files have no further"):
+        places(tmp_path, 9)
+
+
+def test_what_one_file_gives_does_not_depend_on_the_others(tmp_path):
+    (tmp_path / "a.txt").write_text("word " * 5_000)
+    alone = places(tmp_path / "a.txt", 4)
+    (tmp_path / "b.txt").write_text("word " * 5_000)
+    drawn = make_source("files", path=tmp_path).sample(tokenize, samples=8, n_tokens=1)
+    assert [one.offset for one in drawn if one.origin == "a.txt"] == alone
