@@ -26,7 +26,7 @@ steps = {steps}
 name = "mine"
 source = "files"
 path = "a.txt"
-stretch = 40
+passage_chars = 40
 """
 TEXTS = 48
 

@@ -23,7 +23,7 @@ steps = 8
 name = "mine"
 source = "files"
 path = "texts"
-stretch = 60
+passage_chars = 60
 
 [[texts]]
 name = "words"

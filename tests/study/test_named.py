@@ -43,7 +43,7 @@ def shrunk(text, model):
     text = re.sub(r"^# steps = .*$", "", text, flags=re.M)
     text = re.sub(r"^seed = 0$", "seed = 0\nsteps = 2", text, flags=re.M)
     text = re.sub(r"^dataset = .*\n", "", text, flags=re.M)
-    text = re.sub(r'"hub-\w+"', '"files"\npath = "a.txt"\nstretch = 300', text)
+    text = re.sub(r'"hub-\w+"', '"files"\npath = "a.txt"\npassage_chars = 300', text)
 
     def divided(match):
         longest = max(int(n) for n in re.findall(r"\d+", match[2]))

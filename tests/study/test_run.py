@@ -75,7 +75,7 @@ def test_duplicates_count_once(place, measured, write_spec, whole):
 name = "the same again"
 source = "files"
 path = "texts"
-stretch = 60
+passage_chars = 60
 samples = 2
 lengths = [9, 9, 4]
 """
@@ -109,7 +109,7 @@ CHANGES = {
     "steps": ("steps = 8", "steps = 9"),
     "recipe": ("steps = 8", 'steps = 8\nrecipes = ["kuratov2025+t1"]'),
     "dtype": ("steps = 8", 'steps = 8\ndtype = "float64"'),
-    "source option": ("stretch = 60", "stretch = 61"),
+    "source option": ("passage_chars = 60", "passage_chars = 61"),
 }
 
 
@@ -202,7 +202,11 @@ def test_first_token_given_and_the_columns_of_the_paper(measured, write_spec):
 
 def test_horizon_keeps_the_prefix_that_is_held(measured, write_spec, tiny_folder, pocket):
     changes = [("lengths = [4, 9]", 'kind = "horizon"'), (str(tiny_folder), "pocket")]
-    more = [("steps = 8", "steps = 30"), ("stretch = 60\n", ""), ("samples = 3", "samples = 2")]
+    more = [
+        ("steps = 8", "steps = 30"),
+        ("passage_chars = 60\n", ""),
+        ("samples = 3", "samples = 2"),
+    ]
     store = measured(write_spec(*changes, *more, ("= 12\n", "= 3\n")))
     assert len(store.rows()) == 6
     assert any(row.horizon > 1 for row in store.rows())

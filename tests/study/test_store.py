@@ -186,7 +186,7 @@ sys.exit(run(["study", "run", sys.argv[2], "--device", "cpu"]))
 @pytest.mark.slow
 def test_a_database_that_cannot_grow(place, measured, write_spec):
     """A limit on file sizes stops SQLite itself, where a full disk would."""
-    path = write_spec(("samples = 3", "samples = 40"), ("stretch = 60", "stretch = 20"))
+    path = write_spec(("samples = 3", "samples = 40"), ("passage_chars = 60", "passage_chars = 20"))
     command = [sys.executable, "-c", SQLITE_FULL, "45000", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
