@@ -1,5 +1,6 @@
 """SIGKILL at any moment of a study: resumed, its rows equal those of an undisturbed run."""
 
+import contextlib
 import os
 import random
 import signal
@@ -10,7 +11,6 @@ from dataclasses import asdict
 
 import pytest
 
-from memcram.cli import run
 from memcram.study.store import Store
 
 PROSE = "The lamp in the harbour went out at nine, and nobody noticed until the ferry was late. "
@@ -20,7 +20,7 @@ models = ["{model}"]
 vectors = [1, 2]
 lengths = [6, 12]
 samples = 12
-steps = {steps}
+steps = 60
 
 [[texts]]
 name = "mine"
@@ -49,50 +49,63 @@ def settled(store):
     return rows, [store.vectors_path(row["task"]).read_bytes() for row in rows]
 
 
-def prepare(folder, model, steps):
+def prepare(folder, model):
     (folder / "a.txt").write_text(PROSE * 12)
-    (folder / "killed.toml").write_text(SPEC.format(model=model, steps=steps))
+    (folder / "killed.toml").write_text(SPEC.format(model=model))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_folder, tmp_path_factory):
+    """What a store holds at the end, and the seconds it took."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    prepare(folder, tiny_folder)
+    began = time.monotonic()
+    process = start(folder)
+    _, err = process.communicate()
+    assert process.returncode == 0, err.decode()
+    return settled(Store(folder / "killed.study")), time.monotonic() - began
+
+
+def check_kept(store, before):
+    """Tasks with a row: none twice, none lost, each with its vectors."""
+    if not store.is_dir():  # killed before it was made
+        assert not before
+        return []
+    opened = Store(store)
+    tasks = [row.task for row in opened.rows()]
+    assert len(set(tasks)) == len(tasks)
+    assert set(before) <= set(tasks)
+    assert all(len(opened.record(task).ids) for task in tasks)
+    opened.close()
+    return tasks
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_and_resumed(tiny_folder, tmp_path, kills):
-    steps = 20 if kills == 1 else 300
-    calm, folder = tmp_path / "calm", tmp_path / "killed"
-    for place in (calm, folder):
-        place.mkdir()
-        prepare(place, tiny_folder, steps)
-    began = time.monotonic()
-    assert run(["study", "run", str(calm / "killed.toml"), "--device", "cpu", "--json"]) == 0
-    seconds = time.monotonic() - began + 4.0  # a process of its own has imports to do
-    whole = settled(Store(calm / "killed.study"))
-    draw, killed, kept = random.Random(kills), 0, []
-    store = folder / "killed.study"
+def test_killed_at_random_moments_and_resumed(tiny_folder, undisturbed, tmp_path, kills):
+    whole, seconds = undisturbed
+    draw = random.Random(kills)
+    killed = resumed = rounds = 0
     while killed < kills:
-        process = start(folder)
-        if kills == 1:  # as soon as there is something to lose
-            while process.poll() is None and not (store.is_dir() and Store(store).rows()):
-                time.sleep(0.005)
-        else:
-            # A run that is further on has less to do, so it gets as little time.
-            until = time.monotonic() + draw.uniform(0.3, 1.2) * seconds * 3 / kills
-            while process.poll() is None and time.monotonic() < until:
-                time.sleep(0.01)
-        process.kill()
-        _, err = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), err.decode()
-        killed += process.returncode != 0
-        if store.is_dir():
-            rows = [row.task for row in Store(store).rows()]
-            assert len(set(rows)) == len(rows)
-            assert set(kept) <= set(rows)
-            assert all(len(Store(store).record(task).ids) for task in rows)
-            kept = rows
-        if process.returncode == 0:
-            break
-    if kills == 1:
-        assert 0 < len(kept) < TEXTS
-    assert run(["study", "run", str(folder / "killed.toml"), "--device", "cpu", "--json"]) == 0
-    resumed = Store(store)
-    assert settled(resumed) == whole
-    assert sum(one["texts"] for one in resumed.runs()) == len(resumed.rows()) == TEXTS
-    assert not list(store.glob("vectors/.*.tmp"))
+        rounds += 1
+        folder = tmp_path / f"round{rounds}"
+        folder.mkdir()
+        prepare(folder, tiny_folder)
+        store, kept = folder / "killed.study", []
+        while True:
+            process = start(folder)
+            moment = draw.uniform(0.5, 1.0) * seconds if killed < kills else None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moment)
+            process.kill()
+            _, err = process.communicate()
+            assert process.returncode in (0, -signal.SIGKILL), err.decode()
+            killed += process.returncode != 0
+            resumed += 0 < len(kept) < TEXTS
+            kept = check_kept(store, kept)
+            if process.returncode == 0:
+                break
+        found = Store(store)
+        assert settled(found) == whole
+        assert sum(one["texts"] for one in found.runs()) == len(found.rows()) == TEXTS
+        assert not list(store.glob("vectors/.*.tmp"))
+    assert resumed or kills < 20

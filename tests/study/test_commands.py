@@ -39,13 +39,14 @@ def test_new_run_status_export(place, capsys, monkeypatch):
     (place / "pocket.toml").write_text(text)
     assert command(capsys, "new", "pocket")[0] == 2  # it exists, and is kept
     assert (place / "pocket.toml").read_text() == text
-    code, out, err = command(capsys, "run", "pocket.toml", "--device", "cpu", "--json")
+    code, out, err = command(capsys, "run", "pocket.toml", "--limit", "2", "--json")
     assert (code, err) == (0, "")
-    done = json.loads(out)["done"]
+    done = 2
     code, out, _ = command(capsys, "status", "pocket.study", "--json")
     report = json.loads(out)
-    assert (code, report["done"], report["pending"], report["failures"]) == (0, done, 0, [])
-    assert report["seconds_left"] == 0
+    assert (code, report["done"], report["failures"]) == (0, done, [])
+    assert report["pending"] > 0
+    assert report["seconds_left"] > 0
     assert report["tokens"] == sum(row.tokens for row in Store(place / "pocket.study").rows())
     code, out, _ = command(capsys, "export", "pocket.study", "-o", "out", "--json")
     assert json.loads(out) == {"rows": done, "files": ["out.parquet", "out.csv"]}

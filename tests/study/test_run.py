@@ -201,13 +201,10 @@ def test_first_token_given_and_the_columns_of_the_paper(measured, write_spec):
 
 
 def test_horizon_keeps_the_prefix_that_is_held(measured, write_spec, tiny_folder, pocket):
-    changes = [("lengths = [4, 9]", 'kind = "horizon"'), (str(tiny_folder), "pocket")]
-    more = [
-        ("steps = 8", "steps = 30"),
-        ("passage_chars = 60\n", ""),
-        ("samples = 3", "samples = 2"),
-    ]
-    store = measured(write_spec(*changes, *more, ("= 12\n", "= 3\n")))
+    kind = 'kind = "horizon"\nlengths = [24]'
+    changes = [("lengths = [4, 9]", kind), (str(tiny_folder), "pocket"), ("= 12\n", "= 3\n")]
+    more = [("= 8", "= 30"), ("chars = 60", "chars = 500"), ("samples = 3", "samples = 2")]
+    store = measured(write_spec(*changes, *more))
     assert len(store.rows()) == 6
     assert any(row.horizon > 1 for row in store.rows())
     for row in store.rows():

@@ -344,8 +344,8 @@ def _record_bytes(record: TokenRecord) -> bytes:
     import safetensors.torch
 
     tensors = {field.name: getattr(record, field.name).contiguous() for field in fields(record)}
-    metadata = {"format": "memcram-study", "version": str(VERSION)}
-    data: bytes = safetensors.torch.save(tensors, metadata)
+    # One key: the library writes several in any order, and equal records are equal files.
+    data: bytes = safetensors.torch.save(tensors, {"format": f"memcram-study {VERSION}"})
     return data
 
 
