@@ -34,13 +34,33 @@ words = 20
 """
 
 
+def prepare(folder, model):
+    """Write a spec, `small.toml`, and the texts it names."""
+    (folder / "texts").mkdir()
+    (folder / "texts" / "harbour.txt").write_text(PROSE)
+    (folder / "small.toml").write_text(SPEC.format(model=model))
+    return folder
+
+
+def run_to_end(path, folder=None, **options):
+    """The store of a spec after a run."""
+    spec = read_spec(path)
+    store = open_store(folder or path.with_suffix(".study"), spec)
+    with store.lock():
+        run_study(spec, store, device="cpu", **options)
+    return store
+
+
 @pytest.fixture
 def place(tmp_path, tiny_folder):
     """A folder with a spec, `small.toml`, and the texts it names."""
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "harbour.txt").write_text(PROSE)
-    (tmp_path / "small.toml").write_text(SPEC.format(model=tiny_folder))
-    return tmp_path
+    return prepare(tmp_path, tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, tiny_folder):
+    """The small study, undisturbed; only to be read."""
+    return run_to_end(prepare(tmp_path_factory.mktemp("whole"), tiny_folder) / "small.toml")
 
 
 @pytest.fixture
@@ -61,12 +81,4 @@ def write_spec(place):
 @pytest.fixture
 def measured():
     """Run a spec to its end (or `limit`): `store = measured(path)`."""
-
-    def run(path, folder=None, **options):
-        spec = read_spec(path)
-        store = open_store(folder or path.with_suffix(".study"), spec)
-        with store.lock():
-            run_study(spec, store, device="cpu", **options)
-        return store
-
-    return run
+    return run_to_end

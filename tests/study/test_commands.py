@@ -6,7 +6,6 @@ import math
 from dataclasses import asdict
 
 import pyarrow.parquet
-import pytest
 
 from memcram.cli import run
 from memcram.results import column_types
@@ -19,15 +18,6 @@ def command(capsys, *words):
     out, err = capsys.readouterr()
     assert err.count("\n") <= 1, err
     return code, out, err.strip()
-
-
-@pytest.fixture
-def stores(place, write_spec, measured):
-    """Two stores that share some tasks."""
-    small = ("[1, 2]", "[1]"), ("[4, 9]", "[4]"), ("= 12\n", "= 5\n")
-    one = measured(write_spec(*small, name="one.toml"))
-    two = measured(write_spec(*small, ("samples = 3", "samples = 4"), name="two.toml"))
-    return one, two
 
 
 def test_new_run_status_export(place, capsys, monkeypatch):
@@ -73,18 +63,19 @@ def test_dry_run_measures_nothing(place, capsys):
     assert command(capsys, "run", place / "small.toml", "--dry-run")[0] == 0
 
 
-def test_what_is_exported_is_what_was_stored(place, stores, capsys):
+def test_what_is_exported_is_what_was_stored(place, whole, write_spec, measured, capsys):
+    more = ("[1, 2]", "[1]"), ("[4, 9]", "[4]"), ("samples = 3", "samples = 4")
+    stores = whole, measured(write_spec(*more, name="b.toml"))
     out = place / "results"
     out.mkdir()
     assert command(capsys, "export", stores[0].folder, stores[1].folder, "-o", out)[0] == 0
     # The second study has one more text of each source, and the rest in common.
     rows = {row.task: asdict(row) for store in stores[::-1] for row in store.rows()}
-    assert len(rows) == 8
+    assert [len(store.rows()) for store in stores] == [15, 8]
+    assert len(rows) == 17
     table = pyarrow.parquet.read_table(out / "rows.parquet")
     assert table.column_names == list(column_types())
-    assert {row["task"]: row for row in table.to_pylist()} == rows | {
-        row.task: asdict(row) for row in stores[0].rows()
-    }
+    assert {row["task"]: row for row in table.to_pylist()} == rows
     # A column that is empty throughout has its type all the same.
     assert str(table.schema.field("paper_accuracy").type) == "double"
     assert table.schema.field("first_nats").nullable
@@ -113,10 +104,11 @@ def test_new_lists(capsys):
     assert command(capsys, "new")[0] == 2
 
 
-def test_settings_of_every_run_are_kept(stores):
-    [first] = stores[0].runs()
+def test_settings_of_every_run_are_kept(place, measured):
+    store = measured(place / "small.toml", limit=2)
+    [first] = store.runs()
     assert first["outcome"] == "done"
     assert set(first["settings"]["versions"]) >= {"memcram", "torch", "transformers", "python"}
     assert first["settings"]["threads"] >= 1
-    assert first["token_steps"] == sum(row.token_steps for row in stores[0].rows())
+    assert first["token_steps"] == sum(row.token_steps for row in store.rows())
     assert first["started"] <= first["ended"]

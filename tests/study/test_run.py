@@ -16,11 +16,6 @@ from stored import assert_same, settled
 TEXTS = 15  # 3 samples × 2 lengths × 2 K, and 3 random texts
 
 
-@pytest.fixture
-def whole(place, measured):
-    return measured(place / "small.toml", place / "whole.study")
-
-
 def test_resumed_is_uninterrupted(place, measured, whole):
     kept = []
     for limit in (1, 2, 5):
@@ -33,10 +28,10 @@ def test_resumed_is_uninterrupted(place, measured, whole):
     assert {one["outcome"] for one in store.runs()} == {"done"}
 
 
-def test_a_second_run_does_nothing(place, measured, whole, monkeypatch):
+def test_a_second_run_does_nothing(measured, whole, monkeypatch):
     before = whole.rows()
     monkeypatch.setattr("memcram.study.runner.load_lm", None)  # not even the model is loaded
-    store = measured(place / "small.toml", place / "whole.study")
+    store = measured(whole.folder.with_name("small.toml"))
     assert store.rows() == before
     assert store.counts().pending == 0
 
@@ -115,7 +110,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_decides_a_row_changes_its_task(measured, write_spec, whole, change):
-    store = measured(write_spec(CHANGES[change], name="b.toml"), limit=6)
+    store = measured(write_spec(CHANGES[change], name="b.toml"), limit=4)
     old = {row.task for row in whole.rows() if row.source == "mine"}
     new = {row.task for row in store.rows() if row.source == "mine"}
     assert new

@@ -157,8 +157,7 @@ class FullAfter:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 @pytest.mark.parametrize("writes", [0, 1, 6])
-def test_disk_full_is_one_line_and_can_go_on(place, measured, monkeypatch, capsys, writes):
-    whole = measured(place / "small.toml", place / "whole.study")
+def test_disk_full_is_one_line_and_can_go_on(place, whole, monkeypatch, capsys, writes):
     monkeypatch.setattr("memcram.study.runner._GROUP", 2)
     monkeypatch.setattr(os, "fsync", FullAfter(writes))
     assert run(["study", "run", str(place / "small.toml"), "--device", "cpu"]) == 2
@@ -187,7 +186,7 @@ sys.exit(run(["study", "run", sys.argv[2], "--device", "cpu"]))
 def test_a_database_that_cannot_grow(place, measured, write_spec):
     """A limit on file sizes stops SQLite itself, where a full disk would."""
     path = write_spec(("samples = 3", "samples = 40"), ("passage_chars = 60", "passage_chars = 20"))
-    command = [sys.executable, "-c", SQLITE_FULL, "45000", str(path)]
+    command = [sys.executable, "-c", SQLITE_FULL, "110000", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
