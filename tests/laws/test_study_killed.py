@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import pytest
 
+from memcram.cli import run
 from memcram.study.store import Store
 
 PROSE = "The lamp in the harbour went out at nine, and nobody noticed until the ferry was late. "
@@ -80,10 +81,30 @@ def check_kept(store, before):
     return tasks
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_and_resumed(tiny_folder, undisturbed, tmp_path, kills):
+def test_killed_when_there_is_something_to_lose(tiny_folder, tmp_path):
+    folder, calm = tmp_path / "killed", tmp_path / "calm"
+    for place in (folder, calm):
+        place.mkdir()
+        prepare(place, tiny_folder)
+    store, kept = folder / "killed.study", []
+    process = start(folder)
+    while process.poll() is None and not kept:
+        time.sleep(0.005)
+        kept = check_kept(store, kept)
+    process.kill()
+    process.communicate()
+    kept = check_kept(store, kept)
+    assert 0 < len(kept) < TEXTS
+    for place in (folder, calm):
+        assert run(["study", "run", str(place / "killed.toml"), "--device", "cpu", "--json"]) == 0
+    assert settled(Store(store)) == settled(Store(calm / "killed.study"))
+    assert not list(store.glob("vectors/.*.tmp"))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed(tiny_folder, undisturbed, tmp_path):
     whole, seconds = undisturbed
-    draw = random.Random(kills)
+    kills, draw = 20, random.Random(20)
     killed = resumed = rounds = 0
     while killed < kills:
         rounds += 1
@@ -108,4 +129,4 @@ def test_killed_at_random_moments_and_resumed(tiny_folder, undisturbed, tmp_path
         assert settled(found) == whole
         assert sum(one["texts"] for one in found.runs()) == len(found.rows()) == TEXTS
         assert not list(store.glob("vectors/.*.tmp"))
-    assert resumed or kills < 20
+    assert resumed
