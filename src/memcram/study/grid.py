@@ -174,7 +174,7 @@ class _Grid:
         cap = self.spec.study.texts[cell.entry].lengths_up_to
         if cap is not None:
             # Drawn by the sample's number, so that more samples leave the others as they are.
-            length = random.Random(f"{self.spec.study.seed}:{i}").randint(2, cap)
+            length = random.Random(f"length:{self.spec.study.seed}:{i}").randint(2, cap)
         else:
             length = cell.length or self._most_tokens(cell)
         if self._has_bos(recipe):
