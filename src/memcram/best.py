@@ -73,7 +73,8 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
         rows[best] = torch.where(wide, rows[name], rows[best])
     for name, value in (("margins", table), ("right_since", rows["right_since"])):
         rows[f"best_{name}"] = torch.where(better[:, None], value, rows[f"best_{name}"])
-    mean = batch.table((loss * batch.weights).to(master), 0.0).sum(1)
+    # One token after the other: a sum over the padded row would round by the longest batch-mate.
+    mean = batch.table((loss * batch.weights).to(master), 0.0).cumsum(1)[:, -1]
     rows["least_loss"] = torch.minimum(rows["least_loss"], mean)
     rows["best_margin"] = torch.where(better, kept, rows["best_margin"])
     rows["most_held"] = torch.where(more, held, rows["most_held"])

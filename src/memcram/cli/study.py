@@ -1,0 +1,290 @@
+"""study: new, run, status, export."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memcram.cli.console import print_fields, print_json, print_table
+from memcram.cli.options import (
+    STREAM,
+    check_output,
+    device_option,
+    force_option,
+    json_option,
+    quiet_option,
+    stacked,
+    write_output,
+)
+from memcram.errors import UsageError
+
+if TYPE_CHECKING:
+    from memcram.study.runner import StudyProgress
+    from memcram.study.spec import Spec
+    from memcram.study.store import Store
+
+
+@click.group(epilog="Example: memcram study new pocket && memcram study run pocket.toml")
+def study() -> None:
+    """Measure a grid of texts, lengths and vectors, and keep every row.
+
+    A study is a TOML file (docs/studies.md); its rows are kept in a folder NAME.study, so that a
+    run that was broken off goes on where it was.
+    """
+
+
+@study.command()
+@click.argument("name", required=False, metavar="NAME|MODEL")
+@click.option("-o", "--output", metavar="FILE", help="Spec to write.  [default: NAME.toml]")
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    help="Shrink the study: samples × S (at least 2); of each list of lengths and vectors a share "
+    "√S stays (at least 3), evenly spaced, first and last always.",
+)
+@click.option("--list", "as_list", is_flag=True, help="List the named studies.")
+@stacked(force_option, json_option)
+def new(
+    name: str | None, output: str | None, scale: float, as_list: bool, force: bool, as_json: bool
+) -> None:
+    """Write the spec of a named study, or a starter for any MODEL.
+
+    Named studies are those of the two papers, model by model.
+
+    \b
+    Examples:
+      memcram study new --list
+      memcram study new pythia-160m --scale 0.1
+      memcram study new ./my-model -o mine.toml
+    """
+    from memcram.study import named
+
+    if as_list:
+        studies = named.named_studies()
+        if as_json:
+            print_json({"studies": [{"name": s.name, "model": s.model} for s in studies]})
+        else:
+            print_table(["name", "model", "kind"], [[s.name, s.model, s.kind] for s in studies])
+        return
+    if name is None:
+        raise UsageError("NAME: name a study (see --list) or a model")
+    text = named.spec_text(name, scale)
+    target = output or f"{named.short_name(name)}.toml"
+    check_output(target, force=force)
+    write_output(target, text.encode())
+    if target == STREAM:
+        return
+    report = {"output": target, "run": f"memcram study run {target}"}
+    print_json(report) if as_json else print_fields(report)
+
+
+@study.command()
+@click.argument("spec", metavar="SPEC|STORE")
+@click.option(
+    "--store", metavar="DIR", help="Folder of the rows.  [default: NAME.study beside SPEC]"
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Texts of this run at most.")
+@click.option("--dry-run", is_flag=True, help="Show the grid, and measure nothing.")
+@stacked(device_option, json_option, quiet_option)
+def run(
+    spec: str,
+    store: str | None,
+    limit: int | None,
+    dry_run: bool,
+    device: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure what SPEC asks for, or go on with a STORE.
+
+    Finished texts are skipped, so the same command goes on after Ctrl-C, a kill or a full disk.
+
+    \b
+    Examples:
+      memcram study run pocket.toml
+      memcram study run pocket.toml --dry-run
+      memcram study run pocket.study --limit 100
+    """
+    from memcram.study.spec import read_spec
+
+    place = Path(spec)
+    if place.is_dir():
+        if store is not None:
+            raise UsageError(f"--store: given, but {spec!r} is a store itself")
+        opened = _open(spec)
+        read = read_spec(opened.spec_path, opened.spec_folder)
+        opened.close()
+        folder = place
+    else:
+        read = read_spec(place)
+        folder = Path(store) if store else place.with_name(f"{read.study.name}.study")
+    if dry_run:
+        _show_grid(read, as_json=as_json)
+        return
+
+    from memcram.study.runner import open_store, run_study
+
+    opened = open_store(folder, read)
+    with opened.lock(), _bar(quiet=quiet) as on_progress:
+        run_study(read, opened, device=device, limit=limit, on_progress=on_progress)
+    _show_status(opened, as_json=as_json)
+
+
+@study.command()
+@click.argument("store")
+@json_option
+def status(store: str, as_json: bool) -> None:
+    """Show how far STORE is, what failed, and the time left at the speed so far.
+
+    \b
+    Examples:
+      memcram study status pocket.study
+      memcram study status pocket.study --json
+    """
+    _show_status(_open(store), as_json=as_json)
+
+
+@study.command()
+@click.argument("stores", nargs=-1, required=True, metavar="STORE...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="DIR|PREFIX",
+    help="A folder (rows.parquet and rows.csv in it), or how the two files' names begin.",
+)
+@stacked(force_option, json_option)
+def export(stores: tuple[str, ...], output: str, force: bool, as_json: bool) -> None:
+    """Write the rows of each STORE as Parquet and CSV; several go into one table.
+
+    \b
+    Examples:
+      memcram study export pocket.study -o pocket
+      memcram study export pocket.study pythia-160m.study -o results/ --force
+    """
+    from memcram.study.export import export_rows, gather
+
+    if output.endswith("/") and not Path(output).is_dir():
+        raise UsageError(f"-o: the folder {output!r} does not exist")
+    rows = gather([_open(store) for store in stores])
+    written = export_rows(rows, Path(output), force=force)
+    report = {"rows": len(rows), "files": [str(path) for path in written]}
+    if as_json:
+        print_json(report)
+    else:
+        print_fields(report | {"files": ", ".join(str(path) for path in written)})
+
+
+def _open(folder: str) -> "Store":
+    from memcram.study.store import Store
+
+    return Store(Path(folder))
+
+
+def _show_status(store: "Store", *, as_json: bool) -> None:
+    counts = store.counts()
+    failures = store.failures()
+    runs = store.runs()
+    report: dict[str, Any] = {
+        "store": str(store.folder),
+        "done": counts.done,
+        "pending": counts.pending,
+        "failed": counts.failed,
+        "kept_aside": counts.kept_aside,
+        "runs": len(runs),
+        "tokens": sum(one["tokens"] for one in runs),
+        "token_steps": sum(one["token_steps"] for one in runs),
+        "seconds_left": counts.seconds_left,
+    }
+    if as_json:
+        named = [{"task": task, "reason": reason} for task, reason in failures]
+        print_json(report | {"failures": named})
+        return
+    print_fields(report)
+    for reason in dict.fromkeys(reason for _, reason in failures):
+        count = sum(one == reason for _, one in failures)
+        click.echo(f"failed ({count}): {reason}")
+
+
+def _show_grid(spec: "Spec", *, as_json: bool) -> None:
+    from memcram.study.grid import budget, cell_samples, cells, study_recipe
+
+    rows: list[dict[str, Any]] = []
+    for model in spec.study.models:
+        for cell in cells(spec):
+            entry = spec.study.texts[cell.entry]
+            steps = budget(study_recipe(spec, cell.recipe))
+            texts = cell_samples(spec, cell)
+            cap = entry.lengths_up_to
+            # Half of the cap is the mean length; a horizon's length is known with the model only.
+            mean = cap // 2 if cap is not None else cell.length
+            # The last measurement takes no step.
+            cost = None if mean is None else (steps + 1) * texts * (mean + cell.vectors - 1)
+            rows.append(
+                {
+                    "model": model.id,
+                    "recipe": cell.recipe,
+                    "source": entry.name,
+                    "length": cell.length if cap is None else f"2 to {cap}",
+                    "vectors": cell.vectors,
+                    "texts": texts,
+                    "token_steps_at_most": cost,
+                }
+            )
+    known = [row["token_steps_at_most"] for row in rows]
+    report = {
+        "study": spec.study.name,
+        "cells": len(rows),
+        "texts": sum(row["texts"] for row in rows),
+        "token_steps_at_most": None if None in known else sum(known),
+    }
+    if as_json:
+        print_json(report | {"grid": rows})
+        return
+    print_table(list(rows[0]), [list(row.values()) for row in rows])
+    print_fields(report)
+
+
+@contextlib.contextmanager
+def _bar(*, quiet: bool) -> Iterator["Callable[[StudyProgress], None] | None"]:
+    """Texts done and the time left, from token-steps; None when quiet or without a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("study", total=None, left="")
+
+        def show(state: "StudyProgress") -> None:
+            left = "" if state.seconds_left is None else f"{_duration(state.seconds_left)} left"
+            bar.update(
+                task,
+                description=state.label,
+                completed=state.done,
+                total=state.total,
+                left=left,
+            )
+
+        yield show
+
+
+def _duration(seconds: float) -> str:
+    """In the unit a person would take."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

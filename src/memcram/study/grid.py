@@ -1,0 +1,299 @@
+"""From a spec to tasks: one text, one length, one K, one recipe, one model each."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memcram.errors import TextError, UsageError
+from memcram.horizon import longest_sample
+from memcram.models.frozen_lm import FrozenLM
+from memcram.objective import Accounting
+from memcram.recipes import Recipe, get_recipe
+from memcram.study.kinds import KINDS, Kind
+from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
+from memcram.texts.sample import TextSample
+from memcram.texts.sources import make_source
+
+# Neighbouring seeds of starts, kept apart.
+_SEED_STRIDE = 1_000_003
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Texts of a spec that differ in the sample alone.
+
+    Attributes:
+        entry: index of the text entry.
+        recipe: name.
+        vectors: K.
+        length: tokens of each text; None where each has its own, or as many as fit.
+    """
+
+    entry: int
+    recipe: str
+    vectors: int
+    length: int | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One text to cram and measure.
+
+    Attributes:
+        id: content hash of everything that decides the row, and of nothing else.
+        source: name of the text entry.
+        recipe: what to do, with the strategy of the study's kind and its budget.
+        sample: the text.
+        ids: (N,) tokens handed to the engine.
+        bos_in_text: the first of them is the tokenizer's BOS.
+        vectors: K.
+        seed: of the start.
+        group: number that the texts of one group share, None without a group.
+        cost: token-steps if the budget is used up; an estimate from above.
+    """
+
+    id: str
+    source: str
+    recipe: Recipe
+    sample: TextSample
+    ids: Tensor
+    bos_in_text: bool
+    vectors: int
+    seed: int
+    group: int | None
+    cost: int
+
+
+def cells(spec: Spec) -> list[Cell]:
+    """The cells for one model, without duplicates, in the spec's order."""
+    study = spec.study
+    found = []
+    for recipe in study.recipes:
+        for i, entry in enumerate(study.texts):
+            own = entry.lengths_up_to is not None
+            lengths = entry.lengths or study.lengths
+            for k in entry.vectors or study.vectors:
+                if own or lengths is None:
+                    found.append(Cell(i, recipe, k, None))
+                else:
+                    found += [Cell(i, recipe, k, length) for length in lengths]
+    return list(dict.fromkeys(found))
+
+
+def cell_samples(spec: Spec, cell: Cell) -> int:
+    """Texts of a cell."""
+    return spec.study.texts[cell.entry].samples or spec.study.samples
+
+
+def budget(recipe: Recipe) -> int:
+    """Optimiser steps a text may take."""
+    return int(recipe.settings()["strategy"]["steps"])
+
+
+def study_recipe(spec: Spec, name: str) -> Recipe:
+    """A recipe of the spec with its budget and the strategy of the study's kind."""
+    recipe = get_recipe(name)
+    if spec.study.steps is not None:
+        recipe = recipe.with_steps(spec.study.steps)
+    return KINDS[spec.study.kind].recipe(recipe)
+
+
+def expand(spec: Spec, model: int, lm: FrozenLM) -> list[Task]:
+    """All tasks of one model of the spec, each once.
+
+    Args:
+        spec: of the study.
+        model: index of the model in it.
+        lm: that model.
+
+    Raises:
+        UsageError: a text and its vectors exceed the model's positions, or there are too few texts.
+    """
+    grid = _Grid(spec, model, lm)
+    tasks: dict[str, Task] = {}
+    for cell in cells(spec):
+        for task in grid.tasks(cell):
+            tasks.setdefault(task.id, task)
+    return list(tasks.values())
+
+
+class _Grid:
+    """Samples of each source, drawn once at the longest length, and the tasks made of them."""
+
+    def __init__(self, spec: Spec, model: int, lm: FrozenLM) -> None:
+        self.spec = spec
+        self.lm = lm
+        self.kind: Kind = KINDS[spec.study.kind]
+        self._model = _model_identity(spec, model, lm)
+        self._longest: dict[str, int] = {}
+        self._count: dict[str, int] = {}
+        self._drawn: dict[str, list[TextSample]] = {}
+        for cell in cells(spec):
+            self._check_room(cell)
+            key = self._source_key(cell.entry)
+            self._longest[key] = max(self._longest.get(key, 0), self._most_tokens(cell))
+            self._count[key] = max(self._count.get(key, 0), cell_samples(spec, cell))
+
+    def tasks(self, cell: Cell) -> Iterator[Task]:
+        """The tasks of a cell; those that share parameters carry one group number."""
+        recipe = study_recipe(self.spec, cell.recipe)
+        samples = self._samples(cell.entry)[: cell_samples(self.spec, cell)]
+        size = recipe.group_size or 1
+        for first in range(0, len(samples), size):
+            members = list(enumerate(samples))[first : first + size]
+            texts = [self._text(cell, recipe, i, sample) for i, sample in members]
+            described = [
+                self._describe(cell, recipe, sample, ids, self._seed(i))
+                for (i, sample), ids in zip(members, texts, strict=True)
+            ]
+            grouped = recipe.group_size is not None
+            together = _digest(described) if grouped else None
+            for (i, sample), ids, one in zip(members, texts, described, strict=True):
+                yield Task(
+                    id=_digest({"task": one, "group": together}),
+                    source=self.spec.study.texts[cell.entry].name,
+                    recipe=recipe,
+                    sample=sample,
+                    ids=ids,
+                    bos_in_text=self._has_bos(recipe),
+                    vectors=cell.vectors,
+                    seed=self._seed(i),
+                    group=None if together is None else int(together[:15], 16),
+                    cost=(budget(recipe) + 1) * self.lm.input_positions(cell.vectors, len(ids)),
+                )
+
+    def _text(self, cell: Cell, recipe: Recipe, i: int, sample: TextSample) -> Tensor:
+        """(N,) the tokens of a text, with the tokenizer's BOS where the recipe wants it."""
+        cap = self.spec.study.texts[cell.entry].lengths_up_to
+        if cap is not None:
+            # Drawn by the sample's number, so that more samples leave the others as they are.
+            length = random.Random(f"length:{self.spec.study.seed}:{i}").randint(2, cap)
+        else:
+            length = cell.length or self._most_tokens(cell)
+        if self._has_bos(recipe):
+            return torch.cat([torch.tensor([self.lm.bos_id]), sample.ids[: length - 1]])
+        return sample.ids[:length]
+
+    def _has_bos(self, recipe: Recipe) -> bool:
+        return recipe.bos_in_text and self.lm.adds_bos
+
+    def _seed(self, i: int) -> int:
+        return self.spec.study.seed + _SEED_STRIDE * i
+
+    def _describe(
+        self, cell: Cell, recipe: Recipe, sample: TextSample, ids: Tensor, seed: int
+    ) -> dict[str, Any]:
+        """Everything that decides a row, as JSON values; no place on a disk."""
+        settings = recipe.settings()
+        for name in ("horizon", "source"):  # the other kind's strategy; a remark
+            settings.pop(name, None)
+        entry = self.spec.study.texts[cell.entry]
+        return {
+            "version": 1,
+            "kind": self.spec.study.kind,
+            "model": self._model,
+            "recipe": settings,
+            "source": [entry.source, _plain_options(entry)],
+            "text": sample.id,
+            "ids": ids.tolist(),
+            "vectors": cell.vectors,
+            "seed": seed,
+        }
+
+    def _samples(self, i: int) -> list[TextSample]:
+        key = self._source_key(i)
+        if key not in self._drawn:
+            entry = self.spec.study.texts[i]
+            source = make_source(entry.source, **self.spec.options(i))
+            try:
+                self._drawn[key] = source.sample(
+                    self.lm.tokenize,
+                    samples=self._count[key],
+                    n_tokens=self._longest[key],
+                    seed=self.spec.study.seed,
+                )
+            except TextError as error:
+                message = str(error).removeprefix("TEXT: ")
+                raise self.spec.error(("texts", i), message) from error
+        return self._drawn[key]
+
+    def _source_key(self, i: int) -> str:
+        entry = self.spec.study.texts[i]
+        return json.dumps([entry.source, entry.options], sort_keys=True, default=str)
+
+    def _most_tokens(self, cell: Cell) -> int:
+        entry = self.spec.study.texts[cell.entry]
+        return entry.lengths_up_to or cell.length or longest_sample(self.lm, cell.vectors)
+
+    def _check_room(self, cell: Cell) -> None:
+        """Refuse a cell that exceeds the model's positions, or leaves nothing to predict."""
+        recipe = get_recipe(cell.recipe)
+        given = recipe.first_token_given
+        place = _length_place(self.spec, cell)
+        try:
+            n = self._most_tokens(cell)
+        except UsageError as error:
+            raise self.spec.error(("vectors",), str(error).removeprefix("--vectors: ")) from error
+        account = Accounting(cell.vectors, len(self.lm.prefix), n, given)
+        if not account.tokens:
+            raise self.spec.error(place, f"got {n}, allowed: 2 or more for {recipe.name!r}")
+        most = self.lm.max_positions
+        if most is not None and account.input_length > most:
+            room = most - (account.input_length - n)
+            raise self.spec.error(
+                place,
+                f"got {n} tokens with {cell.vectors} vectors, allowed: at most {max(0, room)} "
+                f"({self.lm.identity.id} has {most} positions)",
+            )
+
+
+def resolve_model(spec: Spec, model: int) -> str:
+    """The name under which a model is loaded: a folder beside the spec, or the name itself."""
+    from memcram.models.sources import packaged_models
+
+    name = spec.study.models[model].id
+    beside = spec.folder / name
+    return str(beside) if name not in packaged_models() and beside.is_dir() else name
+
+
+def _model_identity(spec: Spec, model: int, lm: FrozenLM) -> dict[str, Any]:
+    """What of a model decides rows; a folder's place does not."""
+    identity = lm.identity
+    local = Path(identity.id).is_dir()
+    return {
+        "id": None if local else identity.id,
+        "revision": identity.revision,
+        "fingerprint": identity.fingerprint,
+        "layout": lm.layout,
+        "dtype": lm.dtype_name,
+        "attention": spec.study.attention,
+    }
+
+
+def _length_place(spec: Spec, cell: Cell) -> tuple[str | int, ...]:
+    """Where a cell's length stands in the spec."""
+    entry = spec.study.texts[cell.entry]
+    if entry.lengths_up_to is not None:
+        return ("texts", cell.entry, "lengths_up_to")
+    if entry.lengths is not None and cell.length is not None:
+        return ("texts", cell.entry, "lengths", entry.lengths.index(cell.length))
+    if spec.study.lengths is not None and cell.length is not None:
+        return ("lengths", spec.study.lengths.index(cell.length))
+    return ("texts", cell.entry)
+
+
+def _plain_options(entry: TextEntry) -> dict[str, Any]:
+    return {key: value for key, value in entry.options.items() if key not in PATH_OPTIONS}
+
+
+def _digest(content: object) -> str:
+    """The first 32 digits of a SHA-256 over canonical JSON."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]

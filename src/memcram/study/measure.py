@@ -1,0 +1,221 @@
+"""From what the engine returns to rows: scored, decoded, and written down."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memcram import decode
+from memcram.engine import Crammed
+from memcram.models.frozen_lm import FrozenLM
+from memcram.results import ResultRow, TokenRecord
+from memcram.scoring import Scored, score
+from memcram.strategies import Outcome
+from memcram.study.grid import Task
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What rows of one model of a study have in common.
+
+    Attributes:
+        study, kind: of the spec.
+        model: as the spec names it.
+    """
+
+    study: str
+    kind: str
+    model: str
+
+
+class BareScores:
+    """The texts under the bare LM, each scored once at its longest; prefixes reuse it.
+
+    Args:
+        lm: the model.
+        tasks: all of the study's tasks for it, done or not: what is scored does not depend on
+            what was done before.
+    """
+
+    def __init__(self, lm: FrozenLM, tasks: Iterable[Task]) -> None:
+        self._lm = lm
+        self._longest: dict[tuple[str, bool], Tensor] = {}
+        self._scored: dict[tuple[str, bool], Scored] = {}
+        for task in tasks:
+            key = _text_key(task)
+            if key not in self._longest or len(task.ids) > len(self._longest[key]):
+                self._longest[key] = task.ids
+
+    def of(self, tasks: Sequence[Task]) -> list[Scored]:
+        """One a task, as long as its text or longer."""
+        new = [key for key in dict.fromkeys(map(_text_key, tasks)) if key not in self._scored]
+        if new:
+            found = score(self._lm, [self._longest[key] for key in new])
+            self._scored.update(zip(new, found, strict=True))
+        return [self._scored[_text_key(task)] for task in tasks]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A task as the engine left it.
+
+    Attributes:
+        task: what was asked for.
+        crammed: the best vectors.
+        seconds: its share of the time.
+        finds_length: measure the prefix that is held, not the whole text.
+    """
+
+    task: Task
+    crammed: Crammed
+    seconds: float
+    finds_length: bool
+
+    @property
+    def n_tokens(self) -> int:
+        """N: all tokens; or those of the prefix that is held, and at least one to predict."""
+        if not self.finds_length:
+            return len(self.task.ids)
+        return max(1, self.crammed.n_right) + self.task.recipe.first_token_given
+
+    @property
+    def ids(self) -> Tensor:
+        """(N,)."""
+        return self.task.ids[: self.n_tokens]
+
+
+def measure(
+    lm: FrozenLM, labels: Labels, finished: Sequence[Finished], bare: BareScores
+) -> list[tuple[ResultRow, TokenRecord]]:
+    """Rows and token records of texts of one recipe.
+
+    Free-running decoding runs from the vectors in the dtype they are stored in.
+    """
+    if not finished:
+        return []
+    given = finished[0].task.recipe.first_token_given
+    ids = [one.ids for one in finished]
+    mems = [one.crammed.mem for one in finished]
+    with_mem = score(lm, ids, mems, first_token_given=given)
+    forced = [text[:1] for text in ids] if given else None
+    decoded = decode.greedy(lm, mems, [len(text) for text in ids], forced)
+    without = bare.of([one.task for one in finished])
+    found = []
+    for one, scored, back, alone in zip(finished, with_mem, decoded, without, strict=True):
+        record = _record(one, scored, alone)
+        found.append((_row(lm, labels, one, record, _horizon(one, back)), record))
+    return found
+
+
+def _text_key(task: Task) -> tuple[str, bool]:
+    return task.sample.id, task.bos_in_text
+
+
+def _horizon(one: Finished, decoded: decode.Decoded) -> int:
+    """Counted tokens before the first miss."""
+    given = int(one.task.recipe.first_token_given)
+    right = decoded.ids[given:] == one.ids[given:]
+    return int(right.long().cumprod(0).sum())
+
+
+def _record(one: Finished, scored: Scored, alone: Scored) -> TokenRecord:
+    n, given = one.n_tokens, int(one.task.recipe.first_token_given)
+    learned = torch.full((n,), -1, dtype=torch.long)
+    known = one.crammed.learned_step[: n - given].long()
+    learned[given : given + len(known)] = known
+    return TokenRecord(
+        mem=one.crammed.mem,
+        ids=one.ids,
+        mem_nats=scored.nats,
+        lm_nats=alone.nats[:n].clone(),
+        mem_ranks=scored.ranks,
+        lm_ranks=alone.ranks[:n].clone(),
+        margins=scored.margins,
+        learned_step=learned,
+        curve=one.crammed.curve,
+    )
+
+
+def _row(
+    lm: FrozenLM, labels: Labels, one: Finished, record: TokenRecord, horizon: int
+) -> ResultRow:
+    task, crammed = one.task, one.crammed
+    recipe, n = task.recipe, one.n_tokens
+    given = int(recipe.first_token_given)
+    counted, margins = n - given, record.margins[given:]
+    n_right = int((margins > 0).sum())
+    text = record.ids[int(task.bos_in_text) :]
+    offered = len(task.ids) - given
+    paper = _paper_columns(one, record) if recipe.name.startswith("kuratov2025") else {}
+    return ResultRow(
+        task=task.id,
+        study=labels.study,
+        kind=labels.kind,
+        condition="",
+        model=labels.model,
+        revision=lm.identity.revision,
+        fingerprint=lm.identity.fingerprint,
+        parameters=lm.parameters,
+        layers=lm.layers,
+        width=lm.input_width,
+        vocab_size=lm.vocab_size,
+        max_positions=lm.max_positions,
+        recipe=recipe.name,
+        dtype=lm.dtype_name,
+        layout=lm.layout,
+        first_token_given=recipe.first_token_given,
+        bos_in_text=task.bos_in_text,
+        source=task.source,
+        text_id=task.sample.id,
+        origin=task.sample.origin,
+        offset=task.sample.offset,
+        length=len(task.ids),
+        tokens=n,
+        utf8_bytes=len(lm.detokenize(text.tolist()).encode()),
+        vectors=task.vectors,
+        seed=task.seed,
+        outcome=str(crammed.outcome),
+        steps=crammed.steps,
+        best_step=crammed.best_step,
+        token_steps=crammed.token_steps,
+        seconds=one.seconds,
+        n_counted=counted,
+        n_right=n_right,
+        accuracy=n_right / counted,
+        horizon=horizon,
+        exact=horizon == counted,
+        censored=horizon == offered,
+        min_margin=_finite(margins.min().item()),
+        first_nats=None if given else record.mem_nats[0].item(),
+        mem_nats=_total(record.mem_nats[1:]),
+        lm_nats=_total(record.lm_nats[1:]),
+        mem_right=int((record.margins[1:] > 0).sum()),
+        lm_right=int((record.lm_ranks[1:] == 0).sum()),
+        **paper,
+    )
+
+
+def _paper_columns(one: Finished, record: TokenRecord) -> dict[str, float]:
+    """As the published code counts: the best of the run, means times N."""
+    given = int(one.task.recipe.first_token_given)
+    n = one.n_tokens
+    return {
+        "paper_accuracy": one.crammed.n_right / (n - given),
+        "paper_mem_nats": one.crammed.least_loss * n,
+        "paper_lm_nats": _total(record.lm_nats[1:]) / max(1, n - 1) * n,
+    }
+
+
+def _total(nats: Tensor) -> float:
+    return float(nats.double().sum())
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def is_kept(crammed: Crammed) -> bool:
+    """Whether a text came to its end; one that was interrupted is crammed again."""
+    return crammed.outcome != Outcome.INTERRUPTED

@@ -1,0 +1,72 @@
+"""The tables of a store, and rows to and from them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from memcram.results import ResultRow, column_types
+
+# "mcst": what tells a store from any other SQLite file.
+APPLICATION_ID = 0x6D637374
+VERSION = 1
+
+_SQL_TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "INTEGER"}
+
+
+def _row_columns() -> str:
+    lines = []
+    for name, (kind, optional) in column_types().items():
+        if name == "task":
+            lines.append("task TEXT PRIMARY KEY REFERENCES tasks (id)")
+            continue
+        # SQLite keeps no NaN: it becomes NULL, and is NaN again when read (`row_from`).
+        strict = "" if optional or kind is float else " NOT NULL"
+        lines.append(f"{name} {_SQL_TYPES[kind]}{strict}")
+    return ",\n  ".join(lines)
+
+
+SCHEMA = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE runs (
+  id INTEGER PRIMARY KEY,
+  started TEXT NOT NULL,
+  ended TEXT,
+  outcome TEXT NOT NULL CHECK (outcome IN ('running', 'done', 'interrupted', 'failed')),
+  pid INTEGER NOT NULL,
+  settings TEXT NOT NULL,
+  texts INTEGER NOT NULL DEFAULT 0,
+  tokens INTEGER NOT NULL DEFAULT 0,
+  token_steps INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE tasks (
+  id TEXT PRIMARY KEY,
+  model INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  in_spec INTEGER NOT NULL,
+  status TEXT NOT NULL CHECK (status IN ('pending', 'done', 'failed')),
+  reason TEXT,
+  cost INTEGER NOT NULL,
+  run INTEGER REFERENCES runs (id)
+);
+CREATE TABLE rows (
+  {_row_columns()}
+);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+
+
+def row_to(row: ResultRow) -> list[Any]:
+    """Values in the order of the columns."""
+    return [getattr(row, name) for name in column_types()]
+
+
+def row_from(values: Mapping[str, Any]) -> ResultRow:
+    """The row that was stored."""
+    found: dict[str, Any] = {}
+    for name, (kind, optional) in column_types().items():
+        value = values[name]
+        if value is None:
+            found[name] = None if optional else float("nan")
+        else:
+            found[name] = kind(value)
+    return ResultRow(**found)

@@ -1,0 +1,143 @@
+"""Every published study loads, and runs two steps on a tiny model of the same architecture."""
+
+import re
+import tomllib
+from collections import Counter
+
+import pytest
+from families import FAMILIES
+from tokenizers import processors
+
+import tiny
+from memcram.errors import UsageError
+from memcram.metrics.published import published_grid
+from memcram.study.grid import cell_samples, cells
+from memcram.study.named import named_studies, spec_text
+from memcram.study.spec import read_spec
+
+# The architecture of each model; which of them put a BOS before a text.
+ARCHITECTURES = {
+    "pythia": ("GPT-NeoX (Pythia)", False),
+    "opt-350m": ("OPT, narrow input", True),
+    "opt-1.3b": ("OPT", True),
+    "olmo": ("OLMo", False),
+    "sheared-llama": ("Llama, grouped, untied", True),
+    "llama-3": ("Llama, tied", True),
+    "mamba": ("Mamba", False),
+    "smollm2": ("SmolLM", False),
+    "gemma-3": ("Gemma-3", True),
+}
+# One of each architecture is quick enough for every day.
+QUICK = ("pythia-160m", "opt-350m", "mamba-130m", "llama-3.2-1b", "smollm2-1.7b", "gemma-3-4b")
+NAMES = [study.name for study in named_studies()]
+SCALE = 0.01
+
+
+def architecture(name):
+    return next(found for begins, found in ARCHITECTURES.items() if name.startswith(begins))
+
+
+def shrunk(text, model):
+    """The spec on another model: lengths and K within 128 positions, local texts, two steps."""
+    text = re.sub(r"^models = .*$", f'models = ["{model}"]', text, flags=re.M)
+    text = re.sub(r"^# steps = .*$", "", text, flags=re.M)
+    text = re.sub(r"^seed = 0$", "seed = 0\nsteps = 2", text, flags=re.M)
+    text = re.sub(r"^dataset = .*\n", "", text, flags=re.M)
+    # Fan fiction and books must differ, lest they count once.
+    files = '"files"\npath = "a.txt"\npassage_chars = '
+    text = re.sub(
+        r'name = "fanfics"\nsource = "hub-\w+"', f'name = "fanfics"\nsource = {files}301', text
+    )
+    text = re.sub(r'"hub-\w+"', f"{files}300", text)
+
+    def divided(match):
+        longest = max(int(n) for n in re.findall(r"\d+", match[2]))
+        limit = 4 if match[1] == "vectors" else 12
+        small = re.sub(r"\d+", lambda n: str(max(2, int(n[0]) * limit // longest)), match[2])
+        return match[1] + small if longest > limit else match[0]
+
+    return re.sub(r"^(vectors|lengths|lengths_up_to)( = .*)$", divided, text, flags=re.M)
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
+def test_two_steps_on_a_tiny_model(name, tmp_path, measured):
+    family, bos = architecture(name)
+    tokenizer = tiny.byte_tokenizer()
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", 0)]
+        )
+    model = tiny.save_model(tmp_path / "model", FAMILIES[family], tokenizer)
+    (tmp_path / "a.txt").write_text("The lamp in the harbour went out at nine. " * 40)
+    path = tmp_path / f"{name}.toml"
+    path.write_text(shrunk(spec_text(name, SCALE), model))
+    spec = read_spec(path)
+    store = measured(path)
+    rows = store.rows()
+    assert len(rows) == store.counts().done > 0
+    assert {row.recipe for row in rows} == set(spec.study.recipes)
+    assert {row.kind for row in rows} == {spec.study.kind}
+    assert {row.bos_in_text for row in rows} == {bos}
+    assert {row.source for row in rows} == {entry.name for entry in spec.study.texts}
+    # In a group, a stage that ends takes its step all the same.
+    assert all(row.steps <= 2 + (row.recipe == "tarasov2026+low-dim") for row in rows)
+    cast = spec.study.autocast
+    assert {row.dtype for row in rows} == {spec.study.dtype + (f"+{cast}" if cast else "")}
+    if spec.study.kind == "capacity":
+        assert {row.first_token_given for row in rows} == {True}
+        texts = Counter((row.source, row.length, row.vectors) for row in rows)
+        for cell in cells(spec):
+            entry = spec.study.texts[cell.entry]
+            if cell.length is not None:
+                found = texts[entry.name, cell.length, cell.vectors]
+                assert found == cell_samples(spec, cell)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_whole_spec_is_the_published_grid(name, tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(spec_text(name))
+    spec = read_spec(path)
+    [model] = spec.study.models
+    if spec.study.kind == "horizon":
+        assert spec.study.recipes == ["tarasov2026", "tarasov2026+low-dim"]
+        assert (spec.study.samples, spec.study.vectors) == (50, [1])
+        return
+    wanted = Counter()
+    for row in published_grid():
+        for k in row.n_mem if row.hf_id == model.id else ():
+            dtype = spec.study.autocast or spec.study.dtype
+            assert row.dtype == dtype
+            for length in row.lengths or (None,):
+                # Positions of pythia-160m: 2,048, which some of the printed cells exceed.
+                if name != "pythia-160m" or length is None or length + k - 1 <= 2048:
+                    wanted[row.text, length, k, row.random_cap, row.samples] += 1
+    found = Counter()
+    for cell in cells(spec):
+        entry = spec.study.texts[cell.entry]
+        cap = entry.lengths_up_to
+        found[entry.name, cell.length, cell.vectors, cap, cell_samples(spec, cell)] += 1
+    assert found == wanted
+
+
+def test_scale_keeps_the_ends():
+    whole, small = (tomllib.loads(spec_text("pythia-160m", scale)) for scale in (1, 0.1))
+    first, thin = whole["texts"][0], small["texts"][0]
+    assert (first["samples"], thin["samples"]) == (50, 5)
+    assert (thin["lengths"][0], thin["lengths"][-1]) == (8, 2016)
+    assert set(thin["lengths"]) < set(first["lengths"])
+    assert len(thin["lengths"]) == 6  # √0.1 of 19
+
+
+@pytest.mark.parametrize("model", ["pocket", "./my model", "Qwen/Qwen3-0.6B", "a\"b'"])
+def test_a_starter_for_any_model(model, tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(spec_text(model))
+    assert read_spec(path).study.models[0].id == model
+
+
+def test_no_name():
+    with pytest.raises(UsageError, match="NAME: got nothing"):
+        spec_text(" ")

@@ -1,0 +1,305 @@
+"""Laws of a run: resumed = uninterrupted, nothing twice, and rows that say what was measured."""
+
+import math
+
+import pytest
+import torch
+
+import memcram
+from memcram.cli import run
+from memcram.engine import Engine
+from memcram.errors import Interrupted, ModelError, UsageError
+from memcram.results import ResultRow
+from memcram.strategies import Outcome
+from memcram.study.grid import expand
+from memcram.study.spec import read_spec
+from stored import assert_same, settled
+
+TEXTS = 15  # 3 samples × 2 lengths × 2 K, and 3 random texts
+
+
+def test_resumed_is_uninterrupted(place, measured, whole):
+    kept = []
+    for limit in (1, 2, 5):
+        store = measured(place / "small.toml", limit=limit)
+        kept.append(len(store.rows()))
+    assert kept == [1, 3, 8]
+    store = measured(place / "small.toml")
+    assert_same(store, whole)
+    assert sum(one["texts"] for one in store.runs()) == TEXTS
+    assert {one["outcome"] for one in store.runs()} == {"done"}
+
+
+def test_a_second_run_does_nothing(measured, whole, monkeypatch):
+    before = whole.rows()
+    monkeypatch.setattr("memcram.study.runner.load_lm", None)  # not even the model is loaded
+    store = measured(whole.folder.with_name("small.toml"))
+    assert store.rows() == before
+    assert store.counts().pending == 0
+
+
+def test_ctrl_c_keeps_what_is_finished(place, measured, whole, monkeypatch):
+    turn, turns = Engine._turn, iter(range(1000))
+
+    def impatient(self, batch, *, poll):
+        if next(turns) == 24:
+            raise KeyboardInterrupt
+        return turn(self, batch, poll=poll)
+
+    # One text at a time, 9 turns each: two are finished, and wait to be measured.
+    monkeypatch.setattr("memcram.engine._CPU_BATCH_TOKENS", 1)
+    monkeypatch.setattr(Engine, "_turn", impatient)
+    with pytest.raises(Interrupted, match=r"2 of 15 texts are kept in .*; run it again to go on"):
+        measured(place / "small.toml")
+    monkeypatch.undo()
+    assert_same(measured(place / "small.toml"), whole)
+
+
+def test_ctrl_c_on_the_command_line(place, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "_turn", interrupted)
+    assert run(["study", "run", str(place / "small.toml"), "--device", "cpu"]) == 130
+    line = capsys.readouterr().err.strip()  # click ends the line that ^C stands on
+    assert line.startswith(f"memcram: interrupted; 0 of {TEXTS} texts are kept in ")
+    assert "\n" not in line
+
+
+def test_duplicates_count_once(place, measured, write_spec, whole):
+    again = """
+[[texts]]
+name = "the same again"
+source = "files"
+path = "texts"
+passage_chars = 60
+samples = 2
+lengths = [9, 9, 4]
+"""
+    path = write_spec(("[4, 9]", "[4, 9, 4]"), ("[1, 2]", "[2, 1, 1]"), name="b.toml", tail=again)
+    store = measured(path)
+    key = "task"
+    assert {getattr(row, key) for row in store.rows()} == {row.task for row in whole.rows()}
+    assert len(store.rows()) == TEXTS
+    assert {row.source for row in store.rows()} == {"mine", "words"}
+
+
+def test_task_ids_hold_no_place_on_disk(place, measured, whole, tmp_path, tiny_folder):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "texts").mkdir()
+    (elsewhere / "texts" / "harbour.txt").write_text((place / "texts/harbour.txt").read_text())
+    tiny_folder.rename(tiny_folder.with_name("moved"))
+    try:
+        text = (place / "small.toml").read_text()
+        moved = text.replace(str(tiny_folder), str(tiny_folder.with_name("moved")))
+        (elsewhere / "small.toml").write_text(moved)
+        there = measured(elsewhere / "small.toml").rows()
+    finally:
+        tiny_folder.with_name("moved").rename(tiny_folder)
+    for mine, its in zip(whole.rows(), there, strict=True):
+        assert settled(mine) == settled(its) | {"model": mine.model}
+
+
+CHANGES = {
+    "seed": ("samples = 3", "samples = 3\nseed = 1"),
+    "steps": ("steps = 8", "steps = 9"),
+    "recipe": ("steps = 8", 'steps = 8\nrecipes = ["kuratov2025+t1"]'),
+    "dtype": ("steps = 8", 'steps = 8\ndtype = "float64"'),
+    "source option": ("passage_chars = 60", "passage_chars = 61"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_decides_a_row_changes_its_task(write_spec, place, tiny_lm, tiny_lm64, change):
+    old = {task.id for task in expand(read_spec(place / "small.toml"), 0, tiny_lm)}
+    lm = tiny_lm64 if change == "dtype" else tiny_lm
+    new = expand(read_spec(write_spec(CHANGES[change], name="b.toml")), 0, lm)
+    changed = [task for task in new if task.id not in old]
+    # An option of one source leaves the texts of the other as they are.
+    of_one = [task for task in new if task.source == "mine"]
+    assert changed == (of_one if change == "source option" else new)
+
+
+def test_another_spec_in_the_same_store(place, measured, write_spec):
+    store = measured(place / "small.toml")
+    before = store.rows()
+    write_spec(("lengths = [4, 9]", "lengths = [4, 7]"), ('"mine"', '"ours"'))
+    store = measured(place / "small.toml")
+    assert {row.length for row in store.rows() if row.source == "ours"} == {4, 7}
+    assert store.counts().kept_aside == 6
+    kept = {row.task: row for row in before}
+    again = [row for row in store.rows() if row.task in kept]
+    assert [row.seconds for row in again] == [kept[row.task].seconds for row in again]
+
+
+def test_rows_say_what_was_measured(place, whole, tiny_folder):
+    """Against a straight computation, one text at a time."""
+    lm = memcram.load_lm(str(tiny_folder), device="cpu")
+    for row in whole.rows():
+        record = whole.record(row.task)
+        ids, mem = record.ids, record.mem
+        assert record.mem.shape == (row.vectors, row.width)
+        assert row.tokens == row.length == len(ids) == row.n_counted
+        inputs = torch.cat([mem, lm.embed(ids[:-1])])
+        with torch.no_grad():
+            logits = lm.head(lm.hidden(inputs[None]))[0, row.vectors - 1 :]
+            alone = lm.head(lm.hidden(lm.embed(ids[:-1])[None]))[0]
+        nats = -logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
+        assert row.first_nats == pytest.approx(nats[0].item(), abs=1e-4)
+        assert row.mem_nats == pytest.approx(nats[1:].sum().item(), abs=1e-3)
+        bare = -alone.log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+        assert row.lm_nats == pytest.approx(bare.sum().item(), abs=1e-3)
+        assert row.n_right == int((logits.argmax(-1) == ids).sum())
+        assert row.mem_right == int((logits.argmax(-1) == ids)[1:].sum())
+        assert row.lm_right == int((alone.argmax(-1) == ids[1:]).sum())
+        assert row.accuracy == row.n_right / row.n_counted
+        back = lm.generate(mem, len(ids))
+        first_miss = int((back == ids).long().cumprod(0).sum())
+        assert (row.horizon, row.exact) == (first_miss, first_miss == len(ids))
+        assert row.utf8_bytes == len(ids)  # one token a byte
+        assert math.isnan(record.lm_nats[0].item())
+        assert record.lm_ranks[0] == -1
+        assert row.seconds >= 0
+        assert row.paper_accuracy is None
+
+
+def test_lengths_of_one_text_are_prefixes_of_it(whole):
+    by_text = {}
+    for row in whole.rows():
+        if row.source == "mine":
+            by_text.setdefault(row.text_id, []).append(whole.record(row.task).ids)
+    assert len(by_text) == 3
+    for texts in by_text.values():
+        longest = max(texts, key=len)
+        assert {len(text) for text in texts} == {4, 9}
+        assert all(torch.equal(text, longest[: len(text)]) for text in texts)
+
+
+def test_random_texts_have_lengths_of_their_own(measured, write_spec):
+    few = measured(write_spec(("words = 20", "words = 20\nsamples = 9"), name="b.toml"))
+    lengths = [row.length for row in few.rows() if row.source == "words"]
+    assert len(lengths) == 9
+    assert all(2 <= length <= 12 for length in lengths)
+    assert len(set(lengths)) > 3
+
+
+def test_first_token_given_and_the_columns_of_the_paper(measured, write_spec):
+    change = ("steps = 8", 'steps = 8\nrecipes = ["kuratov2025"]')
+    store = measured(write_spec(change, name="b.toml"))
+    for row in store.rows():
+        record = store.record(row.task)
+        assert row.first_token_given
+        assert row.first_nats is None
+        assert row.n_counted == row.tokens - 1
+        assert math.isnan(record.mem_nats[0].item())
+        assert record.mem_ranks[0] == record.learned_step[0] == -1
+        assert row.paper_accuracy >= row.accuracy
+        assert row.paper_mem_nats <= row.mem_nats / (row.tokens - 1) * row.tokens + 1e-4
+        assert row.paper_lm_nats == pytest.approx(row.lm_nats / (row.tokens - 1) * row.tokens)
+
+
+def test_horizon_keeps_the_prefix_that_is_held(measured, write_spec, tiny_folder, pocket):
+    kind = 'kind = "horizon"\nlengths = [24]'
+    changes = [("lengths = [4, 9]", kind), (str(tiny_folder), "pocket"), ("= 12\n", "= 3\n")]
+    more = [("= 8", "= 16"), ("chars = 60", "chars = 500"), ("samples = 3", "samples = 2")]
+    store = measured(write_spec(*changes, *more))
+    assert len(store.rows()) == 6
+    assert any(row.horizon > 1 for row in store.rows())
+    for row in store.rows():
+        record = store.record(row.task)
+        assert row.length >= row.tokens == row.n_counted == len(record.ids) >= 1
+        assert len(record.learned_step) == len(record.margins) == row.tokens
+        back = pocket.generate(record.mem, row.tokens)
+        assert row.horizon == int((back == record.ids).long().cumprod(0).sum())
+        assert row.exact == (row.horizon == row.tokens)
+        assert row.censored == (row.horizon == row.length)
+
+
+def test_groups_are_crammed_whole_and_resume(measured, write_spec, place):
+    changes = [
+        ("lengths = [4, 9]", 'kind = "horizon"\nlengths = [6]\nrecipes = ["tarasov2026+low-dim"]'),
+        ("lengths_up_to = 12\n", ""),
+        ("samples = 3", "samples = 12"),
+        ("vectors = [1, 2]", "vectors = [1]"),
+    ]
+    path = write_spec(*changes, name="g.toml")
+    whole = measured(path, place / "g-whole.study")
+    store = measured(path, limit=1)
+    assert len(store.rows()) == 10  # the group that the first text belongs to
+    # A text that is missing from a finished group needs the whole group again.
+    task = store.rows()[3].task
+    store._db.execute("DELETE FROM rows WHERE task = ?", (task,))
+    store._db.execute("UPDATE tasks SET status = 'pending' WHERE id = ?", (task,))
+    assert_same(measured(path), whole)
+
+
+def test_a_text_that_is_not_finite_gets_a_row(place, measured, monkeypatch):
+    score = Engine._score
+
+    def broken(self, batch, counted):
+        loss, margin, gradient = score(self, batch, counted)
+        return loss * float("nan"), margin, gradient
+
+    monkeypatch.setattr(Engine, "_score", broken)
+    store = measured(place / "small.toml")
+    assert {row.outcome for row in store.rows()} == {str(Outcome.NON_FINITE)}
+    assert len(store.rows()) == TEXTS
+
+
+def test_numbers_that_are_not_finite_come_back(place, measured, monkeypatch):
+    from memcram.study import measure
+
+    def nowhere(nats):
+        return float("nan")
+
+    monkeypatch.setattr(measure, "_total", nowhere)
+    store = measured(place / "small.toml", limit=2)
+    assert all(isinstance(row, ResultRow) and math.isnan(row.mem_nats) for row in store.rows())
+
+
+def test_a_text_too_large_for_the_device_fails_alone(place, measured, monkeypatch, whole, capsys):
+    turn = Engine._turn
+
+    def small_device(self, batch, *, poll):
+        if any(len(slot.request.ids) == 9 and slot.request.vectors == 2 for slot in batch.slots):
+            raise torch.OutOfMemoryError("out of memory")
+        return turn(self, batch, poll=poll)
+
+    monkeypatch.setattr(Engine, "_turn", small_device)
+    store = measured(place / "small.toml")
+    failed = store.failures()
+    assert len(failed) == 3
+    assert all("out of memory" in reason for _, reason in failed)
+    assert len(store.rows()) == TEXTS - 3
+    capsys.readouterr()
+    assert run(["study", "status", str(store.folder)]) == 0
+    assert "failed (3): out of memory" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert_same(measured(place / "small.toml"), whole)  # failures are tried again
+
+
+def test_lengths_over_the_positions(measured, write_spec, tiny_folder):
+    path = write_spec(("lengths = [4, 9]", "lengths = [4, 128]"))
+    with pytest.raises(UsageError) as caught:
+        measured(path)
+    assert f"{path}, line 4: lengths[1]: got 128 tokens with 2 vectors, allowed: at most 127" in (
+        str(caught.value)
+    )
+    assert "128 positions" in str(caught.value)
+
+
+def test_too_few_texts(measured, write_spec):
+    path = write_spec(("words = 20", "words = 1"))
+    with pytest.raises(UsageError) as caught:
+        measured(path)
+    assert str(caught.value).startswith(f"{path}, line 14: texts[1]: ")
+    assert "3 are needed" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_cannot_be_loaded_loses_nothing(place, measured, write_spec, tiny_folder):
+    change = (f'"{tiny_folder}"]', f'"{tiny_folder}", "{place / "texts"}"]')
+    path = write_spec(change)
+    with pytest.raises(ModelError, match="15 of 30 texts are kept in"):
+        measured(path)

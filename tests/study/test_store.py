@@ -1,0 +1,197 @@
+"""A store loses nothing: foreign files are refused, and a row never comes before its vectors."""
+
+import errno
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memcram.cli import run
+from memcram.errors import UsageError
+from memcram.study.store import Store
+from stored import assert_same
+
+
+@pytest.fixture
+def store(place):
+    folder = place / "small.study"
+    Store.create(folder, (place / "small.toml").read_text(), place).close()
+    return folder
+
+
+def spoil_empty(folder):
+    (folder / "store.sqlite").write_bytes(b"")
+
+
+def spoil_garbage(folder):
+    (folder / "store.sqlite").write_bytes(b"not a database, but long enough to be read as one" * 9)
+
+
+def spoil_foreign(folder):
+    (folder / "store.sqlite").unlink()
+    with sqlite3.connect(folder / "store.sqlite") as db:
+        db.execute("CREATE TABLE bookmarks (url TEXT)")
+    db.close()
+
+
+def spoil_newer(folder):
+    with sqlite3.connect(folder / "store.sqlite") as db:
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+
+
+def spoil_missing(folder):
+    (folder / "store.sqlite").unlink()
+
+
+SPOILT = {
+    spoil_empty: "is empty: its store.sqlite has no bytes",
+    spoil_garbage: "can't be read (file is not a database)",
+    spoil_foreign: "is no store of memcram",
+    spoil_newer: "has version 2, this memcram reads up to 1",
+    spoil_missing: "is no store of memcram: no store.sqlite",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("command", ["run", "run spec", "status", "export"])
+def test_what_is_no_store_is_refused_and_left_alone(place, store, capsys, spoil, command):
+    spoil(store)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    words = {
+        "run": ["run", str(store)],
+        "run spec": ["run", str(place / "small.toml")],
+        "status": ["status", str(store)],
+        "export": ["export", str(store), "-o", str(place / "out")],
+    }[command]
+    assert run(["study", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert SPOILT[spoil] in err
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+def test_no_folder_and_a_file_in_its_place(place, capsys):
+    assert run(["study", "status", str(place / "none.study")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert run(["study", "status", str(place / "small.toml")]) == 2
+    assert "is no folder" in capsys.readouterr().err
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from memcram.study.lock import locked
+with locked(Path(sys.argv[1]) / "lock", Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_is_refused_with_the_pid_of_the_first(store, place, capsys):
+    command = [sys.executable, "-c", HOLD, str(store)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as first:
+        try:
+            assert first.stdout.readline() == b"held\n"
+            assert run(["study", "run", str(place / "small.toml")]) == 2
+            line = capsys.readouterr().err
+            assert f"is being run by process {first.pid};" in line
+            assert line.count("\n") == 1
+            assert run(["study", "status", str(store)]) == 0  # reading needs no lock
+        finally:
+            first.kill()
+    opened = Store(store)
+    with opened.lock():  # a killed process holds nothing
+        assert (store / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_row_only_after_its_vectors(place, measured, monkeypatch):
+    """Whatever is committed at any moment has its vectors on disk, whole and under their name."""
+    commits = []
+    add = Store.add
+
+    def watched(self, rows, run):
+        add(self, rows, run)
+        with sqlite3.connect(self.folder / "store.sqlite") as other:
+            seen = [one[0] for one in other.execute("SELECT task FROM rows")]
+        other.close()
+        for task in seen:
+            assert len(self.record(task).ids) > 0
+        commits.append(len(seen))
+
+    monkeypatch.setattr("memcram.study.runner._GROUP", 4)
+    monkeypatch.setattr(Store, "add", watched)
+    store = measured(place / "small.toml")
+    assert len(commits) > 2
+    assert commits[-1] == len(store.rows())
+
+
+def test_no_row_where_the_vectors_could_not_be_written(place, measured, monkeypatch):
+    def full(path, data):
+        raise UsageError(f"{str(path)!r} could not be written (No space left on device)")
+
+    measured(place / "small.toml", limit=1)
+    monkeypatch.setattr("memcram.study.store.write_atomically", full)
+    with pytest.raises(UsageError, match="No space left"):
+        measured(place / "small.toml")
+    assert len(Store(place / "small.study").rows()) == 1
+
+
+class FullAfter:
+    """The disk is full from the n-th file on."""
+
+    def __init__(self, writes):
+        self.writes, self.fsync = writes, os.fsync
+
+    def __call__(self, handle):
+        if not Path(f"/proc/self/fd/{handle}").is_dir():
+            self.writes -= 1
+            if self.writes < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.fsync(handle)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+@pytest.mark.parametrize("writes", [0, 1, 6])
+def test_disk_full_is_one_line_and_can_go_on(place, whole, monkeypatch, capsys, writes):
+    monkeypatch.setattr("memcram.study.runner._GROUP", 2)
+    monkeypatch.setattr(os, "fsync", FullAfter(writes))
+    assert run(["study", "run", str(place / "small.toml"), "--device", "cpu"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert "No space left on device" in err
+    assert not list(place.rglob("*.tmp"))
+    if writes > 1:
+        assert "4 of 15 texts are kept in" in err
+    monkeypatch.undo()
+    assert run(["study", "run", str(place / "small.toml"), "--device", "cpu", "--json"]) == 0
+    assert_same(Store(place / "small.study"), whole)
+
+
+SQLITE_FULL = """
+import resource, signal, sys
+from memcram.cli import run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(run(["study", "run", sys.argv[2], "--device", "cpu"]))
+"""
+
+
+@pytest.mark.slow
+def test_a_database_that_cannot_grow(place, measured, write_spec):
+    """A limit on file sizes stops SQLite itself, where a full disk would."""
+    path = write_spec(("samples = 3", "samples = 40"), ("passage_chars = 60", "passage_chars = 20"))
+    command = [sys.executable, "-c", SQLITE_FULL, "110000", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    kept = len(Store(place / "small.study").rows())
+    assert 0 < kept < 200
+    assert f"{kept} of 200 texts are kept" in done.stderr
+    store = measured(path)
+    assert len(store.rows()) == len({row.task for row in store.rows()}) == 200
