@@ -1,0 +1,266 @@
+"""The paper's figures, each a pure function of one table: `data` in, a matplotlib figure out.
+
+Every figure is one column wide. `data` comes from `figure_data`; where a function says "one
+series", the page draws one figure for each.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from pandas import DataFrame
+
+from memcram.report.bars import Described, draw_bars
+from memcram.report.drawing import (
+    MEAN,
+    by_source,
+    counted,
+    ideal,
+    line_style,
+    log_axes,
+    plain_ticks,
+    source_markers,
+    titled,
+)
+from memcram.report.measures import THRESHOLD, line
+from memcram.report.style import (
+    LIGHT,
+    MARKERS,
+    Theme,
+    applied,
+    finish,
+    lengths_map,
+    new_figure,
+    places,
+)
+from memcram.report.tables import NATS_PER_BIT
+
+_LOG_FROM = 25  # largest / smallest from which an axis of token counts is logarithmic
+
+
+def max_tokens(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 1: decoding capacity (tokens) of each model, a bar a source; published hollow.
+
+    The thin line ends at the next measured length, which failed: the capacity lies between.
+    """
+
+    def describe(row: Any) -> Described:
+        if pd.isna(row.max_tokens):
+            return None, None, f"< {row.next_tokens:,.0f}"
+        words = f"{row.max_tokens:,.0f}"
+        if row.published or not pd.isna(row.next_tokens):
+            return row.max_tokens, row.next_tokens, words
+        return None, None, f"≥ {words}, the longest tried"
+
+    with applied(theme):
+        figure, axes = draw_bars(data, "max_tokens", theme, describe)
+        reached = data["max_tokens"].dropna()
+        largest = max([*reached, *data["next_tokens"].dropna()], default=1.0)
+        if len(reached) and largest / reached.min() > _LOG_FROM:
+            axes.set_xscale("log")
+            axes.set_xlim(1, largest**1.2)
+        else:
+            axes.set_xlim(0, largest * 1.25)
+        plain_ticks(axes, "x")
+        axes.set_xlabel(f"tokens (mean teacher-forced accuracy ≥ {THRESHOLD})")
+        axes.set_title(titled("Max tokens", data))
+        thin = "thin line: up to the next length, which failed"
+        return finish(figure, theme, counted(data, "n", f"; {thin}"), columns=3)
+
+
+def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 5b: token gain / capacity bound of each model, a bar a source; published hollow."""
+
+    def describe(row: Any) -> Described:
+        known = not pd.isna(row.utilisation_low)
+        ends = (row.utilisation_low, row.utilisation_high) if known else (None, None)
+        return *ends, f"{100 * row.utilisation:.3g} %"
+
+    with applied(theme):
+        figure, axes = draw_bars(data, "utilisation", theme, describe)
+        most = max([*data["utilisation"], *data["utilisation_high"].dropna()])
+        axes.set_xlim(0, most * 1.2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
+        axes.set_xlabel("token gain / capacity bound (16 bits a coordinate)")
+        axes.set_title(titled("Utilisation", data))
+        return finish(figure, theme, counted(data, "gain_n", f"; line: {MEAN}"), columns=3)
+
+
+def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figures 3 and 6, one series: H_LM against H_LM+[mem] (nats), one point a text.
+
+    Filled marks are texts the vectors could not hold (teacher-forced accuracy ≤ 0.99); the lines
+    are fitted to these. Hollow marks fitted. Random texts are triangles, others circles.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=4.5)
+        lengths = data["length"].astype(float)
+        norm = LogNorm(lengths.min(), max(lengths.max(), lengths.min() + 1))
+        colours = lengths_map(theme)
+        for source, marker in source_markers(data).items():
+            for saturated in (False, True):
+                some = data[(data["source"] == source) & (data["saturated"] == saturated)]
+                rgba = colours(norm(some["length"].to_numpy(float)))
+                axes.scatter(
+                    some["lm_nats"],
+                    some["mem_nats"],
+                    marker=marker,
+                    s=22,
+                    facecolors="none" if saturated else rgba,
+                    edgecolors=rgba,
+                    linewidths=0.9,
+                    label=f"{source}, held whole" if saturated else source,
+                )
+        top = float(data["lm_nats"].max()) * 1.04
+        axes.plot([0, top], [0, top], color=theme.muted, linewidth=0.9, linestyle=":")
+        _label_diagonal(axes, top, theme)
+        fitted = data[~data["saturated"].astype(bool)]
+        if len(fitted):
+            _fit(axes, fitted, top, theme)
+        axes.set_xlim(0, top)
+        axes.set_ylim(min(0.0, -0.02 * float(data["mem_nats"].max())), None)
+        axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
+        axes.set_xlabel("H under the bare LM (nats a text)")
+        axes.set_ylabel("H with [mem] (nats a text)")
+        axes.set_title(titled(str(data["series"].iloc[0]), data))
+        _length_bar(figure, axes, norm, data, theme)
+        note = f"n = {len(data)} texts, {len(fitted)} in the fit; interval of the slope: bootstrap"
+        return finish(figure, theme, f"{note} 95 %")
+
+
+def _label_diagonal(axes: Axes, top: float, theme: Theme) -> None:
+    axes.annotate(
+        "no gain",
+        (0.55 * top, 0.55 * top),
+        xytext=(-3, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=theme.muted,
+    )
+
+
+def _fit(axes: Axes, fitted: DataFrame, top: float, theme: Theme) -> None:
+    found = line(fitted["lm_nats"], fitted["mem_nats"])
+    x = np.array([max(found.threshold, 0.0), top])
+    words = f"slope 1, threshold {found.threshold:,.0f} nats"
+    axes.plot(x, x - found.threshold, color=theme.ink, linewidth=1.4, label=words)
+    axes.axvline(found.threshold, color=theme.ink, linewidth=0.9, linestyle=(0, (1, 2)))
+    if found.slope is None or found.intercept is None:
+        return
+    x = np.array([fitted["lm_nats"].min(), fitted["lm_nats"].max()])
+    words = f"free slope {found.slope:.2f}"
+    if found.slope_ci95:
+        words += " [{:.2f}, {:.2f}]".format(*found.slope_ci95)
+    y = found.intercept + found.slope * x
+    axes.plot(x, y, color=theme.series[1], linewidth=1.8, linestyle="--", label=words)
+
+
+def _length_bar(
+    figure: Figure, axes: Axes, norm: LogNorm, data: DataFrame, theme: Theme
+) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    bar = figure.colorbar(
+        ScalarMappable(norm, lengths_map(theme)), ax=axes, fraction=0.04, pad=0.02, aspect=30
+    )
+    lengths = np.unique(data["length"])
+    shown = lengths if len(lengths) <= 8 else lengths[np.linspace(0, len(lengths) - 1, 6).astype(int)]
+    bar.ax.yaxis.set_major_locator(FixedLocator(list(shown)))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    bar.set_label("length (tokens)")
+
+
+def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 4a, one series: decoding capacity (tokens) against K, a line a source.
+
+    Drawn beside it: the ideal, K times the capacity of the fewest vectors, and the longest input of
+    the model. An arrow upwards marks a capacity that is the longest length tried.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=4.0)
+        reached = data[data["max_tokens"].notna()]
+        for source, one in by_source(reached):
+            style = line_style(source, data, theme)
+            axes.plot(one["vectors"], one["max_tokens"], label=source, **style)
+            above = one[one["next_tokens"].notna()]
+            axes.vlines(above["vectors"], above["max_tokens"], above["next_tokens"], lw=1.0,
+                        color=style["color"])
+            open_ = one[one["next_tokens"].isna() & ~one["published"].astype(bool)]
+            axes.plot(open_["vectors"], open_["max_tokens"] * 1.12, "^", mfc="none",
+                      color=style["color"], label="_longest tried")
+        ideal(axes, reached, "max_tokens", theme)
+        ceiling = data.dropna(subset="ceiling_tokens").drop_duplicates("vectors")
+        if len(ceiling):
+            axes.plot(ceiling["vectors"], ceiling["ceiling_tokens"], color=theme.muted,
+                      linewidth=2.4, label="longest input of the model")
+        log_axes(axes, reached["vectors"])
+        axes.set_ylabel(f"max tokens (accuracy ≥ {THRESHOLD})")
+        axes.set_title(f"{data['series'].iloc[0]}: capacity")
+        note = "; line: to the next length, which failed; △ longest tried"
+        return finish(figure, theme, counted(reached, "n", note))
+
+
+def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 4b, one series: information gain (nats and bits a text) against K, a line a source."""
+    with applied(theme):
+        figure, axes = new_figure(height=4.0)
+        known = data[data["information_gain_nats"].notna()]
+        for source, one in by_source(known):
+            mean = one["information_gain_nats"]
+            low, high = one["information_gain_nats_low"], one["information_gain_nats_high"]
+            ends = [(mean - low).fillna(0.0), (high - mean).fillna(0.0)]
+            style = line_style(source, data, theme)
+            axes.errorbar(one["vectors"], mean, ends, capsize=3, label=source, **style)
+        ideal(axes, known, "information_gain_nats", theme)
+        log_axes(axes, known["vectors"])
+        axes.set_ylabel("information gain (nats a text)")
+        right = axes.secondary_yaxis(
+            "right", functions=(lambda nats: nats / NATS_PER_BIT, lambda bits: bits * NATS_PER_BIT)
+        )
+        right.set_ylabel("(bits a text)")
+        right.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        axes.set_title(f"{data['series'].iloc[0]}: information gain")
+        return finish(figure, theme, counted(known, "gain_n", f"; bars: {MEAN}"))
+
+
+def bound_against_gain(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 5a: token gain against the capacity bound (tokens), area of a mark by parameters."""
+    with applied(theme):
+        figure, axes = new_figure(height=4.6)
+        millions = data["parameters"].astype(float) / 1e6
+        area = 18 + 26 * np.log10(1 + millions)  # area by order of magnitude: 1 M … 10 B fit
+        index = places(list(data["source"]))
+        for (source, published), some in data.groupby(["source", "published"]):
+            colour = theme.series[index[str(source)]]
+            ends = [some["token_gain"] - some["token_gain_low"],
+                    some["token_gain_high"] - some["token_gain"]]
+            axes.errorbar(some["bound_tokens"], some["token_gain"],
+                          [end.astype(float).fillna(0.0) for end in ends],
+                          fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
+            axes.scatter(some["bound_tokens"], some["token_gain"], s=area[some.index],
+                         marker=MARKERS[index[str(source)]],
+                         facecolors="none" if published else colour, edgecolors=colour,
+                         label=f"{source}, published" if published else str(source))
+        low = 0.5 * float(min(data["bound_tokens"].min(), data["token_gain"].clip(lower=1).min()))
+        high = 1.6 * float(data["bound_tokens"].max())
+        for share, dashes in ((1.0, "-"), (0.1, "--"), (0.01, ":")):
+            axes.plot([low, high], [share * low, share * high], color=theme.muted, linewidth=0.9,
+                      linestyle=dashes, label=f"_{share:g}")
+            axes.annotate(f"{100 * share:g} %", (high, share * high), xytext=(3, 0),
+                          textcoords="offset points", fontsize=8, color=theme.muted, va="center")
+        axes.set(xscale="log", yscale="log")
+        axes.set_xlim(0.6 * float(data["bound_tokens"].min()), high)
+        axes.set_ylim(0.5 * float(data["token_gain"].clip(lower=1).min()), 1.2 * high)
+        for axis in ("x", "y"):
+            plain_ticks(axes, axis)
+        axes.set_xlabel("capacity bound (tokens; 16 bits a coordinate)")
+        axes.set_ylabel("token gain (tokens a text)")
+        axes.set_title(titled("Bound and gain", data))
+        note = f"; bars: {MEAN}; area: parameters"
+        return finish(figure, theme, counted(data, "gain_n", note), columns=3)
