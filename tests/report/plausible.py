@@ -43,7 +43,7 @@ def study(recipe="default", samples=6, vectors=(1, 2, 4), seed=0, models=tuple(M
 def _add(rows, records, rng, recipe, model, source, k, length, i, kind):
     parameters, layers, width, vocab, positions, held = MODELS[model]
     held = held * k**0.85 * rng.lognormal(0, 0.08)
-    n = length if kind == "capacity" else int(length * rng.uniform(0.25, 1))
+    n = length if kind == "capacity" else int(length * rng.uniform(0.12, 1))
     lm = rng.gamma(1.2, NATS_A_TOKEN[source] / 1.2, n)
     lm[0] = np.nan
     total = np.nansum(lm)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
@@ -49,6 +50,12 @@ def draw_bars(
     axes.set_ylim(y - 0.6, -0.9)
     axes.grid(visible=False, axis="y")
     return figure, axes
+
+
+def bar_handles(axes: Axes) -> list[Artist]:
+    """The bars of the legend, so that a source and its published values share a column."""
+    handles, labels = axes.get_legend_handles_labels()
+    return [handle for _, handle in sorted(zip(labels, handles, strict=True), key=lambda x: x[0])]
 
 
 def _draw_bar(

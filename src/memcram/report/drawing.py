@@ -38,22 +38,36 @@ def by_source(data: DataFrame) -> Iterator[tuple[str, DataFrame]]:
         yield source, data[data["source"] == source].sort_values("vectors")
 
 
-def source_markers(data: DataFrame) -> dict[str, str]:
-    """Triangles for random texts, circles for all others."""
-    return {name: "^" if "random" in name else "o" for name, _ in by_source(data)}
+def by_source_apart(data: DataFrame) -> Iterator[tuple[str, str, DataFrame]]:
+    """Label, source and rows: what was measured apart from what was published."""
+    for source, both in by_source(data):
+        published = both["published"].astype(bool)
+        for label, some in ((source, both[~published]), (f"{source}, published", both[published])):
+            if len(some):
+                yield label, source, some
 
 
-def line_style(source: str, data: DataFrame, theme: Theme) -> dict[str, Any]:
-    """Colour, marker and dashes of a source; hollow marks where the values were published."""
+def line_style(source: str, one: DataFrame, data: DataFrame, theme: Theme) -> dict[str, Any]:
+    """Colour, marker and dashes of a source's line; hollow marks and no line where published.
+
+    Args:
+        source: of the line.
+        one: rows of the line.
+        data: all rows of the figure, which decide the colours of unknown sources.
+        theme: colours.
+    """
     place = places(list(data["source"]))[source]
     colour = theme.series[place]
     style = {"color": colour, "marker": MARKERS[place], "linestyle": LINES[place]}
-    hollow = bool(data["published"].astype(bool).all())
-    return style | ({"markerfacecolor": theme.ground} if hollow else {})
+    if bool(one["published"].astype(bool).all()):
+        style |= {"markerfacecolor": "none", "linestyle": "", "markersize": 8}
+    return style
 
 
 def ideal(axes: Axes, data: DataFrame, column: str, theme: Theme) -> None:
     """K times what the fewest vectors hold, of the source that holds most of them."""
+    own = data[~data["published"].astype(bool)]
+    data = own if len(own) else data
     if not len(data):
         return
     fewest = data[data["vectors"] == data["vectors"].min()]
@@ -77,14 +91,14 @@ def log_axes(axes: Axes, vectors: "pd.Series[Any]") -> None:
 
 
 def plain_ticks(axes: Axes, which: str) -> None:
-    """Whole numbers instead of powers of ten; on a short logarithmic axis also 2 and 5."""
+    """Whole numbers instead of powers of ten; the shorter a logarithmic axis, the more ticks."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
     if axis.get_scale() != "log" or isinstance(axis.get_major_locator(), FixedLocator):
         return
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / max(low, 1e-9))
-    steps = (1, 2, 5) if decades < 2.2 else (1,)
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1 else (1, 2, 5) if decades < 2.2 else (1,)
     exponents = range(int(np.floor(np.log10(max(low, 1e-9)))), int(np.ceil(np.log10(high))) + 1)
     ticks = [step * 10.0**e for e in exponents for step in steps]
     axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))

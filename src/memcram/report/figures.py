@@ -4,26 +4,29 @@ Every figure is one column wide. `data` comes from `figure_data`; where a functi
 series", the page draws one figure for each.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from pandas import DataFrame
 
-from memcram.report.bars import Described, draw_bars
+from memcram.report.bars import Described, bar_handles, draw_bars
 from memcram.report.drawing import (
     MEAN,
     by_source,
+    by_source_apart,
     counted,
     ideal,
     line_style,
     log_axes,
     plain_ticks,
-    source_markers,
     titled,
 )
 from memcram.report.measures import THRESHOLD, line
@@ -69,7 +72,7 @@ def max_tokens(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_xlabel(f"tokens (mean teacher-forced accuracy ≥ {THRESHOLD})")
         axes.set_title(titled("Max tokens", data))
         thin = "thin line: up to the next length, which failed"
-        return finish(figure, theme, counted(data, "n", f"; {thin}"), columns=3)
+        return finish(figure, theme, counted(data, "n", f"; {thin}"), 3, bar_handles(axes))
 
 
 def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -87,7 +90,9 @@ def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
         axes.set_xlabel("token gain / capacity bound (16 bits a coordinate)")
         axes.set_title(titled("Utilisation", data))
-        return finish(figure, theme, counted(data, "gain_n", f"; line: {MEAN}"), columns=3)
+        return finish(
+            figure, theme, counted(data, "gain_n", f"; line: {MEAN}"), 3, bar_handles(axes)
+        )
 
 
 def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -101,20 +106,17 @@ def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         lengths = data["length"].astype(float)
         norm = LogNorm(lengths.min(), max(lengths.max(), lengths.min() + 1))
         colours = lengths_map(theme)
-        for source, marker in source_markers(data).items():
-            for saturated in (False, True):
-                some = data[(data["source"] == source) & (data["saturated"] == saturated)]
-                rgba = colours(norm(some["length"].to_numpy(float)))
-                axes.scatter(
-                    some["lm_nats"],
-                    some["mem_nats"],
-                    marker=marker,
-                    s=22,
-                    facecolors="none" if saturated else rgba,
-                    edgecolors=rgba,
-                    linewidths=0.9,
-                    label=f"{source}, held whole" if saturated else source,
-                )
+        for marker, saturated, some in _marked(data):
+            rgba = colours(norm(some["length"].to_numpy(float)))
+            axes.scatter(
+                some["lm_nats"],
+                some["mem_nats"],
+                marker=marker,
+                s=22,
+                facecolors="none" if saturated else rgba,
+                edgecolors=rgba,
+                linewidths=0.9,
+            )
         top = float(data["lm_nats"].max()) * 1.04
         axes.plot([0, top], [0, top], color=theme.muted, linewidth=0.9, linestyle=":")
         _label_diagonal(axes, top, theme)
@@ -122,14 +124,38 @@ def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         if len(fitted):
             _fit(axes, fitted, top, theme)
         axes.set_xlim(0, top)
-        axes.set_ylim(min(0.0, -0.02 * float(data["mem_nats"].max())), None)
         axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
         axes.set_xlabel("H under the bare LM (nats a text)")
         axes.set_ylabel("H with [mem] (nats a text)")
         axes.set_title(titled(str(data["series"].iloc[0]), data))
         _length_bar(figure, axes, norm, data, theme)
         note = f"n = {len(data)} texts, {len(fitted)} in the fit; interval of the slope: bootstrap"
-        return finish(figure, theme, f"{note} 95 %")
+        handles = [*_mark_handles(data, theme), *axes.get_legend_handles_labels()[0]]
+        return finish(figure, theme, f"{note} 95 %", handles=handles)
+
+
+def _marked(data: DataFrame) -> Iterator[tuple[str, bool, DataFrame]]:
+    """Marker, whether the vectors held the texts whole, and those texts."""
+    random = data["source"].str.contains("random")
+    saturated = data["saturated"].astype(bool)
+    for chosen, marker in ((~random, "o"), (random, "^")):
+        for whole in (True, False):
+            yield marker, whole, data[chosen & (saturated == whole)]
+
+
+def _mark_handles(data: DataFrame, theme: Theme) -> list[Artist]:
+    """The legend's marks, in the colour of text: in the plot colour says the length."""
+    names = list(dict.fromkeys(name for name, _ in by_source(data)))
+    plain = ", ".join(name for name in names if "random" not in name)
+    random = ", ".join(name for name in names if "random" in name)
+    shown = [("o", plain, theme.ink), ("^", random, theme.ink), ("o", "held whole", "none")]
+    return [
+        Line2D(
+            [], [], linestyle="", marker=marker, color=theme.ink, markerfacecolor=face, label=words
+        )
+        for marker, words, face in shown
+        if words
+    ]
 
 
 def _label_diagonal(axes: Axes, top: float, theme: Theme) -> None:
@@ -160,16 +186,16 @@ def _fit(axes: Axes, fitted: DataFrame, top: float, theme: Theme) -> None:
     axes.plot(x, y, color=theme.series[1], linewidth=1.8, linestyle="--", label=words)
 
 
-def _length_bar(
-    figure: Figure, axes: Axes, norm: LogNorm, data: DataFrame, theme: Theme
-) -> None:
+def _length_bar(figure: Figure, axes: Axes, norm: LogNorm, data: DataFrame, theme: Theme) -> None:
     from matplotlib.cm import ScalarMappable
 
     bar = figure.colorbar(
         ScalarMappable(norm, lengths_map(theme)), ax=axes, fraction=0.04, pad=0.02, aspect=30
     )
     lengths = np.unique(data["length"])
-    shown = lengths if len(lengths) <= 8 else lengths[np.linspace(0, len(lengths) - 1, 6).astype(int)]
+    shown = (
+        lengths if len(lengths) <= 8 else lengths[np.linspace(0, len(lengths) - 1, 6).astype(int)]
+    )
     bar.ax.yaxis.set_major_locator(FixedLocator(list(shown)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
@@ -185,20 +211,36 @@ def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     with applied(theme):
         figure, axes = new_figure(height=4.0)
         reached = data[data["max_tokens"].notna()]
-        for source, one in by_source(reached):
-            style = line_style(source, data, theme)
-            axes.plot(one["vectors"], one["max_tokens"], label=source, **style)
+        for label, source, one in by_source_apart(reached):
+            style = line_style(source, one, data, theme)
+            axes.plot(one["vectors"], one["max_tokens"], label=label, **style)
             above = one[one["next_tokens"].notna()]
-            axes.vlines(above["vectors"], above["max_tokens"], above["next_tokens"], lw=1.0,
-                        color=style["color"])
+            axes.vlines(
+                above["vectors"],
+                above["max_tokens"],
+                above["next_tokens"],
+                lw=1.0,
+                color=style["color"],
+            )
             open_ = one[one["next_tokens"].isna() & ~one["published"].astype(bool)]
-            axes.plot(open_["vectors"], open_["max_tokens"] * 1.12, "^", mfc="none",
-                      color=style["color"], label="_longest tried")
+            axes.plot(
+                open_["vectors"],
+                open_["max_tokens"] * 1.12,
+                "^",
+                mfc="none",
+                color=style["color"],
+                label="_longest tried",
+            )
         ideal(axes, reached, "max_tokens", theme)
         ceiling = data.dropna(subset="ceiling_tokens").drop_duplicates("vectors")
         if len(ceiling):
-            axes.plot(ceiling["vectors"], ceiling["ceiling_tokens"], color=theme.muted,
-                      linewidth=2.4, label="longest input of the model")
+            axes.plot(
+                ceiling["vectors"],
+                ceiling["ceiling_tokens"],
+                color=theme.muted,
+                linewidth=2.4,
+                label="longest input of the model",
+            )
         log_axes(axes, reached["vectors"])
         axes.set_ylabel(f"max tokens (accuracy ≥ {THRESHOLD})")
         axes.set_title(f"{data['series'].iloc[0]}: capacity")
@@ -211,56 +253,112 @@ def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     with applied(theme):
         figure, axes = new_figure(height=4.0)
         known = data[data["information_gain_nats"].notna()]
-        for source, one in by_source(known):
+        for label, source, one in by_source_apart(known):
             mean = one["information_gain_nats"]
             low, high = one["information_gain_nats_low"], one["information_gain_nats_high"]
             ends = [(mean - low).fillna(0.0), (high - mean).fillna(0.0)]
-            style = line_style(source, data, theme)
-            axes.errorbar(one["vectors"], mean, ends, capsize=3, label=source, **style)
+            style = line_style(source, one, data, theme)
+            axes.errorbar(one["vectors"], mean, ends, capsize=3, label=label, **style)
         ideal(axes, known, "information_gain_nats", theme)
         log_axes(axes, known["vectors"])
         axes.set_ylabel("information gain (nats a text)")
-        right = axes.secondary_yaxis(
-            "right", functions=(lambda nats: nats / NATS_PER_BIT, lambda bits: bits * NATS_PER_BIT)
-        )
-        right.set_ylabel("(bits a text)")
-        right.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+        _bits_axis(axes)
         axes.set_title(f"{data['series'].iloc[0]}: information gain")
         return finish(figure, theme, counted(known, "gain_n", f"; bars: {MEAN}"))
+
+
+def _bits_axis(axes: Axes) -> None:
+    """The same scale in bits on the right; both axes are logarithmic."""
+    low, high = axes.get_ylim()
+    right = axes.twinx()
+    right.set_yscale("log")
+    right.set_ylim(low / NATS_PER_BIT, high / NATS_PER_BIT)
+    right.grid(visible=False)
+    right.spines["right"].set_visible(True)
+    right.set_ylabel("(bits a text)")
+    plain_ticks(right, "y")
 
 
 def bound_against_gain(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     """Figure 5a: token gain against the capacity bound (tokens), area of a mark by parameters."""
     with applied(theme):
         figure, axes = new_figure(height=4.6)
-        millions = data["parameters"].astype(float) / 1e6
-        area = 18 + 26 * np.log10(1 + millions)  # area by order of magnitude: 1 M … 10 B fit
-        index = places(list(data["source"]))
-        for (source, published), some in data.groupby(["source", "published"]):
-            colour = theme.series[index[str(source)]]
-            ends = [some["token_gain"] - some["token_gain_low"],
-                    some["token_gain_high"] - some["token_gain"]]
-            axes.errorbar(some["bound_tokens"], some["token_gain"],
-                          [end.astype(float).fillna(0.0) for end in ends],
-                          fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
-            axes.scatter(some["bound_tokens"], some["token_gain"], s=area[some.index],
-                         marker=MARKERS[index[str(source)]],
-                         facecolors="none" if published else colour, edgecolors=colour,
-                         label=f"{source}, published" if published else str(source))
+        for source, own in by_source(data):
+            for published in (True, False):
+                some = own[own["published"].astype(bool) == published]
+                _gain_marks(
+                    axes, some, places(list(data["source"]))[source], theme, hollow=published
+                )
+        _name_series(axes, data[~data["published"].astype(bool)])
         low = 0.5 * float(min(data["bound_tokens"].min(), data["token_gain"].clip(lower=1).min()))
         high = 1.6 * float(data["bound_tokens"].max())
         for share, dashes in ((1.0, "-"), (0.1, "--"), (0.01, ":")):
-            axes.plot([low, high], [share * low, share * high], color=theme.muted, linewidth=0.9,
-                      linestyle=dashes, label=f"_{share:g}")
-            axes.annotate(f"{100 * share:g} %", (high, share * high), xytext=(3, 0),
-                          textcoords="offset points", fontsize=8, color=theme.muted, va="center")
+            axes.plot(
+                [low, high],
+                [share * low, share * high],
+                color=theme.muted,
+                linewidth=0.9,
+                linestyle=dashes,
+                label=f"_{share:g}",
+            )
+            axes.annotate(
+                f"{100 * share:g} %",
+                (high, share * high),
+                xytext=(3, 0),
+                textcoords="offset points",
+                fontsize=8,
+                color=theme.muted,
+                va="center",
+            )
         axes.set(xscale="log", yscale="log")
-        axes.set_xlim(0.6 * float(data["bound_tokens"].min()), high)
+        axes.set_xlim(0.35 * float(data["bound_tokens"].min()), high)
         axes.set_ylim(0.5 * float(data["token_gain"].clip(lower=1).min()), 1.2 * high)
         for axis in ("x", "y"):
             plain_ticks(axes, axis)
         axes.set_xlabel("capacity bound (tokens; 16 bits a coordinate)")
         axes.set_ylabel("token gain (tokens a text)")
         axes.set_title(titled("Bound and gain", data))
-        note = f"; bars: {MEAN}; area: parameters"
-        return finish(figure, theme, counted(data, "gain_n", note), columns=3)
+        note = f"; bars: {MEAN}; area of a mark: parameters; lines: share of the bound"
+        return finish(figure, theme, counted(data, "gain_n", note), 3, _gain_handles(data, theme))
+
+
+def _gain_marks(axes: Axes, some: DataFrame, place: int, theme: Theme, *, hollow: bool) -> None:
+    colour = theme.series[place]
+    # The area grows with the order of magnitude, so that 1 M and 10 B parameters fit one figure.
+    area = 14 + 26 * np.log10(1 + some["parameters"].astype(float) / 1e6)
+    ends = [
+        some["token_gain"] - some["token_gain_low"],
+        some["token_gain_high"] - some["token_gain"],
+    ]
+    lengths = [end.astype(float).fillna(0.0) for end in ends]
+    x, y = some["bound_tokens"], some["token_gain"]
+    axes.errorbar(x, y, lengths, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
+    face = "none" if hollow else colour
+    axes.scatter(x, y, s=area, marker=MARKERS[place], facecolors=face, edgecolors=colour)
+
+
+def _name_series(axes: Axes, own: DataFrame) -> None:
+    for name, some in own.groupby("series"):
+        top = some.loc[some["token_gain"].idxmax()]
+        at = (float(top["bound_tokens"]), float(top["token_gain"]))
+        axes.annotate(
+            str(name),
+            at,
+            xytext=(-9, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=7.5,
+        )
+
+
+def _gain_handles(data: DataFrame, theme: Theme) -> list[Artist]:
+    index = places(list(data["source"]))
+    shown = []
+    for source, some in by_source(data):
+        colour, published = theme.series[index[source]], bool(some["published"].astype(bool).all())
+        marker = {"marker": MARKERS[index[source]], "markerfacecolor": colour}
+        if published:
+            marker["markerfacecolor"] = "none"
+        shown.append(Line2D([], [], linestyle="", color=colour, label=source, **marker))
+    return list(shown)

@@ -5,6 +5,7 @@ shared between them. Fonts are outlines and dates are left out: the same data gi
 """
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from typing import Any
 
 import matplotlib as mpl
 from cycler import cycler
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
 WIDTH = 4.8  # inches: one column, so that text stays readable when a phone shrinks it
 _PNG_DPI = 200
+_NOTE_CHARACTERS = 74
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,33 @@ def new_figure(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def finish(figure: Figure, theme: Theme, note: str, columns: int = 2) -> Figure:
-    """Put the legend under the axes and the note (n, kind of interval) under the legend."""
-    axes = figure.axes[0]
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower left", ncols=columns)
-    figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=theme.muted)
+def finish(
+    figure: Figure,
+    theme: Theme,
+    note: str,
+    columns: int = 2,
+    handles: Sequence[Artist] | None = None,
+) -> Figure:
+    """Put the note (n, kind of interval) and the legend under the axes.
+
+    Args:
+        figure: with one plot.
+        theme: colours.
+        note: is wrapped.
+        columns: of the legend.
+        handles: what the legend shows; None takes all labelled marks.
+    """
+    found, _ = figure.axes[0].get_legend_handles_labels()
+    legend = figure.legend(
+        handles=list(found if handles is None else handles),
+        loc="outside lower left",
+        ncols=columns,
+        title=textwrap.fill(note, _NOTE_CHARACTERS),
+        title_fontsize=8,
+        alignment="left",
+        columnspacing=1.4,
+    )
+    legend.get_title().set_color(theme.muted)
     return figure
 
 

@@ -113,6 +113,25 @@ def published_table() -> DataFrame:
     )
 
 
+def beside_published(table: DataFrame) -> DataFrame:
+    """Table 1 with the published values under it, in the block of the series they belong to.
+
+    A published model that was measured in several settings, or never, keeps a block of its own.
+    """
+    published = published_table()
+    if not len(table):
+        return published
+    own = table.groupby("model")["series"].unique()
+    names = {model: names[0] for model, names in own.items() if len(names) == 1}
+    published["series"] = published["model"].map(names).fillna(published["series"])
+    size = table.groupby("model")["parameters"].first()
+    published["parameters"] = published["model"].map(size).fillna(published["parameters"])
+    joined = pd.concat([table.astype(object), published.astype(object)], ignore_index=True)
+    return joined.infer_objects().sort_values(
+        ["parameters", "series", "vectors", "published", "source"], ignore_index=True, kind="stable"
+    )
+
+
 def _kuratov() -> Iterator[PublishedResult]:
     return (row for row in published_results() if row.study == _PUBLISHED)
 

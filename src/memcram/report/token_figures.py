@@ -20,6 +20,8 @@ from memcram.report.style import (
     places,
 )
 
+_MEDIANS = 6  # lengths that get a thick line; more would hide each other
+
 
 def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     """Share of texts exact at least that far (Kaplan–Meier), one series and K, a line a source.
@@ -61,6 +63,7 @@ def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         lengths = np.sort(data["length"].unique())
         norm = LogNorm(float(lengths[0]), float(max(lengths[-1], lengths[0] + 1)))
         colours = lengths_map(theme)
+        told = lengths[np.linspace(0, len(lengths) - 1, min(len(lengths), _MEDIANS)).astype(int)]
         for place, length in enumerate(lengths):
             some = data[data["length"] == length]
             colour = colours(norm(float(length)))
@@ -68,6 +71,8 @@ def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
                 axes.plot(
                     one["step"], one["right"], color=colour, linewidth=0.5, alpha=0.45, label="_one"
                 )
+            if length not in told:
+                continue
             middle = median_curve(some)
             axes.plot(
                 middle["step"],
@@ -77,7 +82,7 @@ def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
                 linestyle=LINES[place % len(LINES)],
                 label=f"{length} tokens",
             )
-        axes.set_xscale("symlog", linthresh=10)
+        axes.set_xscale("symlog", linthresh=1)
         plain_ticks(axes, "x")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
@@ -98,6 +103,7 @@ def accuracy_by_position(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             one = data[(data["vectors"] == vectors) & (data["with_"] == with_)]
             one = one.sort_values("first")
             middle = np.sqrt(one["first"].to_numpy(float) * one["last"].to_numpy(float))
+            middle = middle * 2 ** (0.07 * (place - (len(lines) - 1) / 2))  # side by side
             ends = [
                 (one["share"] - one["low"]).astype(float).fillna(0.0),
                 (one["high"] - one["share"]).astype(float).fillna(0.0),
