@@ -130,11 +130,11 @@ def finish(
         columns: of the legend.
         handles: what the legend shows; None takes all labelled marks.
     """
-    found, _ = figure.axes[0].get_legend_handles_labels()
+    shown = list(figure.axes[0].get_legend_handles_labels()[0] if handles is None else handles)
     legend = figure.legend(
-        handles=list(found if handles is None else handles),
+        handles=shown,
         loc="outside lower left",
-        ncols=columns,
+        ncols=columns if len(shown) != 4 else 2,  # two pairs
         title=textwrap.fill(note, _NOTE_CHARACTERS),
         title_fontsize=8,
         alignment="left",

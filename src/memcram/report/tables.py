@@ -33,18 +33,13 @@ def table_1(rows: DataFrame) -> DataFrame:
     """
     cells = measured(rows, "capacity").groupby(["series", "vectors", "source"], sort=False)
     found = [_cell(group) for _, group in cells]
-    table = pd.DataFrame(found, columns=list(_CELL_COLUMNS))
+    table = pd.DataFrame(found, columns=_CELL_COLUMNS)
     return table.sort_values(
         ["parameters", "series", "vectors", "source"], ignore_index=True, kind="stable"
     )
 
 
-_CELL_COLUMNS = (
-    "series model recipe parameters width vocab_size max_positions vectors source published n longest_tokens "
-    "max_tokens next_tokens max_n exact_tokens gain_n token_gain token_gain_std token_gain_low "
-    "token_gain_high information_gain_nats information_gain_nats_std information_gain_nats_low "
-    "information_gain_nats_high information_gain_bits bound_tokens utilisation"
-).split()
+_CELL_COLUMNS = ["series", "model", "recipe", "parameters", "width", "vocab_size", "max_positions", "vectors", "source", "published", "n", "longest_tokens", "max_tokens", "next_tokens", "max_n", "exact_tokens", "gain_n", "token_gain", "token_gain_std", "token_gain_low", "token_gain_high", "information_gain_nats", "information_gain_nats_std", "information_gain_nats_low", "information_gain_nats_high", "information_gain_bits", "bound_tokens", "utilisation",]
 
 
 def _cell(group: DataFrame) -> dict[str, Any]:
@@ -107,7 +102,7 @@ def published_table() -> DataFrame:
         elif row.quantity == "information_gain":
             cell["information_gain_nats"], cell["information_gain_nats_std"] = row.mean, row.std
             cell["information_gain_bits"] = row.mean / NATS_PER_BIT
-    table = pd.DataFrame(list(cells.values()), columns=list(_CELL_COLUMNS))
+    table = pd.DataFrame(list(cells.values()), columns=_CELL_COLUMNS)
     return table.sort_values(
         ["parameters", "series", "vectors", "source"], ignore_index=True, kind="stable"
     )
@@ -194,8 +189,6 @@ def horizon_table(rows: DataFrame) -> DataFrame:
                 "censored_share": float(group["censored"].astype(float).mean()),
             }
         )
-    columns = (
-        "series vectors source n horizon_tokens horizon_std horizon_low horizon_high "
-        "median_tokens censored_share"
-    )
-    return pd.DataFrame(found, columns=columns.split())
+    columns = ["series", "vectors", "source", "n", "horizon_tokens", "horizon_std", "horizon_low"]
+    columns += ["horizon_high", "median_tokens", "censored_share"]
+    return pd.DataFrame(found, columns=columns)

@@ -1,0 +1,66 @@
+"""Templates to HTML: everything is escaped, and data can't leave its script element."""
+
+import json
+import math
+from functools import cache
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+
+def script_json(content: Any) -> Markup:
+    """JSON for a script element: ASCII only, and nothing that HTML could read as a tag.
+
+    >>> script_json("</script>")
+    Markup('"\\\\u003c/script\\\\u003e"')
+    """
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - the characters that matter are escaped above
+
+
+def figure_of(value: Any, digits: int = 3) -> str:
+    """A number with thousands separated and so many significant digits, `–` for none.
+
+    >>> figure_of(1234.5), figure_of(0.01234), figure_of(None)
+    ('1,234', '0.0123', '–')
+    """
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if float(value) == int(value) or abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}".replace("-", "\u2212")
+    return f"{value:,.{digits}g}".replace("-", "\u2212")
+
+
+def faint_signs(text: str) -> Markup:
+    """A token's text with the signs for white space in elements of their own."""
+    escaped = str(escape(text))
+    for sign in "␣⏎⇥":
+        escaped = escaped.replace(sign, f"<i>{sign}</i>")
+    return Markup(escaped)  # noqa: S704 - escaped above
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("memcram.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["script_json"] = script_json
+    environment.filters["faint_signs"] = faint_signs
+    environment.filters["figure"] = figure_of
+    return environment
+
+
+def render(template: str, **values: Any) -> bytes:
+    """A template of this package as UTF-8; characters that HTML forbids become U+FFFD."""
+    text = _environment().get_template(template).render(**values)
+    return text.translate(_FORBIDDEN).encode("utf-8", "replace")
+
+
+_FORBIDDEN = {code: "\ufffd" for code in range(32) if chr(code) not in "\t\n\f\r"}
