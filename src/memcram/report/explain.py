@@ -4,10 +4,9 @@ import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from memcram import decode
@@ -16,6 +15,7 @@ from memcram.codec import check_model
 from memcram.models.frozen_lm import FrozenLM
 from memcram.report.html import render
 from memcram.results import TokenRecord
+from memcram.scoring import score
 
 # Upper ends of the colour levels; a margin up to 0 is a miss.
 MARGIN_LEVELS = (0.0, 0.1, 0.3, 1.0, 3.0)  # logits
@@ -89,19 +89,13 @@ def view_of_record(row: Mapping[str, Any], record: TokenRecord, pieces: Sequence
     )
 
 
-def view_of_archive(
-    archive: Archive,
-    lm: FrozenLM,
-    name: str,
-    score: "Callable[[FrozenLM, Sequence[Tensor], Sequence[Tensor] | None], Any]",
-) -> TokenView:
+def view_of_archive(archive: Archive, lm: FrozenLM, name: str) -> TokenView:
     """The view of an archive; its chunks are decoded here and now, each by itself.
 
     Args:
         archive: the archive.
         lm: its model.
         name: of the archive, for the heading.
-        score: nats and ranks of chunks' tokens under teacher forcing (`memcram.scoring.score`).
 
     Raises:
         ArchiveError: made with another model.
@@ -109,7 +103,7 @@ def view_of_archive(
     check_model(archive, lm)
     decoded = decode.greedy(lm, archive.mems, archive.chunk_tokens, archive.forced())
     ids = [one.ids for one in decoded]
-    bare, with_mem = score(lm, ids, None), score(lm, ids, archive.mems)
+    bare, with_mem = score(lm, ids), score(lm, ids, archive.mems)
     joined = [token for chunk in ids for token in chunk.tolist()]
     made, found = archive.manifest, archive.summary()
     starts = list(accumulate(archive.chunk_tokens))[:-1]
@@ -198,7 +192,9 @@ def visible(piece: str) -> str:
 
 
 def _escaped(code: int) -> str:
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    return (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )
 
 
 def explain_page(view: TokenView, home: str | None = None) -> bytes:
@@ -258,36 +254,6 @@ def _level(value: float | None, ends: Sequence[float]) -> str:
 
 def _ranges(ends: Sequence[float]) -> list[str]:
     """Words for the levels between `ends`."""
-    between = [f"{low:g} to {high:g}" for low, high in zip(ends, ends[1:], strict=False)]
+    between = [f"{low:g} to {high:g}" for low, high in pairwise(ends)]
     first = "≤ 0: missed" if ends[0] == 0 else f"up to {ends[0]:g}"
     return [first, *between, f"over {ends[-1]:g}"]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Tokens of one text under teacher forcing: nats and ranks, each (n,)."""
-
-    nats: Tensor
-    ranks: Tensor
-
-
-def score(
-    lm: FrozenLM, ids: Sequence[Tensor], mems: Sequence[Tensor] | None = None
-) -> list[Scored]:
-    """−log p (nats) and rank of each token; of t₁ without `mems`, what the layout alone gives."""
-    found = []
-    for place, tokens in enumerate(ids):
-        mem = lm.prefix[:0] if mems is None else mems[place].to(lm.device, lm.dtype)
-        embeds = torch.cat([mem, lm.prefix, lm.embed(tokens)])
-        with torch.no_grad():
-            states = lm.hidden(embeds[None])[0]
-            logits = lm.head(states[-len(tokens) - 1 : -1]).float().cpu()
-        known = len(tokens) - len(logits)  # 1 where nothing stands before t₁
-        true = tokens[known:, None]
-        nats = -logits.log_softmax(-1).gather(-1, true)[:, 0]
-        ranks = (logits > logits.gather(-1, true)).sum(-1)
-        unknown = torch.full((known,), float("nan"))
-        found.append(
-            Scored(torch.cat([unknown, nats]), torch.cat([torch.full((known,), -1), ranks]))
-        )
-    return found

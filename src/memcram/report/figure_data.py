@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from memcram.metrics.statistics import spread
-from memcram.report.measures import survival, unsaturated
+from memcram.metrics.tokens import saturated
 from memcram.report.tables import measured
 from memcram.results import TokenRecord
 
@@ -22,8 +22,18 @@ def max_tokens_data(table: DataFrame) -> DataFrame:
         table: of the columns of `tables.table_1`.
     """
     fewest = table.groupby(["series", "published"])["vectors"].transform("min")
-    columns = "series source published parameters vectors max_tokens next_tokens longest_tokens n"
-    found = table.loc[table["vectors"] == fewest, columns.split()]
+    columns = [
+        "series",
+        "source",
+        "published",
+        "parameters",
+        "vectors",
+        "max_tokens",
+        "next_tokens",
+        "longest_tokens",
+        "n",
+    ]
+    found = table.loc[table["vectors"] == fewest, columns]
     found = found[~(found["published"].astype(bool) & found["max_tokens"].isna())]
     return found.reset_index(drop=True)
 
@@ -31,9 +41,17 @@ def max_tokens_data(table: DataFrame) -> DataFrame:
 def cross_entropy_data(rows: DataFrame) -> DataFrame:
     """Figures 3 and 6: one point a text, nats over t₂ … t_N; sorted, so long texts lie on top."""
     rows = measured(rows, "capacity")
-    columns = "task series vectors source length lm_nats mem_nats accuracy".split()
-    found = rows[columns].assign(saturated=~rows.index.isin(unsaturated(rows).index))
+    columns = ["task", "series", "vectors", "source", "length", "lm_nats", "mem_nats", "accuracy"]
+    found = rows[columns].assign(
+        saturated=[saturated(accuracy) for accuracy in rows["accuracy"]], passage=_passages(rows)
+    )
     return found.sort_values(["series", "vectors", "length", "task"], ignore_index=True)
+
+
+def _passages(rows: DataFrame) -> list[str]:
+    """The passage each text is a prefix of: prefixes of one are not independent."""
+    names = zip(rows["source"], rows["origin"], rows["offset"], strict=True)
+    return [f"{source}|{origin}|{offset}" for source, origin, offset in names]
 
 
 def vectors_data(table: DataFrame) -> DataFrame:
@@ -41,11 +59,20 @@ def vectors_data(table: DataFrame) -> DataFrame:
 
     K vectors and N tokens take K + N − 1 positions: the last token is predicted, never fed.
     """
-    columns = (
-        "series source published vectors max_tokens next_tokens n gain_n information_gain_nats "
-        "information_gain_nats_low information_gain_nats_high"
-    )
-    found = table[columns.split()].copy()
+    columns = [
+        "series",
+        "source",
+        "published",
+        "vectors",
+        "max_tokens",
+        "next_tokens",
+        "n",
+        "gain_n",
+        "information_gain_nats",
+        "information_gain_nats_low",
+        "information_gain_nats_high",
+    ]
+    found = table[columns].copy()
     found["ceiling_tokens"] = table["max_positions"].astype(float) - table["vectors"] + 1
     return found.sort_values(["published", "series", "source", "vectors"], ignore_index=True)
 
@@ -55,11 +82,21 @@ def bound_data(table: DataFrame) -> DataFrame:
 
     Where a published value has a printed standard deviation only, its interval is empty.
     """
-    columns = (
-        "series source published parameters vectors bound_tokens token_gain token_gain_low "
-        "token_gain_high token_gain_std gain_n utilisation"
-    )
-    found = table.loc[table["token_gain"].notna(), columns.split()].copy()
+    columns = [
+        "series",
+        "source",
+        "published",
+        "parameters",
+        "vectors",
+        "bound_tokens",
+        "token_gain",
+        "token_gain_low",
+        "token_gain_high",
+        "token_gain_std",
+        "gain_n",
+        "utilisation",
+    ]
+    found = table.loc[table["token_gain"].notna(), columns].copy()
     fewest = found.groupby(["series", "published"])["vectors"].transform("min")
     found = found[found["vectors"] == fewest]
     found["utilisation_low"] = found["token_gain_low"] / found["bound_tokens"]
@@ -76,17 +113,33 @@ def horizons_data(rows: DataFrame) -> DataFrame:
     for (series, vectors, source), group in measured(rows, "horizon").groupby(
         ["series", "vectors", "source"]
     ):
-        curve = survival(group["horizon"], group["censored"])
+        held, still = survival(group["horizon"].to_numpy(int), group["censored"].to_numpy(bool))
         key = {"series": series, "vectors": vectors, "source": source, "n": len(group)}
-        last = max(float(group["horizon"].max()), curve.tokens[-1])
-        tokens, share = np.append(curve.tokens, last), np.append(curve.share, curve.share[-1])
+        last = max(float(group["horizon"].max()), held[-1])
+        tokens, share = np.append(held, last), np.append(still, still[-1])
         frames.append(DataFrame({**key, "tokens": tokens, "share": share, "censored": False}))
         ends = np.sort(group.loc[group["censored"].astype(bool), "horizon"].to_numpy(float))
-        at = curve.share[np.searchsorted(curve.tokens, ends, side="right") - 1]
+        at = still[np.searchsorted(held, ends, side="right") - 1]
         frames.append(DataFrame({**key, "tokens": ends, "share": at, "censored": True}))
     columns = ["series", "vectors", "source", "n", "tokens", "share", "censored"]
     filled = [frame for frame in frames if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else DataFrame(columns=columns)
+
+
+def survival(
+    horizons: NDArray[np.int64], censored: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Kaplan–Meier: from `tokens[i]` on, `share[i]` of the texts hold at least so many.
+
+    A text that missed token h + 1 has the horizon h; a censored one leaves without a miss.
+    """
+    tokens, share = [0.0], [1.0]
+    for n in np.unique(horizons[~censored]):
+        missed = int(((horizons == n) & ~censored).sum())
+        at_risk = missed + int((horizons > n).sum())
+        tokens.append(float(n + 1))
+        share.append(share[-1] * (1 - missed / at_risk))
+    return np.array(tokens), np.array(share)
 
 
 def curves_data(rows: DataFrame, records: Records) -> DataFrame:
@@ -129,11 +182,14 @@ def positions_data(rows: DataFrame, records: Records) -> DataFrame:
     the others are right everywhere.
     """
     shares: list[DataFrame] = []
-    for row in unsaturated(measured(rows, "capacity")).itertuples():
+    rows = measured(rows, "capacity")
+    rows = rows.assign(passage=_passages(rows))
+    for row in rows[[not saturated(accuracy) for accuracy in rows["accuracy"]]].itertuples():
         record = records(str(row.task))
         for series, ranks in (("[mem]", record.mem_ranks), ("bare LM", record.lm_ranks)):
             found = _share_by_bin(ranks.numpy())
             key = {"series": row.series, "vectors": row.vectors, "with_": series}
+            key |= {"passage": row.passage}
             shares.append(found.assign(**key))
     columns = ["series", "vectors", "with_", "first", "last", "n", "share", "low", "high"]
     if not shares:
@@ -141,7 +197,7 @@ def positions_data(rows: DataFrame, records: Records) -> DataFrame:
     rows_out = []
     keys = ["series", "vectors", "with_", "first", "last"]
     for key, group in pd.concat(shares).groupby(keys):
-        found_spread = spread(list(group["share"]))
+        found_spread = spread(list(group["share"]), passages=list(group["passage"]))
         low, high = found_spread.ci95 or (None, None)
         rows_out.append((*key, found_spread.n, found_spread.mean, low, high))
     return DataFrame(rows_out, columns=columns)

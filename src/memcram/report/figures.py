@@ -17,6 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from pandas import DataFrame
 
+from memcram.metrics.information import NATS_PER_BIT, cross_entropy_line
+from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
 from memcram.report.bars import Described, bar_handles, draw_bars
 from memcram.report.drawing import (
     MEAN,
@@ -29,7 +31,6 @@ from memcram.report.drawing import (
     plain_ticks,
     titled,
 )
-from memcram.report.measures import THRESHOLD, line
 from memcram.report.style import (
     LIGHT,
     MARKERS,
@@ -40,7 +41,6 @@ from memcram.report.style import (
     new_figure,
     places,
 )
-from memcram.report.tables import NATS_PER_BIT
 
 _LOG_FROM = 25  # largest / smallest from which an axis of token counts is logarithmic
 
@@ -171,18 +171,20 @@ def _label_diagonal(axes: Axes, top: float, theme: Theme) -> None:
 
 
 def _fit(axes: Axes, fitted: DataFrame, top: float, theme: Theme) -> None:
-    found = line(fitted["lm_nats"], fitted["mem_nats"])
-    x = np.array([max(found.threshold, 0.0), top])
-    words = f"slope 1, threshold {found.threshold:,.0f} nats"
-    axes.plot(x, x - found.threshold, color=theme.ink, linewidth=1.4, label=words)
-    axes.axvline(found.threshold, color=theme.ink, linewidth=0.9, linestyle=(0, (1, 2)))
-    if found.slope is None or found.intercept is None:
+    found = cross_entropy_line(
+        list(fitted["lm_nats"]), list(fitted["mem_nats"]), passages=list(fitted["passage"])
+    )
+    x = np.array([max(found.threshold_nats, 0.0), top])
+    words = f"slope 1, threshold {found.threshold_nats:,.0f} nats"
+    axes.plot(x, x - found.threshold_nats, color=theme.ink, linewidth=1.4, label=words)
+    axes.axvline(found.threshold_nats, color=theme.ink, linewidth=0.9, linestyle=(0, (1, 2)))
+    if found.slope is None or found.intercept_nats is None:
         return
     x = np.array([fitted["lm_nats"].min(), fitted["lm_nats"].max()])
     words = f"free slope {found.slope:.2f}"
     if found.slope_ci95:
         words += " [{:.2f}, {:.2f}]".format(*found.slope_ci95)
-    y = found.intercept + found.slope * x
+    y = found.intercept_nats + found.slope * x
     axes.plot(x, y, color=theme.series[1], linewidth=1.8, linestyle="--", label=words)
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
+from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
 from memcram.report import figure_data, figures, token_figures
 from memcram.report.figure_data import Records
-from memcram.report.measures import THRESHOLD
 from memcram.report.style import Theme
 
 Draw = Callable[[DataFrame, Theme], Figure]
@@ -58,7 +58,11 @@ def _of_table(table: DataFrame) -> Iterator[Section]:
         f"The largest length whose texts are right to ≥ {THRESHOLD} on average under teacher "
         "forcing. The thin line ends at the next measured length, which failed: the capacity lies "
         "between. Hollow: published values (PG-19 stands under books).",
-        (Drawn("figure-1", f"Bars: max tokens per model. {words}", _draw(figures.max_tokens, data)),),
+        (
+            Drawn(
+                "figure-1", f"Bars: max tokens per model. {words}", _draw(figures.max_tokens, data)
+            ),
+        ),
         data,
     )
     data = figure_data.bound_data(table)
@@ -72,11 +76,19 @@ def _of_table(table: DataFrame) -> Iterator[Section]:
         "grows with the model's parameters. Right: gain over bound. Intervals: bootstrap 95 % of "
         f"the mean over {_FITTED}; published values were printed without.",
         (
-            Drawn("figure-5-bound", f"Marks: token gain against bound. {words}",
-                  _draw(figures.bound_against_gain, data)),
-            Drawn("figure-5-utilisation", f"Bars: utilisation per model. {share}",
-                  _draw(figures.utilisation, bars)),
-        ) if len(bars) else (),
+            Drawn(
+                "figure-5-bound",
+                f"Marks: token gain against bound. {words}",
+                _draw(figures.bound_against_gain, data),
+            ),
+            Drawn(
+                "figure-5-utilisation",
+                f"Bars: utilisation per model. {share}",
+                _draw(figures.utilisation, bars),
+            ),
+        )
+        if len(bars)
+        else (),
         data,
     )
     data = figure_data.vectors_data(table)

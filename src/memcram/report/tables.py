@@ -1,19 +1,17 @@
 """The tables of a report: pure functions of the results table."""
 
 from collections.abc import Iterator
-from math import log
 from typing import Any
 
 import pandas as pd
 from pandas import DataFrame
 
 from memcram.metrics.bound import capacity_bound
+from memcram.metrics.information import bits_from_nats
 from memcram.metrics.published import PublishedResult, published_results
-from memcram.metrics.statistics import Spread, spread
+from memcram.metrics.summary import summarise_series
 from memcram.report.data import short_model
-from memcram.report.measures import EXACT_SHARE, THRESHOLD, capacity, unsaturated
 
-NATS_PER_BIT = log(2)
 # The paper's PG-19 chunks are books.
 _SOURCE_NAMES = {"pg19": "books"}
 _PUBLISHED = "kuratov2025"
@@ -24,62 +22,45 @@ def measured(rows: DataFrame, kind: str) -> DataFrame:
     return rows[(rows["kind"] == kind) & (rows["condition"].fillna("") == "")]
 
 
+# Columns of Table 1 that are columns of `summarise_series` under a shorter name.
+_GAINS = ("token_gain", "information_gain_nats", "information_gain_bits", "utilisation")
+_FROM_SUMMARY = {
+    "max_tokens": "decoding_capacity_tokens",
+    "unbroken_tokens": "decoding_capacity_unbroken_tokens",
+    "next_tokens": "decoding_capacity_next_tokens",
+    "exact_tokens": "exact_capacity_tokens",
+    "gain_n": "unsaturated",
+    "bound_tokens": "capacity_bound_tokens",
+    "paper_max_tokens": "paper_decoding_capacity_tokens",
+    "paper_token_gain": "paper_token_gain_tokens_mean",
+    "paper_information_gain_nats": "paper_information_gain_nats_mean",
+} | {
+    f"{gain}{end}": f"unsaturated_{gain}{'_tokens' * (gain == 'token_gain')}_{long}"
+    for gain in _GAINS
+    for end, long in (("", "mean"), ("_std", "std"), ("_low", "ci95_low"), ("_high", "ci95_high"))
+}
+_ORDER = ["parameters", "series", "vectors", "published", "source"]
+_MODEL = ["model", "recipe", "parameters", "width", "vocab_size", "max_positions"]
+_CELL_COLUMNS = ["series", *_MODEL, "vectors", "source", "published", "n", "longest_tokens"]
+_CELL_COLUMNS += list(_FROM_SUMMARY)
+
+
 def table_1(rows: DataFrame) -> DataFrame:
     """Max tokens, token gain and information gain × text sources × models.
 
-    One row for each series, K and source. Gains are means over the texts with teacher-forced
-    accuracy ≤ 0.99 (`gain_n` of them), with standard deviation and bootstrap 95 % interval; tokens
-    and nats are per text, not per vector.
+    One row for each series, K and source; docs/metrics.md says what each column means. Gains are
+    means over the texts with teacher-forced accuracy ≤ 0.99 (`gain_n` of them), with standard
+    deviation and bootstrap 95 % interval; tokens and nats are per text, not per vector. The
+    `paper_` columns count as the published code does, for its recipe.
     """
-    cells = measured(rows, "capacity").groupby(["series", "vectors", "source"], sort=False)
-    found = [_cell(group) for _, group in cells]
-    table = pd.DataFrame(found, columns=_CELL_COLUMNS)
-    return table.sort_values(
-        ["parameters", "series", "vectors", "source"], ignore_index=True, kind="stable"
-    )
-
-
-_CELL_COLUMNS = ["series", "model", "recipe", "parameters", "width", "vocab_size", "max_positions", "vectors", "source", "published", "n", "longest_tokens", "max_tokens", "next_tokens", "max_n", "exact_tokens", "gain_n", "token_gain", "token_gain_std", "token_gain_low", "token_gain_high", "information_gain_nats", "information_gain_nats_std", "information_gain_nats_low", "information_gain_nats_high", "information_gain_bits", "bound_tokens", "utilisation",]
-
-
-def _cell(group: DataFrame) -> dict[str, Any]:
-    first = group.iloc[0]
-    reached = capacity(group, "accuracy", THRESHOLD)
-    exact = capacity(group.assign(exact=group["exact"].astype(float)), "exact", EXACT_SHARE)
-    full = unsaturated(group)
-    bound = float(first["vectors"]) * capacity_bound(int(first["width"]), int(first["vocab_size"]))
-    cell: dict[str, Any] = {
-        "series": first["series"],
-        "model": first["model"],
-        "recipe": first["recipe"],
-        "parameters": first["parameters"],
-        "width": first["width"],
-        "vocab_size": first["vocab_size"],
-        "max_positions": first["max_positions"],
-        "vectors": first["vectors"],
-        "source": first["source"],
-        "published": False,
-        "n": len(group),
-        "longest_tokens": group["length"].max(),
-        "max_tokens": reached.tokens,
-        "next_tokens": reached.next_tokens,
-        "max_n": reached.n,
-        "exact_tokens": exact.tokens,
-        "gain_n": len(full),
-        "bound_tokens": bound,
-    }
-    if len(full):
-        tokens = spread(list(full["mem_right"] - full["lm_right"]))
-        nats = spread(list(full["lm_nats"] - full["mem_nats"]))
-        cell |= _named("token_gain", tokens) | _named("information_gain_nats", nats)
-        cell["information_gain_bits"] = nats.mean / NATS_PER_BIT
-        cell["utilisation"] = tokens.mean / bound
-    return cell
-
-
-def _named(name: str, found: Spread) -> dict[str, float | None]:
-    low, high = found.ci95 or (None, None)
-    return {name: found.mean, f"{name}_std": found.std, f"{name}_low": low, f"{name}_high": high}
+    rows = measured(rows, "capacity")
+    if not len(rows):
+        return DataFrame(columns=_CELL_COLUMNS)
+    summary = _of_series(rows)
+    found = summary[["series", "model", "recipe", "vectors", "source", "n", "longest_tokens"]]
+    found = found.assign(published=False, **{a: summary[b] for a, b in _FROM_SUMMARY.items()})
+    found = found.join(rows.groupby("series")[_MODEL[2:]].first(), on="series")
+    return found[_CELL_COLUMNS].sort_values(_ORDER, ignore_index=True, kind="stable")
 
 
 def published_table() -> DataFrame:
@@ -101,11 +82,9 @@ def published_table() -> DataFrame:
             cell["utilisation"] = row.mean / cell["bound_tokens"]
         elif row.quantity == "information_gain":
             cell["information_gain_nats"], cell["information_gain_nats_std"] = row.mean, row.std
-            cell["information_gain_bits"] = row.mean / NATS_PER_BIT
+            cell["information_gain_bits"] = bits_from_nats(row.mean)
     table = pd.DataFrame(list(cells.values()), columns=_CELL_COLUMNS)
-    return table.sort_values(
-        ["parameters", "series", "vectors", "source"], ignore_index=True, kind="stable"
-    )
+    return table.sort_values(_ORDER, ignore_index=True, kind="stable")
 
 
 def beside_published(table: DataFrame) -> DataFrame:
@@ -122,9 +101,7 @@ def beside_published(table: DataFrame) -> DataFrame:
     size = table.groupby("model")["parameters"].first()
     published["parameters"] = published["model"].map(size).fillna(published["parameters"])
     joined = pd.concat([table.astype(object), published.astype(object)], ignore_index=True)
-    return joined.infer_objects().sort_values(
-        ["parameters", "series", "vectors", "published", "source"], ignore_index=True, kind="stable"
-    )
+    return joined.infer_objects().sort_values(_ORDER, ignore_index=True, kind="stable")
 
 
 def _kuratov() -> Iterator[PublishedResult]:
@@ -165,30 +142,33 @@ def published_horizons() -> DataFrame:
     return pd.DataFrame(rows)
 
 
+_HORIZONS = {
+    "horizon_tokens": "horizon_tokens_mean",
+    "horizon_std": "horizon_tokens_std",
+    "horizon_low": "horizon_tokens_ci95_low",
+    "horizon_high": "horizon_tokens_ci95_high",
+    "censored_share": "horizon_censored_share",
+    "restricted_tokens": "horizon_restricted_tokens",
+    "limit_tokens": "horizon_limit_tokens",
+}
+
+
 def horizon_table(rows: DataFrame) -> DataFrame:
     """Mean exact horizon (tokens) of each series, K and source, and the censored share.
 
-    The mean takes a censored horizon as it is, so it is a lower bound where any is censored.
+    `horizon_tokens` takes a censored horizon as it is, so it is a lower bound where any is;
+    `restricted_tokens` allows for censoring up to `limit_tokens`.
     """
-    found = []
-    keys = ["series", "vectors", "source"]
-    for (series, vectors, source), group in measured(rows, "horizon").groupby(keys):
-        tokens = spread(list(group["horizon"].astype(float)))
-        low, high = tokens.ci95 or (None, None)
-        found.append(
-            {
-                "series": series,
-                "vectors": vectors,
-                "source": source,
-                "n": tokens.n,
-                "horizon_tokens": tokens.mean,
-                "horizon_std": tokens.std,
-                "horizon_low": low,
-                "horizon_high": high,
-                "median_tokens": float(group["horizon"].median()),
-                "censored_share": float(group["censored"].astype(float).mean()),
-            }
-        )
-    columns = ["series", "vectors", "source", "n", "horizon_tokens", "horizon_std", "horizon_low"]
-    columns += ["horizon_high", "median_tokens", "censored_share"]
-    return pd.DataFrame(found, columns=columns)
+    columns = ["series", "vectors", "source", "n", *_HORIZONS]
+    rows = measured(rows, "horizon")
+    if not len(rows):
+        return DataFrame(columns=columns)
+    summary = _of_series(rows)
+    found = summary[["series", "vectors", "source", "n"]]
+    return found.assign(**{a: summary[b] for a, b in _HORIZONS.items()})
+
+
+def _of_series(rows: DataFrame) -> DataFrame:
+    """`summarise_series`, where a series of the report stands for a study: it may span several."""
+    renamed = rows.drop(columns="series").assign(study=rows["series"])
+    return summarise_series(renamed).rename(columns={"study": "series"})
