@@ -93,6 +93,16 @@ def combine(
     return ReportData(with_series(rows), tokens, pieces, tuple(studies))
 
 
+def published_only() -> ReportData:
+    """No study at all: a report of the published values."""
+
+    def nothing(*_: Any) -> Any:
+        raise KeyError("a report without rows has no tokens")
+
+    rows = DataFrame(columns=[*column_types(), "series"])
+    return ReportData(rows, tokens=nothing, pieces=nothing, studies=())
+
+
 def with_series(rows: DataFrame) -> DataFrame:
     """The rows with the column `series`: the shortest label that keeps their settings apart."""
     rows = rows.copy()

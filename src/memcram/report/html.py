@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -21,17 +22,44 @@ def script_json(content: Any) -> Markup:
     return Markup(text)
 
 
+def is_missing(value: Any) -> bool:
+    """None or NaN: nothing was measured, or nothing printed."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
 def figure_of(value: Any, digits: int = 3) -> str:
     """A number with thousands separated and so many significant digits, `–` for none.
 
-    >>> figure_of(1234.5), figure_of(0.01234), figure_of(None)
-    ('1,234', '0.0123', '–')
+    >>> figure_of(1234.5), figure_of(0.01234), figure_of(None), figure_of(2.0)
+    ('1,234', '0.0123', '–', '2')
     """
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    if is_missing(value):
         return "–"
-    if float(value) == int(value) or abs(value) >= 10 ** (digits - 1):
-        return f"{value:,.0f}".replace("-", "\u2212")
-    return f"{value:,.{digits}g}".replace("-", "\u2212")
+    whole = float(value) == int(value) or abs(value) >= 10 ** (digits - 1)
+    return (f"{value:,.0f}" if whole else f"{value:,.{digits}g}").replace("-", "−")
+
+
+def capacity_of(row: Mapping[str, Any]) -> str:
+    """A decoding capacity with the next length, which failed, in brackets."""
+    most, following = row["max_tokens"], row["next_tokens"]
+    if is_missing(most):
+        return "–" if is_missing(following) else f"< {figure_of(following)}"
+    if row["published"]:
+        return figure_of(most)
+    if is_missing(following):
+        return f"≥ {figure_of(most)}"
+    return f"{figure_of(most)} ({figure_of(following)})"
+
+
+def pretty(content: Any) -> str:
+    """Settings as text: strings of several lines stay as they are, the rest is JSON."""
+    if not isinstance(content, Mapping):
+        return json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    parts = []
+    for name, value in content.items():
+        shown = value.strip() if isinstance(value, str) else pretty([value])[2:-2].strip()
+        parts.append(f"# {name}\n{shown}")
+    return "\n\n".join(parts)
 
 
 def faint_signs(text: str) -> Markup:
@@ -54,6 +82,10 @@ def _environment() -> jinja2.Environment:
     environment.filters["script_json"] = script_json
     environment.filters["faint_signs"] = faint_signs
     environment.filters["figure"] = figure_of
+    environment.filters["capacity"] = capacity_of
+    environment.filters["pretty"] = pretty
+    environment.filters["short_heading"] = lambda heading: heading.partition(" (")[0]
+    environment.tests["missing"] = is_missing
     return environment
 
 

@@ -139,13 +139,13 @@ def _of_rows(rows: DataFrame, records: Records) -> Iterator[Section]:
     )
     data = figure_data.horizons_data(rows)
     yield Section(
-        "horizons",
+        "horizon-curves",
         "Horizons",
         "Share of texts of which at least so many tokens are exact, decoded free-running from the "
         "stored vectors (Kaplan–Meier). A cross marks a text that ended before its horizon did.",
         tuple(
             Drawn(
-                _file("horizons", f"{name}-k{k}"),
+                _file("horizon-curves", f"{name}-k{k}"),
                 f"Steps: share of texts of {name}, K = {k}, exact up to each token.",
                 _draw(token_figures.horizons, some),
             )

@@ -144,9 +144,9 @@ def published_horizons() -> DataFrame:
 
 _HORIZONS = {
     "horizon_tokens": "horizon_tokens_mean",
-    "horizon_std": "horizon_tokens_std",
-    "horizon_low": "horizon_tokens_ci95_low",
-    "horizon_high": "horizon_tokens_ci95_high",
+    "horizon_tokens_std": "horizon_tokens_std",
+    "horizon_tokens_low": "horizon_tokens_ci95_low",
+    "horizon_tokens_high": "horizon_tokens_ci95_high",
     "censored_share": "horizon_censored_share",
     "restricted_tokens": "horizon_restricted_tokens",
     "limit_tokens": "horizon_limit_tokens",
@@ -159,12 +159,12 @@ def horizon_table(rows: DataFrame) -> DataFrame:
     `horizon_tokens` takes a censored horizon as it is, so it is a lower bound where any is;
     `restricted_tokens` allows for censoring up to `limit_tokens`.
     """
-    columns = ["series", "vectors", "source", "n", *_HORIZONS]
+    columns = ["series", "recipe", "vectors", "source", "n", *_HORIZONS]
     rows = measured(rows, "horizon")
     if not len(rows):
         return DataFrame(columns=columns)
     summary = _of_series(rows)
-    found = summary[["series", "vectors", "source", "n"]]
+    found = summary[["series", "recipe", "vectors", "source", "n"]]
     return found.assign(**{a: summary[b] for a, b in _HORIZONS.items()})
 
 
