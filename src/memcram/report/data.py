@@ -118,8 +118,13 @@ def with_series(rows: DataFrame) -> DataFrame:
         labels = labels.where(~varies, labels + " · " + shown)
     # One recipe throughout goes without saying; two are told apart everywhere.
     if rows["recipe"].nunique() > 1:
-        told = [recipe in label for recipe, label in zip(rows["recipe"], labels, strict=True)]
-        labels = labels.where(told, labels + " · " + rows["recipe"])
+        labels = pd.Series(
+            [
+                label if recipe in label.split(" · ") else f"{label} · {recipe}"
+                for label, recipe in zip(labels, rows["recipe"], strict=True)
+            ],
+            index=rows.index,
+        )
     rows["series"] = labels
     return rows
 

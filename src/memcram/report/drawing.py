@@ -14,6 +14,12 @@ from memcram.report.style import LINES, MARKERS, Theme, places
 MEAN = "bootstrap 95 % interval of the mean"
 
 
+def largest(data: DataFrame, column: str) -> "pd.Series[Any]":
+    """The row with the largest known value of a column."""
+    known = data[data[column].notna()]
+    return known.iloc[int(np.argmax(known[column].to_numpy(float)))]
+
+
 def counted(data: DataFrame, column: str, rest: str) -> str:
     """A note that begins with the number of texts of each mark, as far as it is known."""
     own = data.loc[~data["published"].astype(bool), column].dropna().astype(int)

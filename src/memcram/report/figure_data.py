@@ -181,36 +181,32 @@ def positions_data(rows: DataFrame, records: Records) -> DataFrame:
     bootstrap 95 % interval over texts. Only texts that the vectors could not hold whole are taken:
     the others are right everywhere.
     """
-    shares: list[DataFrame] = []
+    shares = []
     rows = measured(rows, "capacity")
     rows = rows.assign(passage=_passages(rows))
-    for row in rows[[not saturated(accuracy) for accuracy in rows["accuracy"]]].itertuples():
-        record = records(str(row.task))
-        for series, ranks in (("[mem]", record.mem_ranks), ("bare LM", record.lm_ranks)):
-            found = _share_by_bin(ranks.numpy())
-            key = {"series": row.series, "vectors": row.vectors, "with_": series}
-            key |= {"passage": row.passage}
-            shares.append(found.assign(**key))
+    full = rows[[not saturated(accuracy) for accuracy in rows["accuracy"]]]
+    for row in full[["task", "series", "vectors", "passage"]].to_dict("records"):
+        record = records(row["task"])
+        for with_, ranks in (("[mem]", record.mem_ranks), ("bare LM", record.lm_ranks)):
+            for share in _share_by_bin(ranks.numpy()):
+                shares.append({**row, "with_": with_, **share})
     columns = ["series", "vectors", "with_", "first", "last", "n", "share", "low", "high"]
     if not shares:
         return DataFrame(columns=columns)
-    rows_out = []
-    keys = ["series", "vectors", "with_", "first", "last"]
-    for key, group in pd.concat(shares).groupby(keys):
-        found_spread = spread(list(group["share"]), passages=list(group["passage"]))
-        low, high = found_spread.ci95 or (None, None)
-        rows_out.append((*key, found_spread.n, found_spread.mean, low, high))
-    return DataFrame(rows_out, columns=columns)
+    means = []
+    for key, group in DataFrame(shares).groupby(columns[:5]):
+        of_bin = spread(list(group["share"]), passages=list(group["passage"]))
+        low, high = of_bin.ci95 or (None, None)
+        means.append([*key, of_bin.n, of_bin.mean, low, high])
+    return DataFrame(means, columns=columns)
 
 
-def _share_by_bin(ranks: NDArray[np.int64]) -> DataFrame:
-    found = []
+def _share_by_bin(ranks: NDArray[np.int64]) -> Iterator[dict[str, float]]:
     for first, last in _bins(len(ranks)):
         known = ranks[first - 1 : last]
         known = known[known >= 0]
         if len(known):
-            found.append((first, last, float((known == 0).mean())))
-    return DataFrame(found, columns=["first", "last", "share"])
+            yield {"first": first, "last": last, "share": float((known == 0).mean())}
 
 
 def _bins(n: int) -> Iterator[tuple[int, int]]:

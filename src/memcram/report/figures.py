@@ -26,6 +26,7 @@ from memcram.report.drawing import (
     by_source_apart,
     counted,
     ideal,
+    largest,
     line_style,
     log_axes,
     plain_ticks,
@@ -341,7 +342,7 @@ def _gain_marks(axes: Axes, some: DataFrame, place: int, theme: Theme, *, hollow
 
 def _name_series(axes: Axes, own: DataFrame) -> None:
     for name, some in own.groupby("series"):
-        top = some.loc[some["token_gain"].idxmax()]
+        top = largest(some, "token_gain")
         at = (float(top["bound_tokens"]), float(top["token_gain"]))
         axes.annotate(
             str(name),
@@ -359,8 +360,17 @@ def _gain_handles(data: DataFrame, theme: Theme) -> list[Artist]:
     shown = []
     for source, some in by_source(data):
         colour, published = theme.series[index[source]], bool(some["published"].astype(bool).all())
-        marker = {"marker": MARKERS[index[source]], "markerfacecolor": colour}
-        if published:
-            marker["markerfacecolor"] = "none"
-        shown.append(Line2D([], [], linestyle="", color=colour, label=source, **marker))
+        face = "none" if published else colour
+        marker = MARKERS[index[source]]
+        shown.append(
+            Line2D(
+                [],
+                [],
+                linestyle="",
+                color=colour,
+                label=source,
+                marker=marker,
+                markerfacecolor=face,
+            )
+        )
     return list(shown)

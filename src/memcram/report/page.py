@@ -4,7 +4,7 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pandas import DataFrame
 from memcram.errors import UsageError
 from memcram.metrics.tokens import ACCURACY_THRESHOLD
 from memcram.report.data import ReportData, published_only
+from memcram.report.drawing import largest
 from memcram.report.explain import explain_page, view_of_record, visible
 from memcram.report.html import figure_of, is_missing, render
 from memcram.report.sections import Section, sections
@@ -122,7 +123,7 @@ def report_files(
             yield f"figures/{drawn.name}-dark.svg", to_svg(drawn.draw(DARK), DARK)
     texts = []
     tell("texts")
-    for row in _spread_evenly(data.rows, most_texts).to_dict("records"):
+    for row in _records(_spread_evenly(data.rows, most_texts)):
         record = data.tokens(str(row["task"]))
         pieces = data.pieces(str(row["model"]), record.ids.tolist())
         view = view_of_record(row, record, pieces)
@@ -148,7 +149,7 @@ def _index(
         notices=list(_notices(data)),
         numbers=key_numbers(own if len(own) else table, data.rows),
         threshold=ACCURACY_THRESHOLD,
-        table=[(series, rows.to_dict("records")) for series, rows in _blocks(table)],
+        tables=list(_blocks(table)),
         horizons=horizons.to_dict("records"),
         sections=found,
         studies=data.studies,
@@ -206,10 +207,8 @@ def key_numbers(table: DataFrame, rows: DataFrame) -> list[dict[str, str]]:
             ("information_gain_nats", "nats", "mean information gain of {k}"),
             ("token_gain", "tokens", "mean token gain of {k}"),
         ):
-            known = fewest[fewest[column].notna()]
-            if len(known):
-                best = known.loc[pd.to_numeric(known[column]).idxmax()]
-                numbers.append(_number(best, column, unit, words))
+            if fewest[column].notna().any():
+                numbers.append(_number(largest(fewest, column), column, unit, words))
     if len(rows):
         shown = f"{int(rows['exact'].sum()):,} of {len(rows):,}"
         numbers.append(
@@ -218,7 +217,7 @@ def key_numbers(table: DataFrame, rows: DataFrame) -> list[dict[str, str]]:
     return numbers
 
 
-def _number(row: Mapping[str, Any], column: str, unit: str, words: str) -> dict[str, str]:
+def _number(row: "pd.Series[Any]", column: str, unit: str, words: str) -> dict[str, str]:
     k = "one vector" if row["vectors"] == 1 else f"{row['vectors']} vectors"
     low = row.get(f"{column}_low")
     interval = "" if is_missing(low) else f" [{figure_of(low)}, {figure_of(row[column + '_high'])}]"
@@ -244,8 +243,15 @@ def _horizons(rows: DataFrame) -> DataFrame:
     return pd.concat(frames, ignore_index=True).reindex(columns=columns)
 
 
-def _blocks(table: DataFrame) -> Iterable[tuple[Any, DataFrame]]:
-    return table.groupby("series", sort=False)
+def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:
+    """Blocks of a series each, with their rows: those measured here, and the others."""
+    blocks = [
+        (str(name), list(_records(rows))) for name, rows in table.groupby("series", sort=False)
+    ]
+    for only_published in (False, True):
+        yield [
+            block for block in blocks if all(row["published"] for row in block[1]) == only_published
+        ]
 
 
 def _spread_evenly(rows: DataFrame, most: int) -> DataFrame:
@@ -256,6 +262,10 @@ def _spread_evenly(rows: DataFrame, most: int) -> DataFrame:
     rows = rows.sort_values(keys, kind="stable")
     count = min(most, len(rows))
     return rows.iloc[np.linspace(0, len(rows) - 1, count).astype(int)]
+
+
+def _records(rows: DataFrame) -> Iterator[dict[str, Any]]:
+    return ({str(name): value for name, value in row.items()} for row in rows.to_dict("records"))
 
 
 def _page_name(task: str) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import pandas as pd
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
 from memcram.report import figure_data, figures, token_figures
+from memcram.report.drawing import largest
 from memcram.report.figure_data import Records
 from memcram.report.style import Theme
 
@@ -92,7 +92,7 @@ def _of_table(table: DataFrame) -> Iterator[Section]:
         data,
     )
     data = figure_data.vectors_data(table)
-    several = [name for name, some in data.groupby("series") if some["vectors"].nunique() > 1]
+    several = [str(name) for name, some in data.groupby("series") if some["vectors"].nunique() > 1]
     yield Section(
         "figure-4",
         "Capacity against the number of vectors (Figure 4)",
@@ -209,8 +209,7 @@ def _file(key: str, name: str) -> str:
 
 
 def _largest(data: DataFrame, column: str, unit: str) -> str:
-    known = data[data[column].notna()]
-    if not len(known):
+    if not data[column].notna().any():
         return ""
-    best = known.loc[pd.to_numeric(known[column]).idxmax()]
+    best = largest(data, column)
     return f"The largest: {best[column]:,.4g} {unit} ({best['series']}, {best['source']})."

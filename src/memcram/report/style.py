@@ -104,7 +104,8 @@ def applied(theme: Theme) -> Iterator[None]:
     }
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(settings)
+        for name, value in settings.items():
+            mpl.rcParams[name] = value
         yield
 
 

@@ -165,7 +165,12 @@ def horizon_table(rows: DataFrame) -> DataFrame:
         return DataFrame(columns=columns)
     summary = _of_series(rows)
     found = summary[["series", "recipe", "vectors", "source", "n"]]
-    return found.assign(**{a: summary[b] for a, b in _HORIZONS.items()})
+    found = found.assign(**{a: summary[b] for a, b in _HORIZONS.items()})
+    size = found["series"].map(rows.groupby("series")["parameters"].first())
+    found = found.assign(parameters=size).sort_values(
+        ["parameters", "series", "vectors", "source"], ignore_index=True, kind="stable"
+    )
+    return found[columns]
 
 
 def _of_series(rows: DataFrame) -> DataFrame:
