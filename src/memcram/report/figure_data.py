@@ -189,7 +189,7 @@ def positions_data(rows: DataFrame, records: Records) -> DataFrame:
         record = records(row["task"])
         for with_, ranks in (("[mem]", record.mem_ranks), ("bare LM", record.lm_ranks)):
             for share in _share_by_bin(ranks.numpy()):
-                shares.append({**row, "with_": with_, **share})
+                shares.append({str(k): v for k, v in row.items()} | {"with_": with_} | share)
     columns = ["series", "vectors", "with_", "first", "last", "n", "share", "low", "high"]
     if not shares:
         return DataFrame(columns=columns)

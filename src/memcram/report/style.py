@@ -102,10 +102,8 @@ def applied(theme: Theme) -> Iterator[None]:
         "svg.hashsalt": "memcram",
         "axes.unicode_minus": True,
     }
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        for name, value in settings.items():
-            mpl.rcParams[name] = value
+    # The first context sets matplotlib's own defaults, whatever the user's files say.
+    with mpl.rc_context(mpl.rcParamsDefault | settings):
         yield
 
 
