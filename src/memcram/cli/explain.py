@@ -23,9 +23,7 @@ from memcram.errors import UsageError
 @click.command()
 @click.argument("source", metavar="ARCHIVE|STORE")
 @click.argument("text_id", required=False)
-@click.option(
-    "-o", "--output", required=True, metavar="FILE", help="Page to write, or - for stdout."
-)
+@click.option("-o", "--output", required=True, metavar="FILE", help="Page to write, or -.")
 @stacked(archive_model_option, device_option, force_option, json_option)
 def explain(
     source: str,

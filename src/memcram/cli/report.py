@@ -59,15 +59,13 @@ def report(
     data = None if published else load_stores([Path(store) for store in stores])
     with _parts(quiet=quiet) as on_part:
         page = write_report(data, Path(output), force=force, most_texts=most_texts, on_part=on_part)
-    told = {
-        "page": str(page),
-        "rows": 0 if data is None else len(data.rows),
-        "unfinished": [] if data is None else [part.name for part in data.unfinished],
-    }
+    rows = 0 if data is None else len(data.rows)
+    unfinished = [] if data is None else [part.name for part in data.unfinished]
+    told = {"page": str(page), "rows": rows}
     if as_json:
-        print_json(told)
+        print_json(told | {"unfinished": unfinished})
     else:
-        print_fields(told | {"unfinished": ", ".join(told["unfinished"]) or "-"})
+        print_fields(told | {"unfinished": ", ".join(unfinished) or "-"})
 
 
 def need_extra(command: str, *packages: str) -> None:

@@ -102,6 +102,7 @@ def view_of_text(folder: Path, text_id: str | None) -> TokenView:
         more = f" and {len(known) - _NAMED:,} more" if len(known) > _NAMED else ""
         got = "none" if text_id is None else repr(text_id)
         raise UsageError(f"TEXT_ID: got {got}, allowed: {', '.join(known[:_NAMED])}{more}")
-    row = chosen.sort_values("tokens", kind="stable").iloc[-1].to_dict()
-    record = data.tokens(row["task"])
-    return view_of_record(row, record, data.pieces(row["model"], record.ids.tolist()))
+    row = chosen.sort_values("tokens", kind="stable").iloc[-1]
+    record = data.tokens(str(row["task"]))
+    pieces = data.pieces(str(row["model"]), record.ids.tolist())
+    return view_of_record({str(name): row[name] for name in row.index}, record, pieces)

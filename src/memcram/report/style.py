@@ -64,7 +64,7 @@ LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1,
 @contextmanager
 def applied(theme: Theme) -> Iterator[None]:
     """Draw under this theme and no one else's settings."""
-    settings: dict[str, Any] = {
+    settings: Any = {
         "font.family": ["DejaVu Sans"],
         "font.size": 9,
         "axes.titlesize": 10,
