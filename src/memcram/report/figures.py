@@ -217,23 +217,8 @@ def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         for label, source, one in by_source_apart(reached):
             style = line_style(source, one, data, theme)
             axes.plot(one["vectors"], one["max_tokens"], label=label, **style)
-            above = one[one["next_tokens"].notna()]
-            axes.vlines(
-                above["vectors"],
-                above["max_tokens"],
-                above["next_tokens"],
-                lw=1.0,
-                color=style["color"],
-            )
-            open_ = one[one["next_tokens"].isna() & ~one["published"].astype(bool)]
-            axes.plot(
-                open_["vectors"],
-                open_["max_tokens"] * 1.12,
-                "^",
-                mfc="none",
-                color=style["color"],
-                label="_longest tried",
-            )
+            if not one["published"].iloc[0]:
+                _brackets(axes, one, style["color"])
         ideal(axes, reached, "max_tokens", theme)
         ceiling = data.dropna(subset="ceiling_tokens").drop_duplicates("vectors")
         if len(ceiling):
@@ -249,6 +234,15 @@ def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_title(f"{data['series'].iloc[0]}: capacity")
         note = "; line: to the next length, which failed; △ longest tried"
         return finish(figure, theme, counted(reached, "n", note))
+
+
+def _brackets(axes: Axes, one: DataFrame, colour: str) -> None:
+    """Where each capacity may lie: up to the next length, or open to above."""
+    above, longest = one[one["next_tokens"].notna()], one[one["next_tokens"].isna()]
+    x, low, high = above["vectors"], above["max_tokens"], above["next_tokens"]
+    axes.vlines(x, low, high, linewidth=1.0, color=colour)
+    at = longest["max_tokens"] * 1.12
+    axes.plot(longest["vectors"], at, "^", mfc="none", color=colour, label="_longest tried")
 
 
 def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
