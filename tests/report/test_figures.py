@@ -8,15 +8,15 @@ import torch
 
 import plausible
 from memcram.report import figure_data, figures, style, token_figures
-from memcram.report.data import with_series
+from memcram.report.data import with_label
 from memcram.report.tables import beside_published, published_table, table_1
 
 PUBLISHED = {"published": True, "n": np.nan, "gain_n": np.nan, "next_tokens": np.nan}
 
 
 def bars():
-    own = {"series": "pocket", "published": False, "parameters": 9e6, "vectors": 1, "n": 16}
-    other = {"series": "big", "parameters": 8e9, "vectors": 1} | PUBLISHED
+    own = {"label": "pocket", "published": False, "parameters": 9e6, "vectors": 1, "n": 16}
+    other = {"label": "big", "parameters": 8e9, "vectors": 1} | PUBLISHED
     return pd.DataFrame(
         [
             own | {"source": "books", "max_tokens": 16.0, "next_tokens": 24.0},
@@ -48,11 +48,11 @@ def test_a_capacity_that_was_the_longest_tried_says_so():
 
 
 def gains():
-    own = {"series": "pocket", "published": False, "parameters": 9e6, "vectors": 1, "gain_n": 12}
+    own = {"label": "pocket", "published": False, "parameters": 9e6, "vectors": 1, "gain_n": 12}
     own |= {"source": "books", "bound_tokens": 340.0, "token_gain": 17.0, "token_gain_low": 15.0}
     own |= {"token_gain_high": 20.0, "utilisation": 0.05}
     own |= {"utilisation_low": 0.044, "utilisation_high": 0.059}
-    other = {"series": "big", "parameters": 8e9, "vectors": 1, "source": "random"} | PUBLISHED
+    other = {"label": "big", "parameters": 8e9, "vectors": 1, "source": "random"} | PUBLISHED
     other |= {"bound_tokens": 3862.0, "token_gain": 623.0, "utilisation": 0.16}
     return pd.DataFrame([own, other])
 
@@ -83,7 +83,7 @@ def points():
     return pd.DataFrame(
         {
             "task": list("abcde"),
-            "series": "pocket",
+            "label": "pocket",
             "vectors": 1,
             "source": ["books", "books", "random", "books", "random"],
             "length": [8, 32, 16, 64, 32],
@@ -127,7 +127,7 @@ def test_cross_entropy_of_texts_all_held_whole_has_no_line():
 def by_vectors():
     return pd.DataFrame(
         {
-            "series": "pocket",
+            "label": "pocket",
             "source": "books",
             "published": [False, False, False, True],
             "vectors": [1, 2, 4, 32],
@@ -171,7 +171,7 @@ def test_horizons_allow_for_censoring():
         {
             "kind": "horizon",
             "condition": "",
-            "series": "pocket",
+            "label": "pocket",
             "vectors": 1,
             "source": "books",
             "horizon": [2, 3, 5, 5],
@@ -194,7 +194,7 @@ def test_learning_curves():
     data = pd.DataFrame(
         {
             "task": ["a", "a", "b", "b", "c", "c", "c"],
-            "series": "pocket",
+            "label": "pocket",
             "kind": "capacity",
             "vectors": 1,
             "length": 8,
@@ -213,7 +213,7 @@ def test_accuracy_by_position():
     rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
     row = rows[(rows["kind"] == "capacity") & (rows["accuracy"] < 0.9)].iloc[:1]
     record = records[row.iloc[0]["task"]]
-    data = figure_data.positions_data(with_series(row), records.__getitem__)
+    data = figure_data.positions_data(with_label(row), records.__getitem__)
     with_mem = data[data["with_"] == "[mem]"].reset_index(drop=True)
     right = record.mem_ranks == 0
     assert with_mem.loc[3, ["first", "last"]].tolist() == [5, 8]
@@ -231,13 +231,13 @@ def test_a_token_that_was_given_is_not_in_its_place():
     given = record.mem_ranks.clone()
     given[0] = -1
     changed = type(record)(**{**vars(record), "mem_ranks": given})
-    data = figure_data.positions_data(with_series(row), lambda task: changed)
+    data = figure_data.positions_data(with_label(row), lambda task: changed)
     assert data["first"].min() == 2
     assert torch.equal(given[1:], record.mem_ranks[1:])
 
 
 def test_published_values_alone_can_be_drawn():
-    table = beside_published(table_1(with_series(plausible.study(samples=1)[0]).iloc[:0]))
+    table = beside_published(table_1(with_label(plausible.study(samples=1)[0]).iloc[:0]))
     assert len(table) == len(published_table())
     axes = figures.max_tokens(figure_data.max_tokens_data(table)).axes[0]
     assert all(patch.get_facecolor()[3] == 0 for patch in axes.patches)

@@ -28,7 +28,7 @@ def fixed_rows():
 
 
 def test_table_1_by_hand():
-    table = tables.table_1(data.with_series(fixed_rows()))
+    table = tables.table_1(data.with_label(fixed_rows()))
     assert len(table) == 1
     row = table.iloc[0]
     # 8 tokens: accuracy 1; 16 tokens: mean (1 + 0.75) / 2, below 0.99.
@@ -43,7 +43,7 @@ def test_table_1_by_hand():
 
 
 def test_a_study_of_horizons_alone_has_no_table_1():
-    rows = data.with_series(fixed_rows().assign(kind="horizon"))
+    rows = data.with_label(fixed_rows().assign(kind="horizon"))
     assert len(tables.table_1(rows)) == 0
     assert len(tables.beside_published(tables.table_1(rows))) == len(tables.published_table())
     horizons = tables.horizon_table(rows)
@@ -52,26 +52,26 @@ def test_a_study_of_horizons_alone_has_no_table_1():
 
 def test_published_values_stand_in_the_block_of_their_model():
     rows = fixed_rows().assign(model="EleutherAI/pythia-160m")
-    table = tables.beside_published(tables.table_1(data.with_series(rows)))
-    block = table[table["series"] == "pythia-160m"]
+    table = tables.beside_published(tables.table_1(data.with_label(rows)))
+    block = table[table["label"] == "pythia-160m"]
     printed = block[block["published"].astype(bool) & (block["source"] == "books")]
     # Table 1 of kuratov2025: Pythia-160M on PG-19, and 2,016 tokens in 32 vectors.
     assert printed["max_tokens"].tolist() == [80, 2016]
-    assert "Pythia-160M" not in set(table["series"])
+    assert "Pythia-160M" not in set(table["label"])
 
 
 def test_recipes_are_kept_apart():
     rows = fixed_rows()
     both = pd.concat([rows, rows.assign(recipe="kuratov2025", task=rows["task"] + "k")])
-    table = tables.table_1(data.with_series(both.reset_index(drop=True)))
-    assert sorted(table["series"]) == ["pocket · default", "pocket · kuratov2025"]
+    table = tables.table_1(data.with_label(both.reset_index(drop=True)))
+    assert sorted(table["label"]) == ["pocket · default", "pocket · kuratov2025"]
 
 
 def test_one_recipe_goes_without_saying_and_other_settings_do_not():
     rows = fixed_rows()
-    assert set(data.with_series(rows)["series"]) == {"pocket"}
+    assert set(data.with_label(rows)["label"]) == {"pocket"}
     layouts = rows.assign(layout=["mem", "mem+bos"] * (len(rows) // 2))
-    assert set(data.with_series(layouts)["series"]) == {"pocket · mem", "pocket · mem+bos"}
+    assert set(data.with_label(layouts)["label"]) == {"pocket · mem", "pocket · mem+bos"}
 
 
 def part(name, rows, recipes=None):
@@ -87,7 +87,7 @@ def test_several_stores_combine_and_a_task_counts_once():
     other = rows.assign(task=rows["task"] + "x", study="other")
     found = combined(part("one", rows), part("two", rows), part("three", other))
     assert len(found.rows) == 2 * len(rows)
-    assert set(found.rows["series"]) == {"pocket"}
+    assert set(found.rows["label"]) == {"pocket"}
 
 
 def test_namesakes_among_recipes_are_told_apart():
@@ -98,7 +98,17 @@ def test_namesakes_among_recipes_are_told_apart():
         part("two", other, {"default": {"steps": 30}}),
     )
     assert set(found.rows["recipe"]) == {"default [one]", "default [two]"}
-    assert set(found.rows["series"]) == {"pocket · default [one]", "pocket · default [two]"}
+    assert set(found.rows["label"]) == {"pocket · default [one]", "pocket · default [two]"}
+
+
+def test_a_recipe_may_differ_between_kinds():
+    rows = fixed_rows()
+    other = rows.assign(task=rows["task"] + "x", kind="horizon")
+    found = combined(
+        part("one", rows, {"default": {"steps": 300}}),
+        part("two", other, {"default": {"steps": 1000}}),
+    )
+    assert set(found.rows["label"]) == {"pocket"}
 
 
 def test_an_empty_study_is_an_error_of_one_line():

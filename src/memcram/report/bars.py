@@ -1,4 +1,4 @@
-"""Horizontal bars in blocks: a block for each series, in it a bar for each text source."""
+"""Horizontal bars in blocks: a block for each label, in it a bar for each text source."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from memcram.report.style import HATCHES, Theme, new_figure, places
@@ -23,17 +24,17 @@ def draw_bars(
     """Draw `value` of each row, the smallest model on top; published rows are hollow.
 
     Args:
-        data: columns `series`, `source`, `published`, `parameters` and `value`.
+        data: columns `label`, `source`, `published`, `parameters` and `value`.
         value: name of the column; an empty value has no bar, only its words.
         theme: colours.
         describe: what a row's thin line spans, and its words.
     """
-    order = data.sort_values("parameters", kind="stable")["series"].drop_duplicates().tolist()
+    order = data.sort_values("parameters", kind="stable")["label"].drop_duplicates().tolist()
     index = places(list(data["source"]))
     figure, axes = new_figure(height=1.5 + 0.19 * len(data) + 0.1 * len(order))
     y, ticks, labelled = 0.0, [], set()
     for name in order:
-        block = data[data["series"] == name]
+        block = data[data["label"] == name]
         rank = block["source"].map(index) + 100 * block["published"].astype(bool)
         start = y
         for _, row in block.loc[rank.sort_values(kind="stable").index].iterrows():
@@ -55,7 +56,14 @@ def draw_bars(
 def bar_handles(axes: Axes) -> list[Artist]:
     """The bars of the legend, so that a source and its published values share a column."""
     handles, labels = axes.get_legend_handles_labels()
-    return [handle for _, handle in sorted(zip(labels, handles, strict=True), key=lambda x: x[0])]
+    found = dict(zip(labels, handles, strict=True))
+    sources = sorted({label.partition(", ")[0] for label in found})
+    if not any(source in found for source in sources):
+        return [found[label] for label in sorted(found)]
+    blank = Line2D([], [], linestyle="", label=" ")
+    pairs = [(source, f"{source}, published") for source in sources]
+    published = any(second in found for _, second in pairs)
+    return [found.get(label, blank) for pair in pairs for label in pair[: 1 + published]]
 
 
 def _draw_bar(

@@ -39,7 +39,7 @@ class ReportData:
     """Everything a report is a function of.
 
     Attributes:
-        rows: of all studies, with a column `series`: model, and what keeps its rows apart.
+        rows: of all studies, with a column `label`: model, and what keeps its rows apart.
         tokens: the token record of a row, by its task.
         pieces: (row's model, ids) → the text of each token.
         studies: the parts, for their settings and how far each has come.
@@ -68,21 +68,16 @@ def combine(
     Raises:
         UsageError: no study holds a row, or a column is missing.
     """
-    settings: dict[str, list[Any]] = {}
-    for part in studies:
-        for name, content in part.recipes.items():
-            known = settings.setdefault(name, [])
-            if content not in known:
-                known.append(content)
+    clashing = _clashing(studies)
     frames = []
     for part in studies:
         missing = [name for name in column_types() if name not in part.rows.columns]
         if missing:
             raise UsageError(f"STORE: study {part.name!r} lacks the columns {', '.join(missing)}")
         frame = part.rows.copy()
-        clashing = {name for name, known in settings.items() if len(known) > 1}
         frame["recipe"] = [
-            f"{name} [{part.name}]" if name in clashing else name for name in frame["recipe"]
+            f"{name} [{part.name}]" if (kind, name) in clashing else name
+            for kind, name in zip(frame["kind"], frame["recipe"], strict=True)
         ]
         frames.append(frame)
     filled = [frame for frame in frames if len(frame)]
@@ -90,7 +85,22 @@ def combine(
         names = ", ".join(repr(part.name) for part in studies)
         raise UsageError(f"STORE: no rows in {names or 'any study'}; run `memcram study run` first")
     rows = pd.concat(filled, ignore_index=True).drop_duplicates("task", ignore_index=True)
-    return ReportData(with_series(rows), tokens, pieces, tuple(studies))
+    return ReportData(with_label(rows), tokens, pieces, tuple(studies))
+
+
+def _clashing(studies: Sequence[StudyPart]) -> set[tuple[str, str]]:
+    """Kinds and names of recipes that have other settings in one study than in another.
+
+    A recipe measures a horizon by another strategy than a capacity; that is no clash.
+    """
+    settings: dict[tuple[str, str], list[Any]] = {}
+    for part in studies:
+        for kind in part.rows["kind"].unique():
+            for name, content in part.recipes.items():
+                known = settings.setdefault((str(kind), name), [])
+                if content not in known:
+                    known.append(content)
+    return {key for key, known in settings.items() if len(known) > 1}
 
 
 def published_only() -> ReportData:
@@ -99,12 +109,12 @@ def published_only() -> ReportData:
     def nothing(*_: Any) -> Any:
         raise KeyError("a report without rows has no tokens")
 
-    rows = DataFrame(columns=[*column_types(), "series"])
+    rows = DataFrame(columns=[*column_types(), "label"])
     return ReportData(rows, tokens=nothing, pieces=nothing, studies=())
 
 
-def with_series(rows: DataFrame) -> DataFrame:
-    """The rows with the column `series`: the shortest label that keeps their settings apart."""
+def with_label(rows: DataFrame) -> DataFrame:
+    """The rows with the column `label`: the shortest label that keeps their settings apart."""
     rows = rows.copy()
     labels = rows["model"].map(short_model).astype(str)
     for column in _APART:
@@ -125,7 +135,7 @@ def with_series(rows: DataFrame) -> DataFrame:
             ],
             index=rows.index,
         )
-    rows["series"] = labels
+    rows["label"] = labels
     return rows
 
 

@@ -21,9 +21,9 @@ def max_tokens_data(table: DataFrame) -> DataFrame:
     Args:
         table: of the columns of `tables.table_1`.
     """
-    fewest = table.groupby(["series", "published"])["vectors"].transform("min")
+    fewest = table.groupby(["label", "published"])["vectors"].transform("min")
     columns = [
-        "series",
+        "label",
         "source",
         "published",
         "parameters",
@@ -41,11 +41,11 @@ def max_tokens_data(table: DataFrame) -> DataFrame:
 def cross_entropy_data(rows: DataFrame) -> DataFrame:
     """Figures 3 and 6: one point a text, nats over t₂ … t_N; sorted, so long texts lie on top."""
     rows = measured(rows, "capacity")
-    columns = ["task", "series", "vectors", "source", "length", "lm_nats", "mem_nats", "accuracy"]
+    columns = ["task", "label", "vectors", "source", "length", "lm_nats", "mem_nats", "accuracy"]
     found = rows[columns].assign(
         saturated=[saturated(accuracy) for accuracy in rows["accuracy"]], passage=_passages(rows)
     )
-    return found.sort_values(["series", "vectors", "length", "task"], ignore_index=True)
+    return found.sort_values(["label", "vectors", "length", "task"], ignore_index=True)
 
 
 def _passages(rows: DataFrame) -> list[str]:
@@ -60,7 +60,7 @@ def vectors_data(table: DataFrame) -> DataFrame:
     K vectors and N tokens take K + N − 1 positions: the last token is predicted, never fed.
     """
     columns = [
-        "series",
+        "label",
         "source",
         "published",
         "vectors",
@@ -74,7 +74,7 @@ def vectors_data(table: DataFrame) -> DataFrame:
     ]
     found = table[columns].copy()
     found["ceiling_tokens"] = table["max_positions"].astype(float) - table["vectors"] + 1
-    return found.sort_values(["published", "series", "source", "vectors"], ignore_index=True)
+    return found.sort_values(["published", "label", "source", "vectors"], ignore_index=True)
 
 
 def bound_data(table: DataFrame) -> DataFrame:
@@ -83,7 +83,7 @@ def bound_data(table: DataFrame) -> DataFrame:
     Where a published value has a printed standard deviation only, its interval is empty.
     """
     columns = [
-        "series",
+        "label",
         "source",
         "published",
         "parameters",
@@ -97,7 +97,7 @@ def bound_data(table: DataFrame) -> DataFrame:
         "utilisation",
     ]
     found = table.loc[table["token_gain"].notna(), columns].copy()
-    fewest = found.groupby(["series", "published"])["vectors"].transform("min")
+    fewest = found.groupby(["label", "published"])["vectors"].transform("min")
     found = found[found["vectors"] == fewest]
     found["utilisation_low"] = found["token_gain_low"] / found["bound_tokens"]
     found["utilisation_high"] = found["token_gain_high"] / found["bound_tokens"]
@@ -110,18 +110,18 @@ def horizons_data(rows: DataFrame) -> DataFrame:
     Rows with `censored` mark where texts ended before their horizon did.
     """
     frames = []
-    for (series, vectors, source), group in measured(rows, "horizon").groupby(
-        ["series", "vectors", "source"]
+    for (label, vectors, source), group in measured(rows, "horizon").groupby(
+        ["label", "vectors", "source"]
     ):
         held, still = survival(group["horizon"].to_numpy(int), group["censored"].to_numpy(bool))
-        key = {"series": series, "vectors": vectors, "source": source, "n": len(group)}
+        key = {"label": label, "vectors": vectors, "source": source, "n": len(group)}
         last = max(float(group["horizon"].max()), held[-1])
         tokens, share = np.append(held, last), np.append(still, still[-1])
         frames.append(DataFrame({**key, "tokens": tokens, "share": share, "censored": False}))
         ends = np.sort(group.loc[group["censored"].astype(bool), "horizon"].to_numpy(float))
         at = still[np.searchsorted(held, ends, side="right") - 1]
         frames.append(DataFrame({**key, "tokens": ends, "share": at, "censored": True}))
-    columns = ["series", "vectors", "source", "n", "tokens", "share", "censored"]
+    columns = ["label", "vectors", "source", "n", "tokens", "share", "censored"]
     filled = [frame for frame in frames if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else DataFrame(columns=columns)
 
@@ -149,11 +149,11 @@ def curves_data(rows: DataFrame, records: Records) -> DataFrame:
     for row in rows.itertuples():
         curve = records(str(row.task)).curve.double().numpy()
         if len(curve):
-            key = {"task": row.task, "series": row.series, "kind": row.kind}
+            key = {"task": row.task, "label": row.label, "kind": row.kind}
             key |= {"vectors": row.vectors, "length": row.length}
             values = {"step": curve[:, 0], "right": curve[:, 1], "loss": curve[:, 2]}
             frames.append(DataFrame({**key, **values}))
-    columns = ["task", "series", "kind", "vectors", "length", "step", "right", "loss"]
+    columns = ["task", "label", "kind", "vectors", "length", "step", "right", "loss"]
     return pd.concat(frames, ignore_index=True) if frames else DataFrame(columns=columns)
 
 
@@ -185,12 +185,12 @@ def positions_data(rows: DataFrame, records: Records) -> DataFrame:
     rows = measured(rows, "capacity")
     rows = rows.assign(passage=_passages(rows))
     full = rows[[not saturated(accuracy) for accuracy in rows["accuracy"]]]
-    for row in full[["task", "series", "vectors", "passage"]].to_dict("records"):
+    for row in full[["task", "label", "vectors", "passage"]].to_dict("records"):
         record = records(row["task"])
         for with_, ranks in (("[mem]", record.mem_ranks), ("bare LM", record.lm_ranks)):
             for share in _share_by_bin(ranks.numpy()):
                 shares.append({str(k): v for k, v in row.items()} | {"with_": with_} | share)
-    columns = ["series", "vectors", "with_", "first", "last", "n", "share", "low", "high"]
+    columns = ["label", "vectors", "with_", "first", "last", "n", "share", "low", "high"]
     if not shares:
         return DataFrame(columns=columns)
     means = []

@@ -1,7 +1,7 @@
 """The paper's figures, each a pure function of one table: `data` in, a matplotlib figure out.
 
 Every figure is one column wide. `data` comes from `figure_data`; where a function says "one
-series", the page draws one figure for each.
+label", the page draws one figure for each.
 """
 
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figures 3 and 6, one series: H_LM against H_LM+[mem] (nats), one point a text.
+    """Figures 3 and 6, one label: H_LM against H_LM+[mem] (nats), one point a text.
 
     Filled marks are texts the vectors could not hold (teacher-forced accuracy ≤ 0.99); the lines
     are fitted to these. Hollow marks fitted. Random texts are triangles, others circles.
@@ -128,7 +128,7 @@ def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
         axes.set_xlabel("H under the bare LM (nats a text)")
         axes.set_ylabel("H with [mem] (nats a text)")
-        axes.set_title(titled(str(data["series"].iloc[0]), data))
+        axes.set_title(titled(str(data["label"].iloc[0]), data))
         _length_bar(figure, axes, norm, data, theme)
         note = f"n = {len(data)} texts, {len(fitted)} in the fit; interval of the slope: bootstrap"
         handles = [*_mark_handles(data, theme), *axes.get_legend_handles_labels()[0]]
@@ -206,7 +206,7 @@ def _length_bar(figure: Figure, axes: Axes, norm: LogNorm, data: DataFrame, them
 
 
 def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figure 4a, one series: decoding capacity (tokens) against K, a line a source.
+    """Figure 4a, one label: decoding capacity (tokens) against K, a line a source.
 
     Drawn beside it: the ideal, K times the capacity of the fewest vectors, and the longest input of
     the model. An arrow upwards marks a capacity that is the longest length tried.
@@ -231,7 +231,7 @@ def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             )
         log_axes(axes, reached["vectors"])
         axes.set_ylabel(f"max tokens (accuracy ≥ {THRESHOLD})")
-        axes.set_title(f"{data['series'].iloc[0]}: capacity")
+        axes.set_title(f"{data['label'].iloc[0]}: capacity")
         note = "; line: to the next length, which failed; △ longest tried"
         return finish(figure, theme, counted(reached, "n", note))
 
@@ -246,7 +246,7 @@ def _brackets(axes: Axes, one: DataFrame, colour: str) -> None:
 
 
 def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figure 4b, one series: information gain (nats and bits a text) against K, a line a source."""
+    """Figure 4b, one label: information gain (nats and bits a text) against K, a line a source."""
     with applied(theme):
         figure, axes = new_figure(height=4.0)
         known = data[data["information_gain_nats"].notna()]
@@ -260,7 +260,7 @@ def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         log_axes(axes, known["vectors"])
         axes.set_ylabel("information gain (nats a text)")
         _bits_axis(axes)
-        axes.set_title(f"{data['series'].iloc[0]}: information gain")
+        axes.set_title(f"{data['label'].iloc[0]}: information gain")
         return finish(figure, theme, counted(known, "gain_n", f"; bars: {MEAN}"))
 
 
@@ -335,7 +335,7 @@ def _gain_marks(axes: Axes, some: DataFrame, place: int, theme: Theme, *, hollow
 
 
 def _name_series(axes: Axes, own: DataFrame) -> None:
-    for name, some in own.groupby("series"):
+    for name, some in own.groupby("label"):
         top = largest(some, "token_gain")
         at = (float(top["bound_tokens"]), float(top["token_gain"]))
         axes.annotate(

@@ -225,7 +225,7 @@ def _number(row: "pd.Series[Any]", column: str, unit: str, words: str) -> dict[s
         unit = f"nats{interval} = {figure_of(row['information_gain_bits'])} bits"
     else:
         unit = f"{unit}{interval}"
-    of = f"{row['series']}, {row['source']}" + (", published" if row["published"] else "")
+    of = f"{row['label']}, {row['source']}" + (", published" if row["published"] else "")
     return {
         "value": figure_of(row[column]),
         "unit": unit,
@@ -235,7 +235,7 @@ def _number(row: "pd.Series[Any]", column: str, unit: str, words: str) -> dict[s
 
 def _horizons(rows: DataFrame) -> DataFrame:
     own = horizon_table(rows).assign(published=False) if len(rows) else DataFrame()
-    columns = ["series", "recipe", "vectors", "source", "published", "n", "horizon_tokens"]
+    columns = ["label", "recipe", "vectors", "source", "published", "n", "horizon_tokens"]
     columns += ["horizon_tokens_std", "horizon_tokens_low", "horizon_tokens_high"]
     columns += ["restricted_tokens", "limit_tokens", "censored_share"]
     published = published_horizons().assign(published=True)
@@ -244,9 +244,9 @@ def _horizons(rows: DataFrame) -> DataFrame:
 
 
 def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:
-    """Blocks of a series each, with their rows: those measured here, and the others."""
+    """Blocks of a label each, with their rows: those measured here, and the others."""
     blocks = [
-        (str(name), list(_records(rows))) for name, rows in table.groupby("series", sort=False)
+        (str(name), list(_records(rows))) for name, rows in table.groupby("label", sort=False)
     ]
     for only_published in (False, True):
         yield [
@@ -258,7 +258,7 @@ def _spread_evenly(rows: DataFrame, most: int) -> DataFrame:
     """At most so many rows, from all parts of the table."""
     if not len(rows):
         return rows
-    keys = ["series", "kind", "source", "vectors", "length", "text_id"]
+    keys = ["label", "kind", "source", "vectors", "length", "text_id"]
     rows = rows.sort_values(keys, kind="stable")
     count = min(most, len(rows))
     return rows.iloc[np.linspace(0, len(rows) - 1, count).astype(int)]

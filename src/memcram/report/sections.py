@@ -41,7 +41,7 @@ def sections(rows: DataFrame, table: DataFrame, records: Records) -> list[Sectio
     """All sections that have anything to draw.
 
     Args:
-        rows: the results table with `series`; empty for a report of published values alone.
+        rows: the results table with `label`; empty for a report of published values alone.
         table: Table 1, with the published values beside it.
         records: token record of a task.
     """
@@ -72,8 +72,8 @@ def _of_table(table: DataFrame) -> Iterator[Section]:
     yield Section(
         "figure-5",
         "Capacity bound and utilisation (Figure 5)",
-        "Left: mean token gain against the capacity bound width · 16 / log₂|V|; the area of a mark "
-        "grows with the model's parameters. Right: gain over bound. Intervals: bootstrap 95 % of "
+        "First: mean token gain against the bound width · 16 / log₂|V|; the area of a mark "
+        "grows with the model's parameters. Second: gain over bound. Intervals: bootstrap 95 % of "
         f"the mean over {_FITTED}; published values were printed without.",
         (
             Drawn(
@@ -92,7 +92,9 @@ def _of_table(table: DataFrame) -> Iterator[Section]:
         data,
     )
     data = figure_data.vectors_data(table)
-    several = [str(name) for name, some in data.groupby("series") if some["vectors"].nunique() > 1]
+    own = set(data.loc[~data["published"].astype(bool), "label"]) or set(data["label"])
+    varied = data[data["label"].isin(own)].groupby("label")["vectors"].nunique()
+    several = [str(name) for name, count in varied.items() if count > 1]
     yield Section(
         "figure-4",
         "Capacity against the number of vectors (Figure 4)",
@@ -100,13 +102,13 @@ def _of_table(table: DataFrame) -> Iterator[Section]:
         "Grey bar: the longest text the model has positions for, beside K vectors. Intervals of "
         f"the gain: bootstrap 95 % of the mean over {_FITTED}.",
         tuple(_vectors_figures(data, several)),
-        data[data["series"].isin(several)],
+        data[data["label"].isin(several)],
     )
 
 
-def _vectors_figures(data: DataFrame, series: list[str]) -> Iterator[Drawn]:
-    for name in series:
-        some = data[data["series"] == name]
+def _vectors_figures(data: DataFrame, labels: list[str]) -> Iterator[Drawn]:
+    for name in labels:
+        some = data[data["label"] == name]
         if some["max_tokens"].notna().any():
             alt = f"Lines: max tokens of {name} against K. {_largest(some, 'max_tokens', 'tokens')}"
             yield Drawn(_file("figure-4", name), alt, _draw(figures.capacity_by_vectors, some))
@@ -133,7 +135,7 @@ def _of_rows(rows: DataFrame, records: Records) -> Iterator[Section]:
                 "under the bare LM.",
                 _draw(figures.cross_entropy, some),
             )
-            for name, some in data.groupby("series", sort=False)
+            for name, some in data.groupby("label", sort=False)
         ),
         data,
     )
@@ -149,7 +151,7 @@ def _of_rows(rows: DataFrame, records: Records) -> Iterator[Section]:
                 f"Steps: share of texts of {name}, K = {k}, exact up to each token.",
                 _draw(token_figures.horizons, some),
             )
-            for (name, k), some in data.groupby(["series", "vectors"], sort=False)
+            for (name, k), some in data.groupby(["label", "vectors"], sort=False)
         ),
         data,
     )
@@ -171,7 +173,7 @@ def _of_tokens(rows: DataFrame, records: Records) -> Iterator[Section]:
                 f"{name}.",
                 _draw(token_figures.learning_curves, some),
             )
-            for name, some in data.groupby("series", sort=False)
+            for name, some in data.groupby("label", sort=False)
         ),
         data,
     )
@@ -187,7 +189,7 @@ def _of_tokens(rows: DataFrame, records: Records) -> Iterator[Section]:
                 f"Lines: share of right tokens of {name} against their place in the text.",
                 _draw(token_figures.accuracy_by_position, some),
             )
-            for name, some in data.groupby("series", sort=False)
+            for name, some in data.groupby("label", sort=False)
         ),
         data,
     )
@@ -198,7 +200,7 @@ def _draw(draw: Draw, data: DataFrame) -> Callable[[Theme], Figure]:
 
 
 def _fewest_vectors(rows: DataFrame) -> DataFrame:
-    fewest = rows.groupby("series")["vectors"].transform("min")
+    fewest = rows.groupby("label")["vectors"].transform("min")
     return rows[rows["vectors"] == fewest]
 
 
@@ -212,4 +214,4 @@ def _largest(data: DataFrame, column: str, unit: str) -> str:
     if not data[column].notna().any():
         return ""
     best = largest(data, column)
-    return f"The largest: {best[column]:,.4g} {unit} ({best['series']}, {best['source']})."
+    return f"The largest: {best[column]:,.4g} {unit} ({best['label']}, {best['source']})."

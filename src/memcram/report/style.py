@@ -25,7 +25,7 @@ _NOTE_CHARACTERS = 74
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one theme; `series` is Okabe and Ito's palette, lightened for a dark ground."""
+    """Colours of one theme; `label` is Okabe and Ito's palette, lightened for a dark ground."""
 
     name: str
     ground: str

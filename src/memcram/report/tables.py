@@ -39,16 +39,16 @@ _FROM_SUMMARY = {
     for gain in _GAINS
     for end, long in (("", "mean"), ("_std", "std"), ("_low", "ci95_low"), ("_high", "ci95_high"))
 }
-_ORDER = ["parameters", "series", "vectors", "published", "source"]
+_ORDER = ["parameters", "label", "vectors", "published", "source"]
 _MODEL = ["model", "recipe", "parameters", "width", "vocab_size", "max_positions"]
-_CELL_COLUMNS = ["series", *_MODEL, "vectors", "source", "published", "n", "longest_tokens"]
+_CELL_COLUMNS = ["label", *_MODEL, "vectors", "source", "published", "n", "longest_tokens"]
 _CELL_COLUMNS += list(_FROM_SUMMARY)
 
 
 def table_1(rows: DataFrame) -> DataFrame:
     """Max tokens, token gain and information gain × text sources × models.
 
-    One row for each series, K and source; docs/metrics.md says what each column means. Gains are
+    One row for each label, K and source; docs/metrics.md says what each column means. Gains are
     means over the texts with teacher-forced accuracy ≤ 0.99 (`gain_n` of them), with standard
     deviation and bootstrap 95 % interval; tokens and nats are per text, not per vector. The
     `paper_` columns count as the published code does, for its recipe.
@@ -57,9 +57,9 @@ def table_1(rows: DataFrame) -> DataFrame:
     if not len(rows):
         return DataFrame(columns=_CELL_COLUMNS)
     summary = _of_series(rows)
-    found = summary[["series", "model", "recipe", "vectors", "source", "n", "longest_tokens"]]
+    found = summary[["label", "model", "recipe", "vectors", "source", "n", "longest_tokens"]]
     found = found.assign(published=False, **{a: summary[b] for a, b in _FROM_SUMMARY.items()})
-    found = found.join(rows.groupby("series")[_MODEL[2:]].first(), on="series")
+    found = found.join(rows.groupby("label")[_MODEL[2:]].first(), on="label")
     return found[_CELL_COLUMNS].sort_values(_ORDER, ignore_index=True, kind="stable")
 
 
@@ -88,16 +88,16 @@ def published_table() -> DataFrame:
 
 
 def beside_published(table: DataFrame) -> DataFrame:
-    """Table 1 with the published values under it, in the block of the series they belong to.
+    """Table 1 with the published values under it, in the block of the label they belong to.
 
     A published model that was measured in several settings, or never, keeps a block of its own.
     """
     published = published_table()
     if not len(table):
         return published
-    own = table.groupby("model")["series"].unique()
+    own = table.groupby("model")["label"].unique()
     names = {model: names[0] for model, names in own.items() if len(names) == 1}
-    published["series"] = published["model"].map(names).fillna(published["series"])
+    published["label"] = published["model"].map(names).fillna(published["label"])
     size = table.groupby("model")["parameters"].first()
     published["parameters"] = published["model"].map(size).fillna(published["parameters"])
     joined = pd.concat([table.astype(object), published.astype(object)], ignore_index=True)
@@ -110,7 +110,7 @@ def _kuratov() -> Iterator[PublishedResult]:
 
 def _published_cell(row: PublishedResult, source: str) -> dict[str, Any]:
     return {
-        "series": short_model(row.model),
+        "label": short_model(row.model),
         "model": row.hf_id,
         "recipe": row.study,
         "parameters": int(row.params_b * 1e9),
@@ -127,7 +127,7 @@ def published_horizons() -> DataFrame:
     """Mean exact horizons (tokens) of tarasov2026 as printed, over 50 PG-19 samples each."""
     rows = [
         {
-            "series": row.model,
+            "label": row.model,
             "model": row.hf_id,
             "recipe": "tarasov2026"
             + ("+low-dim" if row.quantity == "exact_horizon_low_dim" else ""),
@@ -154,26 +154,26 @@ _HORIZONS = {
 
 
 def horizon_table(rows: DataFrame) -> DataFrame:
-    """Mean exact horizon (tokens) of each series, K and source, and the censored share.
+    """Mean exact horizon (tokens) of each label, K and source, and the censored share.
 
     `horizon_tokens` takes a censored horizon as it is, so it is a lower bound where any is;
     `restricted_tokens` allows for censoring up to `limit_tokens`.
     """
-    columns = ["series", "recipe", "vectors", "source", "n", *_HORIZONS]
+    columns = ["label", "recipe", "vectors", "source", "n", *_HORIZONS]
     rows = measured(rows, "horizon")
     if not len(rows):
         return DataFrame(columns=columns)
     summary = _of_series(rows)
-    found = summary[["series", "recipe", "vectors", "source", "n"]]
+    found = summary[["label", "recipe", "vectors", "source", "n"]]
     found = found.assign(**{a: summary[b] for a, b in _HORIZONS.items()})
-    size = found["series"].map(rows.groupby("series")["parameters"].first())
+    size = found["label"].map(rows.groupby("label")["parameters"].first())
     found = found.assign(parameters=size).sort_values(
-        ["parameters", "series", "vectors", "source"], ignore_index=True, kind="stable"
+        ["parameters", "label", "vectors", "source"], ignore_index=True, kind="stable"
     )
     return found[columns]
 
 
 def _of_series(rows: DataFrame) -> DataFrame:
-    """`summarise_series`, where a series of the report stands for a study: it may span several."""
-    renamed = rows.drop(columns="series").assign(study=rows["series"])
-    return summarise_series(renamed).rename(columns={"study": "series"})
+    """`summarise_series`, where a label of the report stands for a study: it may span several."""
+    renamed = rows.drop(columns="label").assign(study=rows["label"])
+    return summarise_series(renamed).rename(columns={"study": "label"})

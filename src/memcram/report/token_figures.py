@@ -24,7 +24,7 @@ _MEDIANS = 6  # lengths that get a thick line; more would hide each other
 
 
 def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Share of texts exact at least that far (Kaplan–Meier), one series and K, a line a source.
+    """Share of texts exact at least that far (Kaplan–Meier), one label and K, a line a source.
 
     A cross stands where a text ended before its horizon did.
     """
@@ -52,12 +52,12 @@ def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
         axes.set_xlabel("tokens from the start, free-running")
         axes.set_ylabel("texts exact at least that far")
-        axes.set_title(titled(f"{data['series'].iloc[0]}: horizon", data))
+        axes.set_title(titled(f"{data['label'].iloc[0]}: horizon", data))
         return finish(figure, theme, "Kaplan–Meier estimate; ×: the text ended first", columns=1)
 
 
 def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Tokens right after each step, one series: thin a text, thick the median of a length."""
+    """Tokens right after each step, one label: thin a text, thick the median of a length."""
     with applied(theme):
         figure, axes = new_figure(height=3.8)
         lengths = np.sort(data["length"].unique())
@@ -88,13 +88,13 @@ def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("optimiser steps")
         axes.set_ylabel("tokens right (teacher-forced)")
-        axes.set_title(titled(f"{data['series'].iloc[0]}: learning", data))
+        axes.set_title(titled(f"{data['label'].iloc[0]}: learning", data))
         note = f"n = {data['task'].nunique()} texts (thin lines); thick: median of each length"
         return finish(figure, theme, note, columns=3)
 
 
 def accuracy_by_position(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Share of tokens right by place in the text, one series: each K, and the bare LM."""
+    """Share of tokens right by place in the text, one label: each K, and the bare LM."""
     with applied(theme):
         figure, axes = new_figure(height=3.8)
         lines = [(k, "[mem]") for k in sorted(data["vectors"].unique())]
@@ -125,7 +125,7 @@ def accuracy_by_position(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
         axes.set_xlabel("place of the token in its text")
         axes.set_ylabel("tokens right (teacher-forced)")
-        axes.set_title(f"{data['series'].iloc[0]}: accuracy by position")
+        axes.set_title(f"{data['label'].iloc[0]}: accuracy by position")
         low, high = int(data["n"].min()), int(data["n"].max())
         texts = f"{low}" if low == high else f"{low} to {high}"
         return finish(figure, theme, f"n = {texts} texts a mark; bars: {MEAN}")
