@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,16 @@ def load_stores(folders: Sequence[Path]) -> ReportData:
     def tokens(task: str) -> TokenRecord:
         return holders[task].record(task)
 
-    return combine([_part(store) for store in opened], tokens, Pieces())
+    return combine(_told_apart([_part(store) for store in opened], folders), tokens, Pieces())
+
+
+def _told_apart(parts: Sequence[StudyPart], folders: Sequence[Path]) -> list[StudyPart]:
+    """Studies of one name take their folder's path along."""
+    names = [part.name for part in parts]
+    return [
+        replace(part, name=f"{part.name}, {folder}") if names.count(part.name) > 1 else part
+        for part, folder in zip(parts, folders, strict=True)
+    ]
 
 
 def _part(store: "Store") -> StudyPart:
