@@ -13,7 +13,17 @@ import memcram
 from memcram.cli import cli, run
 
 TEXT = "The ferry was late.\n"
-COMMANDS = ["compress", "decompress", "inspect", "verify", "horizon", "bound", "models"]
+COMMANDS = [
+    "compress",
+    "decompress",
+    "inspect",
+    "verify",
+    "explain",
+    "horizon",
+    "bound",
+    "models",
+    "study",
+]
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ LONG = replace(BASE, length=16, tokens=16, n_counted=16, censored=False, exact=F
 # Information gains: 20 − 0.5, 24 − 0.5; 40 − 10 = 30, 50 − 22 = 28 nats.
 LONG_ONE = {"accuracy": 15 / 16, "n_right": 15, "mem_right": 14, "lm_right": 4}
 LONG_TWO = {"accuracy": 14 / 16, "n_right": 14, "mem_right": 13, "lm_right": 5}
-TWO = {"origin": "two.txt", "exact": False, "censored": False}
+TWO = {"text_id": "two", "exact": False, "censored": False}
 ROWS = [
     BASE,
     replace(BASE, lm_nats=24.0, lm_right=3, horizon=5, **TWO),
@@ -175,8 +175,10 @@ def test_series_are_kept_apart():
 
 
 def test_intervals_are_over_passages_not_texts():
-    alone = [replace(ROWS[2], lm_nats=40.0 + n, mem_nats=10.0 + n * n, offset=n) for n in range(4)]
-    prefixes = [replace(row, offset=n // 2) for n, row in enumerate(alone)]
+    alone = [
+        replace(ROWS[2], lm_nats=40.0 + n, mem_nats=10.0 + n * n, text_id=str(n)) for n in range(4)
+    ]
+    prefixes = [replace(row, text_id=str(n // 2)) for n, row in enumerate(alone)]
     one, other = (summarise_series(results_table(rows)).iloc[0] for rows in (alone, prefixes))
     assert (one["passages"], other["passages"], other["n"]) == (4, 2, 4)
     assert one["slope"] == other["slope"]
@@ -224,7 +226,9 @@ def test_the_papers_variants():
 
 
 def test_random_texts_by_their_own_length():
-    rows = [replace(BASE, source="random", length=64, tokens=n, offset=n) for n in (5, 9, 9, 30)]
+    rows = [
+        replace(BASE, source="random", length=64, tokens=n, text_id=str(n)) for n in (5, 9, 9, 30)
+    ]
     table = results_table(rows)
     named = frozenset({"random"})
     assert summarise_cells(table)["length"].tolist() == [64]

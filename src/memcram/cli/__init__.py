@@ -11,6 +11,7 @@ import click
 
 from memcram.cli.bound import bound
 from memcram.cli.codec import compress, decompress, inspect, verify
+from memcram.cli.explain import explain
 from memcram.cli.horizon import horizon
 from memcram.cli.models import models
 from memcram.cli.study import study
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, inspect, verify, horizon, bound, models, study):
+for command in (compress, decompress, inspect, verify, explain, horizon, bound, models, study):
     cli.add_command(command)
 
 

@@ -158,12 +158,12 @@ def decompress(
         output = archive.removesuffix(SUFFIX)
     if output == STREAM and as_json:
         raise UsageError("--json: stdout already carries the text (-o -)")
-    opened = _open(archive)
+    opened = open_archive(archive)
     check_output(output, force=force)
 
     from memcram import codec
 
-    lm = _load(opened, model, device)
+    lm = open_model(opened, model, device)
     with progress_bar("decoding", opened.manifest.text.tokens, quiet=quiet) as on_progress:
         data = codec.decompress(opened, lm, on_progress)
     write_output(output, data)
@@ -191,7 +191,7 @@ def inspect(archive: str, as_json: bool) -> None:
       memcram inspect poem.txt.mem.safetensors
       memcram inspect poem.txt.mem.safetensors --json
     """
-    opened = _open(archive)
+    opened = open_archive(archive)
     made = opened.manifest
     report = {
         "archive": archive,
@@ -222,11 +222,11 @@ def verify(archive: str, model: str | None, device: str | None, as_json: bool, q
     Example:
       memcram verify poem.txt.mem.safetensors
     """
-    opened = _open(archive)
+    opened = open_archive(archive)
 
     from memcram.verification import verify as verify_archive
 
-    lm = _load(opened, model, device)
+    lm = open_model(opened, model, device)
     with progress_bar("decoding", opened.manifest.text.tokens, quiet=quiet) as on_progress:
         found = verify_archive(opened, lm, on_progress)
     report = {"archive": archive, "restored": True, **asdict(found)}
@@ -236,7 +236,8 @@ def verify(archive: str, model: str | None, device: str | None, as_json: bool, q
         print_fields(report)
 
 
-def _open(name: str) -> "Archive":
+def open_archive(name: str) -> "Archive":
+    """An archive from a file, or from standard input for `-`."""
     from memcram.archive import Archive
 
     if name == STREAM:
@@ -248,7 +249,7 @@ def _open(name: str) -> "Archive":
     return Archive.read(name)
 
 
-def _load(opened: "Archive", model: str | None, device: str | None) -> "FrozenLM":
+def open_model(opened: "Archive", model: str | None, device: str | None) -> "FrozenLM":
     """The model an archive names, or the one the user says it is."""
     from memcram.models import load_lm
 

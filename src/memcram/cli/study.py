@@ -1,4 +1,4 @@
-"""study: new, run, status, export."""
+"""study: new, run, status, export; its report is in report.py."""
 
 import contextlib
 import sys
@@ -19,6 +19,7 @@ from memcram.cli.options import (
     stacked,
     write_output,
 )
+from memcram.cli.report import report
 from memcram.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def study() -> None:
     A study is a TOML file (docs/studies.md); its rows are kept in a folder NAME.study, so that a
     run that was broken off goes on where it was.
     """
+
+
+study.add_command(report)
 
 
 @study.command()

@@ -87,7 +87,7 @@ def _of_text(row: Mapping[Any, Any], groups: LengthGroups) -> dict[str, Any]:
     best_right = row["paper_accuracy"] * row["n_counted"] if paper else math.nan
     return {
         "group": groups.of(row["source"], row["length"], row["tokens"]),
-        "passage": (row["source"], row["origin"], row["offset"]),
+        "passage": (row["source"], row["text_id"]),
         "saturated": saturated(row["accuracy"]),
         "paper_saturated": paper and saturated(row["paper_accuracy"]),
         "token_gain_tokens": gain,

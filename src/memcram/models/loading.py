@@ -1,7 +1,7 @@
 """The one place where weights are loaded."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from memcram.models.sources import ModelSource, find_model, packaged_models
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 DEFAULT_MODEL = "pocket"
 
-__all__ = ["DEFAULT_MODEL", "load_lm", "model_shape", "packaged_models"]
+__all__ = ["DEFAULT_MODEL", "load_lm", "load_tokenizer", "model_shape", "packaged_models"]
 
 
 def load_lm(
@@ -81,6 +81,23 @@ def model_shape(name: str, revision: str | None = None) -> tuple[int, int]:
     width: int = module.get_input_embeddings().weight.shape[1]
     vocabulary: int = module.get_output_embeddings().weight.shape[0]
     return width, vocabulary
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> Callable[[Sequence[int]], str]:
+    """What turns ids into text for a model, without its weights: nothing skipped or cleaned up.
+
+    Raises:
+        ModelError: the model or its tokenizer can't be had.
+    """
+    tokenizer = _load_tokenizer(find_model(name, revision, config_only=True))
+
+    def detokenize(ids: Sequence[int]) -> str:
+        text: str = tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    return detokenize
 
 
 def _check_choice(argument: str, got: str, allowed: tuple[str, ...]) -> None:

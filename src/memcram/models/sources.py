@@ -21,6 +21,7 @@ _WANTED_FILES = [
     "vocab.*",
     "merges.txt",
 ]
+_SMALL_FILES = [name for name in _WANTED_FILES if "safetensors" not in name]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _refuse_revision(name: str, revision: str | None, what: str) -> None:
 
 
 def _download(name: str, revision: str | None, *, config_only: bool) -> ModelSource:
-    folder = _snapshot(name, revision, ["config.json"] if config_only else _WANTED_FILES)
+    folder = _snapshot(name, revision, _SMALL_FILES if config_only else _WANTED_FILES)
     if not config_only and not any(folder.glob("model*.safetensors")):
         folder = _snapshot(name, _conversion(name, revision), _WANTED_FILES)
     check_files(folder, name, config_only=config_only)

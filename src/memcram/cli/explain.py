@@ -1,0 +1,73 @@
+"""explain: a text token by token."""
+
+from pathlib import Path
+
+import click
+
+from memcram.cli.codec import open_archive, open_model
+from memcram.cli.console import print_fields, print_json
+from memcram.cli.options import (
+    STREAM,
+    archive_model_option,
+    check_output,
+    device_option,
+    force_option,
+    json_option,
+    stacked,
+    write_output,
+)
+from memcram.cli.report import need_extra
+from memcram.errors import UsageError
+
+
+@click.command()
+@click.argument("source", metavar="ARCHIVE|STORE")
+@click.argument("text_id", required=False)
+@click.option("-o", "--output", required=True, metavar="FILE", help="Page to write, or -.")
+@stacked(archive_model_option, device_option, force_option, json_option)
+def explain(
+    source: str,
+    text_id: str | None,
+    output: str,
+    model: str | None,
+    device: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a page that shows a text token by token: margins, surprisal, ranks, horizon.
+
+    Of an ARCHIVE all chunks are decoded again, here and now. Of a STORE, TEXT_ID names a text or
+    the task of a row; of several rows of a text, the one with the most tokens is shown.
+
+    \b
+    Examples:
+      memcram explain poem.txt.mem.safetensors -o poem.html
+      memcram explain pocket.study books-003 -o text.html
+    """
+    if output == STREAM and as_json:
+        raise UsageError("--json: stdout already carries the page (-o -)")
+    check_output(output, force=force)
+    need_extra("explain", "jinja2")
+    place = Path(source)
+    if place.is_dir():
+        if model is not None or device is not None:
+            raise UsageError("--model, --device: a STORE holds all that is shown; leave them out")
+        need_extra("explain", "pandas")
+        from memcram.report.explain import explain_page
+        from memcram.report.stores import view_of_text
+
+        view = view_of_text(place, text_id)
+    else:
+        if text_id is not None:
+            raise UsageError(f"TEXT_ID: got {text_id!r}, but {source!r} is an archive of one text")
+        opened = open_archive(source)
+        from memcram.report.explain import explain_page, view_of_archive
+
+        name = "standard input" if source == STREAM else place.name
+        view = view_of_archive(opened, open_model(opened, model, device), name)
+    write_output(output, explain_page(view))
+    told = {"output": output, "tokens": len(view.pieces), "horizon": view.horizon}
+    if as_json:
+        print_json(told)
+    elif output != STREAM:
+        print_fields(told)

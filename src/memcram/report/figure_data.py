@@ -1,0 +1,217 @@
+"""What each figure draws: one table a figure, from the results table and the token records."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from memcram.metrics.statistics import spread
+from memcram.metrics.tokens import saturated
+from memcram.report.tables import measured
+from memcram.results import TokenRecord
+
+Records = Callable[[str], TokenRecord]
+
+
+def max_tokens_data(table: DataFrame) -> DataFrame:
+    """Figure 1: max tokens of one vector (of the fewest, where one was never measured).
+
+    Args:
+        table: of the columns of `tables.table_1`.
+    """
+    fewest = table.groupby(["label", "published"])["vectors"].transform("min")
+    columns = [
+        "label",
+        "source",
+        "published",
+        "parameters",
+        "vectors",
+        "max_tokens",
+        "next_tokens",
+        "longest_tokens",
+        "n",
+    ]
+    found = table.loc[table["vectors"] == fewest, columns]
+    found = found[~(found["published"].astype(bool) & found["max_tokens"].isna())]
+    return found.reset_index(drop=True)
+
+
+def cross_entropy_data(rows: DataFrame) -> DataFrame:
+    """Figures 3 and 6: one point a text, nats over t₂ … t_N; sorted, so long texts lie on top."""
+    rows = measured(rows, "capacity")
+    columns = ["task", "label", "vectors", "source", "length", "lm_nats", "mem_nats", "accuracy"]
+    found = rows[columns].assign(
+        saturated=[saturated(accuracy) for accuracy in rows["accuracy"]], passage=_passages(rows)
+    )
+    return found.sort_values(["label", "vectors", "length", "task"], ignore_index=True)
+
+
+def _passages(rows: DataFrame) -> list[str]:
+    """The passage each text is a prefix of: prefixes of one are not independent."""
+    names = zip(rows["source"], rows["text_id"], strict=True)
+    return [f"{source}|{text_id}" for source, text_id in names]
+
+
+def vectors_data(table: DataFrame) -> DataFrame:
+    """Figure 4: capacity and information gain against K; `ceiling_tokens` ends the model's input.
+
+    K vectors and N tokens take K + N − 1 positions: the last token is predicted, never fed.
+    """
+    columns = [
+        "label",
+        "source",
+        "published",
+        "vectors",
+        "max_tokens",
+        "next_tokens",
+        "n",
+        "gain_n",
+        "information_gain_nats",
+        "information_gain_nats_low",
+        "information_gain_nats_high",
+    ]
+    found = table[columns].copy()
+    found["ceiling_tokens"] = table["max_positions"].astype(float) - table["vectors"] + 1
+    return found.sort_values(["published", "label", "source", "vectors"], ignore_index=True)
+
+
+def bound_data(table: DataFrame) -> DataFrame:
+    """Figure 5: capacity bound, token gain and their ratio, with intervals of the mean gain.
+
+    Where a published value has a printed standard deviation only, its interval is empty.
+    """
+    columns = [
+        "label",
+        "source",
+        "published",
+        "parameters",
+        "vectors",
+        "bound_tokens",
+        "token_gain",
+        "token_gain_low",
+        "token_gain_high",
+        "token_gain_std",
+        "gain_n",
+        "utilisation",
+    ]
+    found = table.loc[table["token_gain"].notna(), columns].copy()
+    fewest = found.groupby(["label", "published"])["vectors"].transform("min")
+    found = found[found["vectors"] == fewest]
+    found["utilisation_low"] = found["token_gain_low"] / found["bound_tokens"]
+    found["utilisation_high"] = found["token_gain_high"] / found["bound_tokens"]
+    return found.reset_index(drop=True)
+
+
+def horizons_data(rows: DataFrame) -> DataFrame:
+    """Share of texts of which at least `tokens` are exact (Kaplan–Meier), and the texts cut short.
+
+    Rows with `censored` mark where texts ended before their horizon did.
+    """
+    frames = []
+    for (label, vectors, source), group in measured(rows, "horizon").groupby(
+        ["label", "vectors", "source"]
+    ):
+        held, still = survival(group["horizon"].to_numpy(int), group["censored"].to_numpy(bool))
+        key = {"label": label, "vectors": vectors, "source": source, "n": len(group)}
+        last = max(float(group["horizon"].max()), held[-1])
+        tokens, share = np.append(held, last), np.append(still, still[-1])
+        frames.append(DataFrame({**key, "tokens": tokens, "share": share, "censored": False}))
+        ends = np.sort(group.loc[group["censored"].astype(bool), "horizon"].to_numpy(float))
+        at = still[np.searchsorted(held, ends, side="right") - 1]
+        frames.append(DataFrame({**key, "tokens": ends, "share": at, "censored": True}))
+    columns = ["label", "vectors", "source", "n", "tokens", "share", "censored"]
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else DataFrame(columns=columns)
+
+
+def survival(
+    horizons: NDArray[np.int64], censored: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Kaplan–Meier: from `tokens[i]` on, `share[i]` of the texts hold at least so many.
+
+    A text that missed token h + 1 has the horizon h; a censored one leaves without a miss.
+    """
+    tokens, share = [0.0], [1.0]
+    for n in np.unique(horizons[~censored]):
+        missed = int(((horizons == n) & ~censored).sum())
+        at_risk = missed + int((horizons > n).sum())
+        tokens.append(float(n + 1))
+        share.append(share[-1] * (1 - missed / at_risk))
+    return np.array(tokens), np.array(share)
+
+
+def curves_data(rows: DataFrame, records: Records) -> DataFrame:
+    """Learning curves: tokens right (or held) after each measured step, one line a text."""
+    rows = rows[rows["condition"].fillna("") == ""]
+    frames = []
+    for row in rows.itertuples():
+        curve = records(str(row.task)).curve.double().numpy()
+        if len(curve):
+            key = {"task": row.task, "label": row.label, "kind": row.kind}
+            key |= {"vectors": row.vectors, "length": row.length}
+            values = {"step": curve[:, 0], "right": curve[:, 1], "loss": curve[:, 2]}
+            frames.append(DataFrame({**key, **values}))
+    columns = ["task", "label", "kind", "vectors", "length", "step", "right", "loss"]
+    return pd.concat(frames, ignore_index=True) if frames else DataFrame(columns=columns)
+
+
+def median_curve(curves: DataFrame) -> DataFrame:
+    """Median over texts of the tokens right at each step; a run that ended keeps its last value."""
+    steps = np.unique(curves["step"].to_numpy(float))
+    values = []
+    for _, one in curves.groupby("task"):
+        one = one.sort_values("step")
+        before = np.searchsorted(one["step"].to_numpy(float), steps, side="right") - 1
+        right = one["right"].to_numpy(float)[np.maximum(before, 0)]
+        values.append(np.where(before < 0, np.nan, right))
+    stacked = np.array(values)
+    return DataFrame({"step": steps, "right": _nanmedian(stacked)})
+
+
+def _nanmedian(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([np.median(column[~np.isnan(column)]) for column in values.T])
+
+
+def positions_data(rows: DataFrame, records: Records) -> DataFrame:
+    """Share of tokens right by their place in the text, with `[mem]` and under the bare LM.
+
+    Places are put into bins 1, 2, 3–4, 5–8, … ; per text the share within a bin, then mean and
+    bootstrap 95 % interval over texts. Only texts that the vectors could not hold whole are taken:
+    the others are right everywhere.
+    """
+    shares = []
+    rows = measured(rows, "capacity")
+    rows = rows.assign(passage=_passages(rows))
+    full = rows[[not saturated(accuracy) for accuracy in rows["accuracy"]]]
+    for row in full[["task", "label", "vectors", "passage"]].to_dict("records"):
+        record = records(row["task"])
+        for with_, ranks in (("[mem]", record.mem_ranks), ("bare LM", record.lm_ranks)):
+            for share in _share_by_bin(ranks.numpy()):
+                shares.append({str(k): v for k, v in row.items()} | {"with_": with_} | share)
+    columns = ["label", "vectors", "with_", "first", "last", "n", "share", "low", "high"]
+    if not shares:
+        return DataFrame(columns=columns)
+    means = []
+    for key, group in DataFrame(shares).groupby(columns[:5]):
+        of_bin = spread(list(group["share"]), passages=list(group["passage"]))
+        low, high = of_bin.ci95 or (None, None)
+        means.append([*key, of_bin.n, of_bin.mean, low, high])
+    return DataFrame(means, columns=columns)
+
+
+def _share_by_bin(ranks: NDArray[np.int64]) -> Iterator[dict[str, float]]:
+    for first, last in _bins(len(ranks)):
+        known = ranks[first - 1 : last]
+        known = known[known >= 0]
+        if len(known):
+            yield {"first": first, "last": last, "share": float((known == 0).mean())}
+
+
+def _bins(n: int) -> Iterator[tuple[int, int]]:
+    """1, 2, 3–4, 5–8, … up to the token n; the last bin keeps its full name."""
+    first, last = 1, 1
+    while first <= n:
+        yield first, last
+        first, last = last + 1, 2 * last

@@ -1,0 +1,370 @@
+"""The paper's figures, each a pure function of one table: `data` in, a matplotlib figure out.
+
+Every figure is one column wide. `data` comes from `figure_data`; where a function says "one
+label", the page draws one figure for each.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from pandas import DataFrame
+
+from memcram.metrics.information import NATS_PER_BIT, cross_entropy_line
+from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
+from memcram.report.bars import Described, bar_handles, draw_bars
+from memcram.report.drawing import (
+    MEAN,
+    by_source,
+    by_source_apart,
+    counted,
+    ideal,
+    largest,
+    line_style,
+    log_axes,
+    plain_ticks,
+    titled,
+)
+from memcram.report.style import (
+    LIGHT,
+    MARKERS,
+    Theme,
+    applied,
+    finish,
+    lengths_map,
+    new_figure,
+    places,
+)
+
+_LOG_FROM = 25  # largest / smallest from which an axis of token counts is logarithmic
+
+
+def max_tokens(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 1: decoding capacity (tokens) of each model, a bar a source; published hollow.
+
+    The thin line ends at the next measured length, which failed: the capacity lies between.
+    """
+
+    def describe(row: Any) -> Described:
+        if pd.isna(row.max_tokens):
+            return None, None, f"< {row.next_tokens:,.0f}"
+        words = f"{row.max_tokens:,.0f}"
+        if row.published or not pd.isna(row.next_tokens):
+            return row.max_tokens, row.next_tokens, words
+        return None, None, f"≥ {words}, the longest tried"
+
+    with applied(theme):
+        figure, axes = draw_bars(data, "max_tokens", theme, describe)
+        reached = data["max_tokens"].dropna()
+        largest = max([*reached, *data["next_tokens"].dropna()], default=1.0)
+        if len(reached) and largest / reached.min() > _LOG_FROM:
+            axes.set_xscale("log")
+            axes.set_xlim(1, largest**1.2)
+        else:
+            axes.set_xlim(0, largest * 1.25)
+        plain_ticks(axes, "x")
+        axes.set_xlabel(f"tokens (mean teacher-forced accuracy ≥ {THRESHOLD})")
+        axes.set_title(titled("Max tokens", data))
+        thin = "thin line: up to the next length, which failed"
+        return finish(figure, theme, counted(data, "n", f"; {thin}"), 3, bar_handles(axes))
+
+
+def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 5b: token gain / capacity bound of each model, a bar a source; published hollow."""
+
+    def describe(row: Any) -> Described:
+        known = not pd.isna(row.utilisation_low)
+        ends = (row.utilisation_low, row.utilisation_high) if known else (None, None)
+        return *ends, f"{100 * row.utilisation:.3g} %"
+
+    with applied(theme):
+        figure, axes = draw_bars(data, "utilisation", theme, describe)
+        most = max([*data["utilisation"], *data["utilisation_high"].dropna()])
+        axes.set_xlim(0, most * 1.2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
+        axes.set_xlabel("token gain / capacity bound (16 bits a coordinate)")
+        axes.set_title(titled("Utilisation", data))
+        return finish(
+            figure, theme, counted(data, "gain_n", f"; line: {MEAN}"), 3, bar_handles(axes)
+        )
+
+
+def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figures 3 and 6, one label: H_LM against H_LM+[mem] (nats), one point a text.
+
+    Filled marks are texts the vectors could not hold (teacher-forced accuracy ≤ 0.99); the lines
+    are fitted to these. Hollow marks fitted. Random texts are triangles, others circles.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=4.5)
+        lengths = data["length"].astype(float)
+        norm = LogNorm(lengths.min(), max(lengths.max(), lengths.min() + 1))
+        colours = lengths_map(theme)
+        for marker, saturated, some in _marked(data):
+            rgba = colours(norm(some["length"].to_numpy(float)))
+            axes.scatter(
+                some["lm_nats"],
+                some["mem_nats"],
+                marker=marker,
+                s=22,
+                facecolors="none" if saturated else rgba,
+                edgecolors=rgba,
+                linewidths=0.9,
+            )
+        top = float(data["lm_nats"].max()) * 1.04
+        axes.plot([0, top], [0, top], color=theme.muted, linewidth=0.9, linestyle=":")
+        _label_diagonal(axes, top, theme)
+        fitted = data[~data["saturated"].astype(bool)]
+        if len(fitted):
+            _fit(axes, fitted, top, theme)
+        axes.set_xlim(0, top)
+        axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
+        axes.set_xlabel("H under the bare LM (nats a text)")
+        axes.set_ylabel("H with [mem] (nats a text)")
+        axes.set_title(titled(str(data["label"].iloc[0]), data))
+        _length_bar(figure, axes, norm, data, theme)
+        note = f"n = {len(data)} texts, {len(fitted)} in the fit; interval of the slope: bootstrap"
+        handles = [*_mark_handles(data, theme), *axes.get_legend_handles_labels()[0]]
+        return finish(figure, theme, f"{note} 95 %", handles=handles)
+
+
+def _marked(data: DataFrame) -> Iterator[tuple[str, bool, DataFrame]]:
+    """Marker, whether the vectors held the texts whole, and those texts."""
+    random = data["source"].str.contains("random")
+    saturated = data["saturated"].astype(bool)
+    for chosen, marker in ((~random, "o"), (random, "^")):
+        for whole in (True, False):
+            yield marker, whole, data[chosen & (saturated == whole)]
+
+
+def _mark_handles(data: DataFrame, theme: Theme) -> list[Artist]:
+    """The legend's marks, in the colour of text: in the plot colour says the length."""
+    names = list(dict.fromkeys(name for name, _ in by_source(data)))
+    plain = ", ".join(name for name in names if "random" not in name)
+    random = ", ".join(name for name in names if "random" in name)
+    shown = [("o", plain, theme.ink), ("^", random, theme.ink), ("o", "held whole", "none")]
+    return [
+        Line2D(
+            [], [], linestyle="", marker=marker, color=theme.ink, markerfacecolor=face, label=words
+        )
+        for marker, words, face in shown
+        if words
+    ]
+
+
+def _label_diagonal(axes: Axes, top: float, theme: Theme) -> None:
+    axes.annotate(
+        "no gain",
+        (0.55 * top, 0.55 * top),
+        xytext=(-3, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=theme.muted,
+    )
+
+
+def _fit(axes: Axes, fitted: DataFrame, top: float, theme: Theme) -> None:
+    found = cross_entropy_line(
+        list(fitted["lm_nats"]), list(fitted["mem_nats"]), passages=list(fitted["passage"])
+    )
+    x = np.array([max(found.threshold_nats, 0.0), top])
+    words = f"slope 1, threshold {found.threshold_nats:,.0f} nats"
+    axes.plot(x, x - found.threshold_nats, color=theme.ink, linewidth=1.4, label=words)
+    axes.axvline(found.threshold_nats, color=theme.ink, linewidth=0.9, linestyle=(0, (1, 2)))
+    if found.slope is None or found.intercept_nats is None:
+        return
+    x = np.array([fitted["lm_nats"].min(), fitted["lm_nats"].max()])
+    words = f"free slope {found.slope:.2f}"
+    if found.slope_ci95:
+        words += " [{:.2f}, {:.2f}]".format(*found.slope_ci95)
+    y = found.intercept_nats + found.slope * x
+    axes.plot(x, y, color=theme.series[1], linewidth=1.8, linestyle="--", label=words)
+
+
+def _length_bar(figure: Figure, axes: Axes, norm: LogNorm, data: DataFrame, theme: Theme) -> None:
+    from matplotlib.cm import ScalarMappable
+
+    bar = figure.colorbar(
+        ScalarMappable(norm, lengths_map(theme)), ax=axes, fraction=0.04, pad=0.02, aspect=30
+    )
+    lengths = np.unique(data["length"])
+    shown = (
+        lengths if len(lengths) <= 8 else lengths[np.linspace(0, len(lengths) - 1, 6).astype(int)]
+    )
+    bar.ax.yaxis.set_major_locator(FixedLocator(list(shown)))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    bar.set_label("length (tokens)")
+
+
+def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 4a, one label: decoding capacity (tokens) against K, a line a source.
+
+    Drawn beside it: the ideal, K times the capacity of the fewest vectors, and the longest input of
+    the model. An arrow upwards marks a capacity that is the longest length tried.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=4.0)
+        reached = data[data["max_tokens"].notna()]
+        for label, source, one in by_source_apart(reached):
+            style = line_style(source, one, data, theme)
+            axes.plot(one["vectors"], one["max_tokens"], label=label, **style)
+            if not one["published"].iloc[0]:
+                _brackets(axes, one, style["color"])
+        ideal(axes, reached, "max_tokens", theme)
+        ceiling = data.dropna(subset="ceiling_tokens").drop_duplicates("vectors")
+        if len(ceiling):
+            axes.plot(
+                ceiling["vectors"],
+                ceiling["ceiling_tokens"],
+                color=theme.muted,
+                linewidth=2.4,
+                label="longest input of the model",
+            )
+        log_axes(axes, reached["vectors"])
+        axes.set_ylabel(f"max tokens (accuracy ≥ {THRESHOLD})")
+        axes.set_title(f"{data['label'].iloc[0]}: capacity")
+        note = "; line: to the next length, which failed; △ longest tried"
+        return finish(figure, theme, counted(reached, "n", note))
+
+
+def _brackets(axes: Axes, one: DataFrame, colour: str) -> None:
+    """Where each capacity may lie: up to the next length, or open to above."""
+    above, longest = one[one["next_tokens"].notna()], one[one["next_tokens"].isna()]
+    x, low, high = above["vectors"], above["max_tokens"], above["next_tokens"]
+    axes.vlines(x, low, high, linewidth=1.0, color=colour)
+    at = longest["max_tokens"] * 1.12
+    axes.plot(longest["vectors"], at, "^", mfc="none", color=colour, label="_longest tried")
+
+
+def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 4b, one label: information gain (nats and bits a text) against K, a line a source."""
+    with applied(theme):
+        figure, axes = new_figure(height=4.0)
+        known = data[data["information_gain_nats"].notna()]
+        for label, source, one in by_source_apart(known):
+            mean = one["information_gain_nats"]
+            low, high = one["information_gain_nats_low"], one["information_gain_nats_high"]
+            ends = [(mean - low).fillna(0.0), (high - mean).fillna(0.0)]
+            style = line_style(source, one, data, theme)
+            axes.errorbar(one["vectors"], mean, ends, capsize=3, label=label, **style)
+        ideal(axes, known, "information_gain_nats", theme)
+        log_axes(axes, known["vectors"])
+        axes.set_ylabel("information gain (nats a text)")
+        _bits_axis(axes)
+        axes.set_title(f"{data['label'].iloc[0]}: information gain")
+        return finish(figure, theme, counted(known, "gain_n", f"; bars: {MEAN}"))
+
+
+def _bits_axis(axes: Axes) -> None:
+    """The same scale in bits on the right; both axes are logarithmic."""
+    low, high = axes.get_ylim()
+    right = axes.twinx()
+    right.set_yscale("log")
+    right.set_ylim(low / NATS_PER_BIT, high / NATS_PER_BIT)
+    right.grid(visible=False)
+    right.spines["right"].set_visible(True)
+    right.set_ylabel("(bits a text)")
+    plain_ticks(right, "y")
+
+
+def bound_against_gain(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 5a: token gain against the capacity bound (tokens), area of a mark by parameters."""
+    with applied(theme):
+        figure, axes = new_figure(height=4.6)
+        for source, own in by_source(data):
+            for published in (True, False):
+                some = own[own["published"].astype(bool) == published]
+                _gain_marks(
+                    axes, some, places(list(data["source"]))[source], theme, hollow=published
+                )
+        _name_series(axes, data[~data["published"].astype(bool)])
+        low = 0.5 * float(min(data["bound_tokens"].min(), data["token_gain"].clip(lower=1).min()))
+        high = 1.6 * float(data["bound_tokens"].max())
+        for share, dashes in ((1.0, "-"), (0.1, "--"), (0.01, ":")):
+            axes.plot(
+                [low, high],
+                [share * low, share * high],
+                color=theme.muted,
+                linewidth=0.9,
+                linestyle=dashes,
+                label=f"_{share:g}",
+            )
+            axes.annotate(
+                f"{100 * share:g} %",
+                (high, share * high),
+                xytext=(3, 0),
+                textcoords="offset points",
+                fontsize=8,
+                color=theme.muted,
+                va="center",
+            )
+        axes.set(xscale="log", yscale="log")
+        axes.set_xlim(0.35 * float(data["bound_tokens"].min()), high)
+        axes.set_ylim(0.5 * float(data["token_gain"].clip(lower=1).min()), 1.2 * high)
+        for axis in ("x", "y"):
+            plain_ticks(axes, axis)
+        axes.set_xlabel("capacity bound (tokens; 16 bits a coordinate)")
+        axes.set_ylabel("token gain (tokens a text)")
+        axes.set_title(titled("Bound and gain", data))
+        note = f"; bars: {MEAN}; area of a mark: parameters; lines: share of the bound"
+        return finish(figure, theme, counted(data, "gain_n", note), 3, _gain_handles(data, theme))
+
+
+def _gain_marks(axes: Axes, some: DataFrame, place: int, theme: Theme, *, hollow: bool) -> None:
+    colour = theme.series[place]
+    # The area grows with the order of magnitude, so that 1 M and 10 B parameters fit one figure.
+    area = 14 + 26 * np.log10(1 + some["parameters"].astype(float) / 1e6)
+    ends = [
+        some["token_gain"] - some["token_gain_low"],
+        some["token_gain_high"] - some["token_gain"],
+    ]
+    lengths = [end.astype(float).fillna(0.0) for end in ends]
+    x, y = some["bound_tokens"], some["token_gain"]
+    axes.errorbar(x, y, lengths, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
+    face = "none" if hollow else colour
+    axes.scatter(x, y, s=area, marker=MARKERS[place], facecolors=face, edgecolors=colour)
+
+
+def _name_series(axes: Axes, own: DataFrame) -> None:
+    for name, some in own.groupby("label"):
+        top = largest(some, "token_gain")
+        at = (float(top["bound_tokens"]), float(top["token_gain"]))
+        axes.annotate(
+            str(name),
+            at,
+            xytext=(-9, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=7.5,
+        )
+
+
+def _gain_handles(data: DataFrame, theme: Theme) -> list[Artist]:
+    index = places(list(data["source"]))
+    shown = []
+    for source, some in by_source(data):
+        colour, published = theme.series[index[source]], bool(some["published"].astype(bool).all())
+        face = "none" if published else colour
+        marker = MARKERS[index[source]]
+        shown.append(
+            Line2D(
+                [],
+                [],
+                linestyle="",
+                color=colour,
+                label=source,
+                marker=marker,
+                markerfacecolor=face,
+            )
+        )
+    return list(shown)

@@ -1,0 +1,284 @@
+"""The report as a folder: index.html, figures, tables, and a page for each text."""
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+
+from memcram.errors import UsageError
+from memcram.metrics.tokens import ACCURACY_THRESHOLD
+from memcram.report.data import ReportData, published_only
+from memcram.report.drawing import largest
+from memcram.report.explain import explain_page, view_of_record, visible
+from memcram.report.html import figure_of, is_missing, render
+from memcram.report.sections import Section, sections
+from memcram.report.style import DARK, LIGHT, to_png, to_svg
+from memcram.report.tables import beside_published, horizon_table, published_horizons, table_1
+
+MOST_TEXTS = 400
+_MARK = '<meta name="generator" content="memcram">'
+_PREVIEW = 60  # characters
+OnPart = Callable[[str], None]
+
+
+def check_folder(folder: Path, *, force: bool) -> None:
+    """Refuse an output folder before any work is done for it.
+
+    Raises:
+        UsageError: its parent is missing; it exists without `force`, or is no report.
+    """
+    if not folder.parent.is_dir():
+        raise UsageError(f"-o: the folder {str(folder.parent)!r} does not exist")
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_dir() or folder.is_symlink():
+        raise UsageError(f"-o: {str(folder)!r} is no folder")
+    if any(folder.iterdir()):
+        if not force:
+            raise UsageError(f"-o: {str(folder)!r} exists; pass --force to replace the report")
+        if not _is_report(folder):
+            raise UsageError(f"-o: {str(folder)!r} holds other files than a report; name another")
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether a folder holds a report and nothing else, so that it may be replaced."""
+    known = {"index.html", "figures", "tables", "tokens"}
+    index = folder / "index.html"
+    return {one.name for one in folder.iterdir()} <= known and (
+        index.is_file() and _MARK in index.read_text("utf-8", errors="replace")[:2000]
+    )
+
+
+def write_report(
+    data: ReportData | None,
+    folder: Path,
+    *,
+    force: bool = False,
+    most_texts: int = MOST_TEXTS,
+    on_part: OnPart | None = None,
+) -> Path:
+    """Write a report, whole or not at all.
+
+    Args:
+        data: what was measured; None makes a report of the published values alone.
+        folder: to write; `index.html` in it opens from disk.
+        force: replace a report that is there.
+        most_texts: texts that get a page token by token, spread evenly over the rows.
+        on_part: called with the name of each part before it is made.
+
+    Returns:
+        The page.
+
+    Raises:
+        UsageError: the folder is in the way, or can't be written.
+    """
+    check_folder(folder, force=force)
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary.chmod(0o755)
+        for name, content in report_files(data or published_only(), most_texts, on_part):
+            path = temporary / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+        temporary = None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"-o: {str(folder)!r} could not be written ({reason})") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder / "index.html"
+
+
+def report_files(
+    data: ReportData, most_texts: int = MOST_TEXTS, on_part: OnPart | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Path (relative, with /) and content of each file of a report."""
+    tell = on_part or (lambda _: None)
+    tell("tables")
+    own = table_1(data.rows) if len(data.rows) else DataFrame()
+    table, horizons = beside_published(own), _horizons(data.rows)
+    yield "tables/table-1.csv", _csv(table)
+    if len(horizons):
+        yield "tables/horizons.csv", _csv(horizons)
+    found = sections(data.rows, table, data.tokens)
+    for section in found:
+        yield f"tables/{section.key}.csv", _csv(section.data)
+        for drawn in section.figures:
+            tell(drawn.name)
+            light = drawn.draw(LIGHT)
+            yield f"figures/{drawn.name}.svg", to_svg(light, LIGHT)
+            yield f"figures/{drawn.name}.png", to_png(light, LIGHT)
+            yield f"figures/{drawn.name}-dark.svg", to_svg(drawn.draw(DARK), DARK)
+    texts = []
+    tell("texts")
+    for row in _records(_spread_evenly(data.rows, most_texts)):
+        record = data.tokens(str(row["task"]))
+        pieces = data.pieces(str(row["model"]), record.ids.tolist())
+        view = view_of_record(row, record, pieces)
+        name = _page_name(str(row["task"]))
+        texts.append({**row, "file": name, "begins": _preview(pieces)})
+        yield f"tokens/{name}", explain_page(view, home="../index.html")
+    yield "index.html", _index(data, table, own, horizons, found, texts)
+
+
+def _index(
+    data: ReportData,
+    table: DataFrame,
+    own: DataFrame,
+    horizons: DataFrame,
+    found: list[Section],
+    texts: list[dict[str, Any]],
+) -> bytes:
+    some = len(texts) < len(data.rows)
+    return render(
+        "report.html.j2",
+        title=_title(data),
+        subtitle=_subtitle(data.rows),
+        notices=list(_notices(data)),
+        numbers=key_numbers(own if len(own) else table, data.rows),
+        threshold=ACCURACY_THRESHOLD,
+        tables=list(_blocks(table)),
+        horizons=horizons.to_dict("records"),
+        sections=found,
+        studies=data.studies,
+        texts=texts,
+        texts_words=f"{len(texts):,} of {len(data.rows):,} texts, spread evenly."
+        if some
+        else f"All {len(texts):,} texts.",
+    )
+
+
+def _title(data: ReportData) -> str:
+    names = [part.name for part in data.studies]
+    return (
+        f"What fits into [mem]: {', '.join(names)}" if names else "What fits into [mem]: published"
+    )
+
+
+def _subtitle(rows: DataFrame) -> str:
+    if not len(rows):
+        return "The published values alone; nothing was measured here."
+    counts = [
+        (len(rows), "texts crammed and measured"),
+        (rows["model"].nunique(), "models"),
+        (rows["recipe"].nunique(), "recipes"),
+        (rows["source"].nunique(), "text sources"),
+    ]
+    words = [f"{n:,} {what[:-1] if n == 1 and what[-1] == 's' else what}" for n, what in counts]
+    return ", ".join(words) + f": {', '.join(sorted(rows['source'].unique()))}."
+
+
+def _notices(data: ReportData) -> Iterator[str]:
+    for part in data.unfinished:
+        failed = f"; {part.failed:,} failed" if part.failed else ""
+        yield (
+            f"Unfinished: {part.name} has {len(part.rows):,} of {part.planned:,} texts{failed}. "
+            "Everything below is drawn from what is there."
+        )
+    if len(data.rows) and data.rows["recipe"].nunique() > 1:
+        names = ", ".join(sorted(data.rows["recipe"].unique()))
+        yield f"Several recipes, kept apart: {names}."
+
+
+def key_numbers(table: DataFrame, rows: DataFrame) -> list[dict[str, str]]:
+    """What a reader wants first: value, unit and words, of the fewest vectors.
+
+    Args:
+        table: Table 1 of what was measured, or the published one.
+        rows: the results table; empty for published values.
+    """
+    numbers = []
+    if len(table):
+        fewest = table[table["vectors"] == table["vectors"].min()]
+        for column, unit, words in (
+            ("max_tokens", "tokens", "in {k}: the most at teacher-forced accuracy ≥ 0.99"),
+            ("information_gain_nats", "nats", "mean information gain of {k}"),
+            ("token_gain", "tokens", "mean token gain of {k}"),
+        ):
+            if fewest[column].notna().any():
+                numbers.append(_number(largest(fewest, column), column, unit, words))
+    if len(rows):
+        shown = f"{int(rows['exact'].sum()):,} of {len(rows):,}"
+        numbers.append(
+            {"value": shown, "unit": "texts", "words": "exact: decoded whole, free-running"}
+        )
+    return numbers
+
+
+def _number(row: "pd.Series[Any]", column: str, unit: str, words: str) -> dict[str, str]:
+    k = "one vector" if row["vectors"] == 1 else f"{row['vectors']} vectors"
+    low = row.get(f"{column}_low")
+    interval = "" if is_missing(low) else f" [{figure_of(low)}, {figure_of(row[column + '_high'])}]"
+    if column == "information_gain_nats":
+        unit = f"nats{interval} = {figure_of(row['information_gain_bits'])} bits"
+    else:
+        unit = f"{unit}{interval}"
+    of = f"{row['label']}, {row['source']}" + (", published" if row["published"] else "")
+    return {
+        "value": figure_of(row[column]),
+        "unit": unit,
+        "words": f"{words.format(k=k)} ({of})",
+    }
+
+
+def _horizons(rows: DataFrame) -> DataFrame:
+    own = horizon_table(rows).assign(published=False) if len(rows) else DataFrame()
+    columns = ["label", "recipe", "vectors", "source", "published", "n", "horizon_tokens"]
+    columns += ["horizon_tokens_std", "horizon_tokens_low", "horizon_tokens_high"]
+    columns += ["restricted_tokens", "limit_tokens", "censored_share"]
+    published = published_horizons().assign(published=True)
+    frames = [part.astype(object) for part in (own, published) if len(part)]
+    return pd.concat(frames, ignore_index=True).reindex(columns=columns)
+
+
+def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:
+    """Blocks of a label each, with their rows: those measured here, and the others."""
+    blocks = [
+        (str(name), list(_records(rows))) for name, rows in table.groupby("label", sort=False)
+    ]
+    for only_published in (False, True):
+        yield [
+            block for block in blocks if all(row["published"] for row in block[1]) == only_published
+        ]
+
+
+def _spread_evenly(rows: DataFrame, most: int) -> DataFrame:
+    """At most so many rows, from all parts of the table."""
+    if not len(rows):
+        return rows
+    keys = ["label", "kind", "source", "vectors", "length", "text_id"]
+    rows = rows.sort_values(keys, kind="stable")
+    count = min(most, len(rows))
+    return rows.iloc[np.linspace(0, len(rows) - 1, count).astype(int)]
+
+
+def _records(rows: DataFrame) -> Iterator[dict[str, Any]]:
+    return ({str(name): value for name, value in row.items()} for row in rows.to_dict("records"))
+
+
+def _page_name(task: str) -> str:
+    """Tasks are hashes; any other name becomes one before it is a file's."""
+    safe = re.fullmatch(r"[0-9A-Za-z_-]{1,100}", task)
+    return f"{task if safe else hashlib.sha256(task.encode()).hexdigest()}.html"
+
+
+def _preview(pieces: list[str]) -> str:
+    words = "".join(" " if piece.isspace() else piece for piece in pieces)[: 2 * _PREVIEW]
+    shown = "".join(c if c == " " else visible(c) for c in words[:_PREVIEW])
+    return shown + ("…" if len(words) > _PREVIEW else "")
+
+
+def _csv(frame: DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()

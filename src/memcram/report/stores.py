@@ -1,0 +1,118 @@
+"""From the stores of studies to what a report needs; the only part that opens any."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memcram.errors import ModelError, UsageError
+from memcram.metrics.summary import results_table
+from memcram.models import load_tokenizer
+from memcram.report.data import ReportData, StudyPart, combine
+from memcram.report.explain import TokenView, token_pieces, view_of_record
+from memcram.results import TokenRecord
+
+if TYPE_CHECKING:
+    from memcram.study.store import Store
+
+_NAMED = 5  # ids that an error message shows
+
+
+def load_stores(folders: Sequence[Path]) -> ReportData:
+    """All that the stores hold.
+
+    Raises:
+        UsageError: a folder is no store, or none of them holds a row.
+    """
+    from memcram.study.store import Store
+
+    opened = [Store(folder) for folder in folders]
+    holders: dict[str, Store] = {}
+    for store in opened:
+        for row in store.rows():
+            holders.setdefault(row.task, store)
+
+    def tokens(task: str) -> TokenRecord:
+        return holders[task].record(task)
+
+    return combine(_told_apart([_part(store) for store in opened], folders), tokens, Pieces())
+
+
+def _told_apart(parts: Sequence[StudyPart], folders: Sequence[Path]) -> list[StudyPart]:
+    """Studies of one name take their folder's path along."""
+    names = [part.name for part in parts]
+    return [
+        replace(part, name=f"{part.name}, {folder}") if names.count(part.name) > 1 else part
+        for part, folder in zip(parts, folders, strict=True)
+    ]
+
+
+def _part(store: "Store") -> StudyPart:
+    counts, spec = store.counts(), store.spec_path.read_text("utf-8")
+    runs = store.runs()
+    settings = {"study.toml": spec, "runs": [_told(run) for run in runs]}
+    rows = results_table(store.rows())
+    return StudyPart(
+        name=str(rows["study"].iloc[0]) if len(rows) else store.folder.stem,
+        rows=rows,
+        planned=counts.done + counts.pending + counts.failed,
+        failed=counts.failed,
+        settings=settings,
+        recipes=_recipes(store),
+    )
+
+
+def _recipes(store: "Store") -> dict[str, Any]:
+    """Settings of the recipes with the study's budget; none where the spec is no longer valid."""
+    from memcram.study.grid import study_recipe
+    from memcram.study.spec import read_spec
+
+    with contextlib.suppress(UsageError):
+        spec = read_spec(store.spec_path, store.spec_folder)
+        return {name: study_recipe(spec, name).settings() for name in spec.study.recipes}
+    return {}
+
+
+def _told(run: dict[str, Any]) -> dict[str, Any]:
+    """A run without its spec, which the study shows once."""
+    return run | {"settings": {k: v for k, v in run["settings"].items() if k != "spec"}}
+
+
+class Pieces:
+    """Text of tokens by the model's own tokenizer, or their ids where it can't be had."""
+
+    def __init__(self) -> None:
+        self._detokenize: dict[str, Callable[[Sequence[int]], str] | None] = {}
+
+    def __call__(self, model: str, ids: Sequence[int]) -> list[str]:
+        """The text of each token."""
+        if model not in self._detokenize:
+            try:
+                self._detokenize[model] = load_tokenizer(model)
+            except ModelError:
+                self._detokenize[model] = None
+        detokenize = self._detokenize[model]
+        if detokenize is None:
+            return [f"#{token} " for token in ids]
+        return token_pieces(detokenize, ids)
+
+
+def view_of_text(folder: Path, text_id: str | None) -> TokenView:
+    """One text of a store: the row of that task or text id, the one with most tokens of several.
+
+    Raises:
+        UsageError: no such text; some that there are, are named.
+    """
+    data = load_stores([folder])
+    rows = data.rows
+    chosen = rows[(rows["task"] == text_id) | (rows["text_id"] == text_id)]
+    if not len(chosen):
+        known = list(dict.fromkeys(rows["text_id"]))
+        more = f" and {len(known) - _NAMED:,} more" if len(known) > _NAMED else ""
+        got = "none" if text_id is None else repr(text_id)
+        raise UsageError(f"TEXT_ID: got {got}, allowed: {', '.join(known[:_NAMED])}{more}")
+    row = chosen.sort_values("tokens", kind="stable").iloc[-1]
+    record = data.tokens(str(row["task"]))
+    pieces = data.pieces(str(row["model"]), record.ids.tolist())
+    return view_of_record({str(name): row[name] for name in row.index}, record, pieces)

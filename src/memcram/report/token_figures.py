@@ -1,0 +1,131 @@
+"""Figures of what happens inside texts: horizons, learning curves, accuracy by position."""
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from pandas import DataFrame
+
+from memcram.report.drawing import MEAN, by_source, plain_ticks, titled
+from memcram.report.figure_data import median_curve
+from memcram.report.style import (
+    LIGHT,
+    LINES,
+    MARKERS,
+    Theme,
+    applied,
+    finish,
+    lengths_map,
+    new_figure,
+    places,
+)
+
+_MEDIANS = 6  # lengths that get a thick line; more would hide each other
+
+
+def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Share of texts exact at least that far (Kaplan–Meier), one label and K, a line a source.
+
+    A cross stands where a text ended before its horizon did.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=3.6)
+        index = places(list(data["source"]))
+        for source, one in by_source(data):
+            place = index[source]
+            cut, steps = one[one["censored"].astype(bool)], one[~one["censored"].astype(bool)]
+            label = f"{source}, n = {int(one['n'].iloc[0])}, {len(cut)} censored"
+            axes.step(
+                steps["tokens"],
+                steps["share"],
+                where="post",
+                color=theme.series[place],
+                linestyle=LINES[place],
+                label=label,
+            )
+            if len(cut):
+                axes.plot(
+                    cut["tokens"], cut["share"], "x", color=theme.series[place], label="_censored"
+                )
+        axes.set_xlim(left=0)
+        axes.set_ylim(0, 1.04)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+        axes.set_xlabel("tokens from the start, free-running")
+        axes.set_ylabel("texts exact at least that far")
+        axes.set_title(titled(f"{data['label'].iloc[0]}: horizon", data))
+        return finish(figure, theme, "Kaplan–Meier estimate; ×: the text ended first", columns=1)
+
+
+def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Tokens right after each step, one label: thin a text, thick the median of a length."""
+    with applied(theme):
+        figure, axes = new_figure(height=3.8)
+        lengths = np.sort(data["length"].unique())
+        norm = LogNorm(float(lengths[0]), float(max(lengths[-1], lengths[0] + 1)))
+        colours = lengths_map(theme)
+        told = lengths[np.linspace(0, len(lengths) - 1, min(len(lengths), _MEDIANS)).astype(int)]
+        for place, length in enumerate(lengths):
+            some = data[data["length"] == length]
+            colour = colours(norm(float(length)))
+            for _, one in some.groupby("task"):
+                axes.plot(
+                    one["step"], one["right"], color=colour, linewidth=0.5, alpha=0.45, label="_one"
+                )
+            if length not in told:
+                continue
+            middle = median_curve(some)
+            axes.plot(
+                middle["step"],
+                middle["right"],
+                color=colour,
+                linewidth=2.0,
+                linestyle=LINES[place % len(LINES)],
+                label=f"{length} tokens",
+            )
+        axes.set_xscale("symlog", linthresh=1)
+        plain_ticks(axes, "x")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("optimiser steps")
+        axes.set_ylabel("tokens right (teacher-forced)")
+        axes.set_title(titled(f"{data['label'].iloc[0]}: learning", data))
+        note = f"n = {data['task'].nunique()} texts (thin lines); thick: median of each length"
+        return finish(figure, theme, note, columns=3)
+
+
+def accuracy_by_position(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Share of tokens right by place in the text, one label: each K, and the bare LM."""
+    with applied(theme):
+        figure, axes = new_figure(height=3.8)
+        lines = [(k, "[mem]") for k in sorted(data["vectors"].unique())]
+        lines.append((min(data["vectors"]), "bare LM"))
+        for place, (vectors, with_) in enumerate(lines):
+            one = data[(data["vectors"] == vectors) & (data["with_"] == with_)]
+            one = one.sort_values("first")
+            middle = np.sqrt(one["first"].to_numpy(float) * one["last"].to_numpy(float))
+            middle = middle * 2 ** (0.07 * (place - (len(lines) - 1) / 2))  # side by side
+            ends = [
+                (one["share"] - one["low"]).astype(float).fillna(0.0),
+                (one["high"] - one["share"]).astype(float).fillna(0.0),
+            ]
+            bare = with_ == "bare LM"
+            axes.errorbar(
+                middle,
+                one["share"],
+                ends,
+                capsize=2.5,
+                color=theme.muted if bare else theme.series[place % len(theme.series)],
+                marker="x" if bare else MARKERS[place % len(MARKERS)],
+                linestyle=":" if bare else LINES[place % len(LINES)],
+                label="bare LM" if bare else f"[mem], K = {vectors}",
+            )
+        axes.set_xscale("log", base=2)
+        plain_ticks(axes, "x")
+        axes.set_ylim(0, 1.04)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+        axes.set_xlabel("place of the token in its text")
+        axes.set_ylabel("tokens right (teacher-forced)")
+        axes.set_title(f"{data['label'].iloc[0]}: accuracy by position")
+        low, high = int(data["n"].min()), int(data["n"].max())
+        texts = f"{low}" if low == high else f"{low} to {high}"
+        return finish(figure, theme, f"n = {texts} texts a mark; bars: {MEAN}")

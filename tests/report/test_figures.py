@@ -1,0 +1,268 @@
+"""Each figure drawn from a small fixed table: what is plotted is what the table says."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import plausible
+from memcram.report import figure_data, figures, style, token_figures
+from memcram.report.data import with_label
+from memcram.report.tables import beside_published, published_table, table_1
+
+PUBLISHED = {"published": True, "n": np.nan, "gain_n": np.nan, "next_tokens": np.nan}
+
+
+def bars():
+    own = {"label": "pocket", "published": False, "parameters": 9e6, "vectors": 1, "n": 16}
+    other = {"label": "big", "parameters": 8e9, "vectors": 1} | PUBLISHED
+    return pd.DataFrame(
+        [
+            own | {"source": "books", "max_tokens": 16.0, "next_tokens": 24.0},
+            own | {"source": "random", "max_tokens": np.nan, "next_tokens": 8.0},
+            other | {"source": "books", "max_tokens": 1568.0},
+        ]
+    )
+
+
+def words(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_max_tokens():
+    axes = figures.max_tokens(bars()).axes[0]
+    assert [patch.get_width() for patch in axes.patches] == [16, 0, 1568]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["pocket", "big"]
+    assert words(axes) == ["16", "< 8", "1,568"]
+    (line,) = axes.lines  # from the capacity to the next length, which failed
+    assert list(line.get_xdata()) == [16, 24]
+    hollow = axes.patches[2].get_facecolor()
+    assert hollow[3] == 0
+    assert axes.patches[0].get_facecolor()[3] == 1
+
+
+def test_a_capacity_that_was_the_longest_tried_says_so():
+    data = bars().iloc[:1].assign(next_tokens=np.nan)
+    assert words(figures.max_tokens(data).axes[0]) == ["≥ 16, the longest tried"]
+
+
+def gains():
+    own = {"label": "pocket", "published": False, "parameters": 9e6, "vectors": 1, "gain_n": 12}
+    own |= {"source": "books", "bound_tokens": 340.0, "token_gain": 17.0, "token_gain_low": 15.0}
+    own |= {"token_gain_high": 20.0, "utilisation": 0.05}
+    own |= {"utilisation_low": 0.044, "utilisation_high": 0.059}
+    other = {"label": "big", "parameters": 8e9, "vectors": 1, "source": "random"} | PUBLISHED
+    other |= {"bound_tokens": 3862.0, "token_gain": 623.0, "utilisation": 0.16}
+    return pd.DataFrame([own, other])
+
+
+def test_bound_against_gain():
+    axes = figures.bound_against_gain(gains()).axes[0]
+    marks = [marks for marks in axes.collections if len(marks.get_offsets())]
+    offsets = [tuple(mark) for each in marks for mark in each.get_offsets().tolist()]
+    assert {(340, 17), (3862, 623)} <= set(offsets)
+    small, large = (each.get_sizes()[0] for each in marks if hasattr(each, "get_sizes"))
+    assert small < large  # 9 M and 8 B parameters
+    full = next(line for line in axes.lines if line.get_label() == "_1")
+    assert list(full.get_xdata()) == list(full.get_ydata())
+    intervals = [one for one in axes.collections if hasattr(one, "get_segments")]
+    ends = [segment[:, 1].tolist() for one in intervals for segment in one.get_segments()]
+    assert [15, 20] in ends
+
+
+def test_utilisation():
+    axes = figures.utilisation(gains()).axes[0]
+    assert [patch.get_width() for patch in axes.patches] == [0.05, 0.16]
+    assert [list(line.get_xdata()) for line in axes.lines] == [[0.044, 0.059]]
+    assert words(axes) == ["5 %", "16 %"]
+
+
+def points():
+    lm = np.array([20.0, 100.0, 150.0, 200.0, 260.0])
+    return pd.DataFrame(
+        {
+            "task": list("abcde"),
+            "label": "pocket",
+            "vectors": 1,
+            "source": ["books", "books", "random", "books", "random"],
+            "length": [8, 32, 16, 64, 32],
+            "lm_nats": lm,
+            "mem_nats": np.maximum(lm - 90, 0),
+            "saturated": [True, False, False, False, False],
+            "passage": list("abcde"),
+        }
+    )
+
+
+def test_cross_entropy():
+    axes = figures.cross_entropy(points()).axes[0]
+    drawn = {tuple(xy) for marks in axes.collections for xy in marks.get_offsets().tolist()}
+    assert drawn == {(20, 0), (100, 10), (150, 60), (200, 110), (260, 170)}
+    labels = {line.get_label(): line for line in axes.lines}
+    slope1 = labels["slope 1, threshold 90 nats"]
+    assert np.allclose(slope1.get_xdata() - slope1.get_ydata(), 90)
+    free = labels["free slope 1.00 [1.00, 1.00]"]
+    assert np.allclose(np.diff(free.get_ydata()) / np.diff(free.get_xdata()), 1)
+    threshold = [line for line in axes.lines if list(line.get_xdata()) == [90, 90]]
+    assert len(threshold) == 1
+
+
+def test_cross_entropy_marks_random_texts_and_those_held_whole():
+    axes = figures.cross_entropy(points()).axes[0]
+    by_size = {len(marks.get_offsets()): marks for marks in axes.collections}
+    circle, triangle = axes.collections[1], axes.collections[3]
+    assert circle.get_offsets().tolist() == [[100, 10], [200, 110]]
+    assert triangle.get_offsets().tolist() == [[150, 60], [260, 170]]
+    assert len(circle.get_paths()[0].vertices) != len(triangle.get_paths()[0].vertices)
+    assert by_size[1].get_facecolor().size == 0  # hollow: held whole
+    assert not np.array_equal(circle.get_facecolor()[0], circle.get_facecolor()[1])  # by length
+
+
+def test_cross_entropy_of_texts_all_held_whole_has_no_line():
+    axes = figures.cross_entropy(points().assign(saturated=True)).axes[0]
+    assert len(axes.lines) == 1  # the diagonal
+
+
+def by_vectors():
+    return pd.DataFrame(
+        {
+            "label": "pocket",
+            "source": "books",
+            "published": [False, False, False, True],
+            "vectors": [1, 2, 4, 32],
+            "max_tokens": [16.0, 24.0, 48.0, 2016.0],
+            "next_tokens": [24.0, 32.0, np.nan, np.nan],
+            "n": [16, 16, 16, np.nan],
+            "gain_n": [9, 9, 9, np.nan],
+            "information_gain_nats": [80.0, 150.0, 290.0, np.nan],
+            "information_gain_nats_low": [75.0, 140.0, 280.0, np.nan],
+            "information_gain_nats_high": [85.0, 160.0, 300.0, np.nan],
+            "ceiling_tokens": [512.0, 511.0, 509.0, np.nan],
+        }
+    )
+
+
+def test_capacity_by_vectors():
+    axes = figures.capacity_by_vectors(by_vectors()).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["books"].get_xydata().tolist() == [[1, 16], [2, 24], [4, 48]]
+    assert lines["books, published"].get_xydata().tolist() == [[32, 2016]]
+    assert lines["books, published"].get_linestyle() == "None"
+    assert lines["ideal: linear"].get_xydata().tolist() == [[1, 16], [4, 64]]
+    ceiling = lines["longest input of the model"].get_xydata().tolist()
+    assert ceiling == [[1, 512], [2, 511], [4, 509]]
+    brackets = axes.collections[0]
+    assert [s[:, 1].tolist() for s in brackets.get_segments()][:2] == [[16, 24], [24, 32]]
+    assert lines["_longest tried"].get_xdata().tolist() == [4]
+
+
+def test_gain_by_vectors():
+    figure = figures.gain_by_vectors(by_vectors())
+    nats, bits = figure.axes
+    assert nats.lines[0].get_xydata().tolist() == [[1, 80], [2, 150], [4, 290]]
+    segments = nats.collections[0].get_segments()
+    assert [s[:, 1].tolist() for s in segments] == [[75, 85], [140, 160], [280, 300]]
+    assert np.allclose(np.array(nats.get_ylim()) / np.log(2), bits.get_ylim())
+
+
+def test_horizons_allow_for_censoring():
+    rows = pd.DataFrame(
+        {
+            "kind": "horizon",
+            "condition": "",
+            "label": "pocket",
+            "vectors": 1,
+            "source": "books",
+            "horizon": [2, 3, 5, 5],
+            "censored": [False, True, False, False],
+        }
+    )
+    data = figure_data.horizons_data(rows)
+    steps = data[~data["censored"]]
+    # One of four misses token 3; the second ends there unmissed; both others miss token 6.
+    assert steps["tokens"].tolist() == [0, 3, 6, 6]
+    assert steps["share"].tolist() == [1, 0.75, 0, 0]
+    axes = token_figures.horizons(data).axes[0]
+    line, cross = axes.lines
+    assert line.get_xydata().tolist() == steps[["tokens", "share"]].to_numpy().tolist()
+    assert cross.get_xydata().tolist() == [[3, 0.75]]
+    assert line.get_label() == "books, n = 4, 1 censored"
+
+
+def test_learning_curves():
+    data = pd.DataFrame(
+        {
+            "task": ["a", "a", "b", "b", "c", "c", "c"],
+            "label": "pocket",
+            "kind": "capacity",
+            "vectors": 1,
+            "length": 8,
+            "step": [0, 10, 0, 5, 0, 5, 10],
+            "right": [0, 6, 2, 8, 1, 2, 4],
+            "loss": 1.0,
+        }
+    )
+    axes = token_figures.learning_curves(data).axes[0]
+    assert axes.lines[1].get_xydata().tolist() == [[0, 2], [5, 8]]
+    # At step 5 the texts hold 0, 8, 2; at step 10 b, which has ended, keeps its 8.
+    assert axes.lines[-1].get_xydata().tolist() == [[0, 1], [5, 2], [10, 6]]
+
+
+def test_accuracy_by_position():
+    rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
+    row = rows[(rows["kind"] == "capacity") & (rows["accuracy"] < 0.9)].iloc[:1]
+    record = records[row.iloc[0]["task"]]
+    data = figure_data.positions_data(with_label(row), records.__getitem__)
+    with_mem = data[data["with_"] == "[mem]"].reset_index(drop=True)
+    right = record.mem_ranks == 0
+    assert with_mem.loc[3, ["first", "last"]].tolist() == [5, 8]
+    assert with_mem.loc[3, "share"] == right[4:8].double().mean().item()
+    bare = data[data["with_"] == "bare LM"]
+    assert bare["first"].min() == 2  # it has no prediction for t₁
+    axes = token_figures.accuracy_by_position(data).axes[0]
+    assert axes.lines[0].get_ydata().tolist() == with_mem["share"].tolist()
+
+
+def test_a_token_that_was_given_is_not_in_its_place():
+    rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
+    row = rows[(rows["kind"] == "capacity") & (rows["accuracy"] < 0.9)].iloc[:1]
+    record = records[row.iloc[0]["task"]]
+    given = record.mem_ranks.clone()
+    given[0] = -1
+    changed = type(record)(**{**vars(record), "mem_ranks": given})
+    data = figure_data.positions_data(with_label(row), lambda task: changed)
+    assert data["first"].min() == 2
+    assert torch.equal(given[1:], record.mem_ranks[1:])
+
+
+def test_published_values_alone_can_be_drawn():
+    table = beside_published(table_1(with_label(plausible.study(samples=1)[0]).iloc[:0]))
+    assert len(table) == len(published_table())
+    axes = figures.max_tokens(figure_data.max_tokens_data(table)).axes[0]
+    assert all(patch.get_facecolor()[3] == 0 for patch in axes.patches)
+    assert max(patch.get_width() for patch in axes.patches) == 1568
+
+
+@pytest.mark.parametrize("theme", style.THEMES, ids=lambda theme: theme.name)
+def test_figures_leave_no_setting_behind_and_give_the_same_bytes(theme):
+    before = mpl.rcParams.copy()
+    first = style.to_svg(figures.utilisation(gains(), theme), theme)
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        again = style.to_svg(figures.utilisation(gains(), theme), theme)
+    assert first == again
+    assert b"dc:date" not in first
+    assert mpl.rcParams == before
+
+
+def test_sources_differ_in_more_than_colour():
+    for signs in (style.MARKERS, style.HATCHES, style.LINES):
+        assert len(set(map(str, signs))) == len(signs) == len(style.LIGHT.series)
+
+
+@pytest.mark.parametrize("theme", style.THEMES, ids=lambda theme: theme.name)
+def test_lengths_are_told_by_lightness_alone(theme):
+    rgb = np.array(style.lengths_map(theme).colors)[:, :3]
+    lightness = rgb @ [0.299, 0.587, 0.114]
+    assert (np.diff(lightness) >= 0).all()  # neighbours of 256 steps may be rounded alike
+    assert (np.diff(lightness[::16]) > 0.02).all()

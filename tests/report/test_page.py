@@ -1,0 +1,141 @@
+"""The report as a folder: complete, self-contained, and never half-written."""
+
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+import plausible
+from memcram.errors import UsageError
+from memcram.report import data, page
+
+
+@pytest.fixture(scope="module")
+def measured():
+    rows, records = plausible.study(samples=2, vectors=(1, 2), models=("pocket",))
+    rows = rows[rows["length"].isin([16, 32, 128])].reset_index(drop=True)
+    part = data.StudyPart("dev", rows, len(rows) + 7, 2, {"study.toml": "name = '<dev>'"})
+    return data.combine([part], records.__getitem__, plausible.pieces)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_figures():
+    """Rendering is tested beside the figures, and takes longer than all the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "to_svg", lambda *_: b"<svg/>")
+        patch.setattr(page, "to_png", lambda *_: b"PNG")
+        yield
+
+
+@pytest.fixture(scope="module")
+def report(measured, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "report"
+    page.write_report(measured, folder, most_texts=5)
+    return folder
+
+
+class Links(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.ids, self.images, self.scopes = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.links += [found[name] for name in ("href", "src", "srcset") if name in found]
+        self.ids += [found["id"]] if "id" in found else []
+        if tag == "img":
+            self.images.append(found)
+        if tag == "th":
+            self.scopes.append(found.get("scope"))
+
+
+def test_every_link_is_a_file_of_the_report(report):
+    pages = [report / "index.html", *(report / "tokens").iterdir()]
+    assert len(pages) == 6
+    for one in pages:
+        found = Links(one.read_text("utf-8"))
+        assert len(found.ids) == len(set(found.ids))
+        for link in found.links:
+            target, _, fragment = link.partition("#")
+            assert (one.parent / target).is_file() if target else fragment in found.ids
+    every = {str(file.relative_to(report)) for file in report.rglob("*") if file.is_file()}
+    assert {"tables/table-1.csv", "figures/figure-1.svg", "figures/figure-1.png"} <= every
+    for svg in (report / "figures").glob("*[!k].svg"):
+        assert svg.with_suffix(".png").is_file()
+
+
+def test_the_page_needs_no_network(report):
+    text = (report / "index.html").read_text("utf-8")
+    assert not re.search(r"https?:|@import|url\(", text)
+
+
+def test_images_and_headers_have_words(report):
+    found = Links((report / "index.html").read_text("utf-8"))
+    assert found.images
+    assert all(len(image["alt"]) > 20 for image in found.images)
+    assert None not in found.scopes
+
+
+def test_an_unfinished_study_says_so(report, measured):
+    text = (report / "index.html").read_text("utf-8")
+    n = len(measured.rows)
+    assert f"Unfinished: dev has {n} of {n + 7} texts; 2 failed." in text
+    assert "name = &#39;&lt;dev&gt;&#39;" in text
+
+
+def test_tables_are_the_numbers_of_the_page(report):
+    table = pd.read_csv(report / "tables" / "table-1.csv")
+    own = table[~table["published"]]
+    assert set(own["source"]) == {"books", "fanfics", "random"}
+    text = (report / "index.html").read_text("utf-8")
+    assert page.figure_of(own["token_gain"].dropna().iloc[0]) in text
+
+
+def test_published_values_alone_make_a_report(tmp_path):
+    content = dict(page.report_files(data.published_only()))
+    assert {"figures/figure-1.svg", "figures/figure-5-bound.svg"} <= set(content)
+    text = content["index.html"].decode()
+    assert "1,568" in text
+    assert "1,438" in text  # the horizon of Llama-3.1-8B in tarasov2026
+    assert "Unfinished" not in text
+
+
+def test_the_output_is_never_replaced_by_mistake(report, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "report_files", lambda *_: iter([("index.html", b"new")]))
+    with pytest.raises(UsageError, match=r"exists; pass --force"):
+        page.write_report(None, report)
+    with pytest.raises(UsageError, match="does not exist"):
+        page.write_report(None, tmp_path / "no" / "report")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="holds other files than a report"):
+        page.write_report(None, mine, force=True)
+    assert (mine / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_report_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder = tmp_path / "report"
+
+    def files(*_):
+        yield "index.html", b'<meta name="generator" content="memcram">first'
+
+    monkeypatch.setattr(page, "report_files", files)
+    page.write_report(None, folder)
+
+    def fails(*_):
+        yield "index.html", b"second"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(page, "report_files", fails)
+    with pytest.raises(UsageError, match="No space left"):
+        page.write_report(None, folder, force=True)
+    assert (folder / "index.html").read_bytes().endswith(b"first")
+    assert [one.name for one in tmp_path.iterdir()] == ["report"]
+
+
+def test_names_of_pages_are_safe():
+    assert page._page_name("0f3a") == "0f3a.html"
+    assert re.fullmatch(r"[0-9a-f]{64}\.html", page._page_name("../../etc/passwd"))

@@ -1,0 +1,90 @@
+"""From stores on disk to a report and to the page of one text."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import plausible
+from memcram.errors import UsageError
+from memcram.report import stores
+from memcram.results import ResultRow
+from memcram.study.store import Store
+
+SPEC = """
+name = "{name}"
+kind = "capacity"
+models = ["pocket"]
+vectors = [1]
+lengths = [16, 64]
+samples = 2
+steps = {steps}
+
+[[texts]]
+name = "random"
+source = "random-words"
+"""
+
+
+def make_store(folder, name, rows, records, steps=300, pending=0):
+    """A store of these rows, with so many tasks that have none yet."""
+    store = Store.create(folder / f"{name}.study", SPEC.format(name=name, steps=steps), folder)
+    named = rows.assign(study=name).astype(object)
+    kept = [ResultRow(**row) for row in named.to_dict("records")]
+    tasks = [SimpleNamespace(id=row.task, cost=1, source=row.source) for row in kept]
+    tasks += [SimpleNamespace(id=f"{name}{i}", cost=1, source="random") for i in range(pending)]
+    store.plan(name, 0, tasks)
+    run = store.begin_run({"spec": "told once", "threads": 1})
+    store.add([(row, records[row.task]) for row in kept], run)
+    store.close()
+    return store.folder
+
+
+@pytest.fixture(scope="module")
+def rows_and_records():
+    rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
+    chosen = rows["length"].isin([16, 64]) & (rows["source"] == "random")
+    return rows[chosen].reset_index(drop=True).assign(bos_in_text=False), records
+
+
+def test_an_unfinished_store(tmp_path, rows_and_records):
+    rows, records = rows_and_records
+    data = stores.load_stores([make_store(tmp_path, "dev", rows, records, pending=3)])
+    assert sorted(data.rows["task"]) == sorted(rows["task"])
+    [part] = data.unfinished
+    assert (part.name, part.planned, part.failed) == ("dev", len(rows) + 3, 0)
+    assert part.settings["runs"][0]["settings"] == {"threads": 1}
+    task = rows["task"][0]
+    assert data.tokens(task).ids.tolist() == records[task].ids.tolist()
+
+
+def test_another_budget_is_kept_apart(tmp_path, rows_and_records):
+    rows, records = rows_and_records
+    one = make_store(tmp_path, "one", rows.iloc[:2], records)
+    two = make_store(tmp_path, "two", rows.iloc[2:], records, steps=30)
+    same = make_store(tmp_path, "same", rows.iloc[2:], records)
+    labels = set(stores.load_stores([one, two]).rows["label"])
+    assert labels == {"pocket · default [one]", "pocket · default [two]"}
+    assert set(stores.load_stores([one, same]).rows["label"]) == {"pocket"}
+
+
+def test_one_text_of_a_store(tmp_path, rows_and_records):
+    rows, records = rows_and_records
+    folder = make_store(tmp_path, "dev", rows, records)
+    assert len(stores.view_of_text(folder, "random-001").pieces) == 64  # the longer of two rows
+    assert len(stores.view_of_text(folder, rows["task"][0]).pieces) == 16
+    for wrong in (None, "nobody"):
+        with pytest.raises(UsageError, match=r"^TEXT_ID: got .*allowed: random-000, random-001$"):
+            stores.view_of_text(folder, wrong)
+
+
+def test_an_empty_store_is_an_error(tmp_path, rows_and_records):
+    rows, records = rows_and_records
+    folder = make_store(tmp_path, "dev", rows.iloc[:0], records)
+    with pytest.raises(UsageError, match=r"^STORE: no rows in 'dev'"):
+        stores.load_stores([folder])
+
+
+def test_tokens_of_an_unknown_model_are_told_by_id():
+    pieces = stores.Pieces()
+    assert pieces("no/such/model", [3, 5]) == ["#3 ", "#5 "]
+    assert "".join(pieces("pocket", [300, 301, 302])).strip()
