@@ -16,6 +16,7 @@ from memcram.parametrisations import (
     UniformStart,
 )
 from memcram.strategies import Fixed, Horizon, Progressive, Strategy
+from memcram.variants import parse_overrides, variant
 
 
 @dataclass(frozen=True)
@@ -160,11 +161,16 @@ RECIPES: dict[str, Recipe] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe called `name`.
+    """The recipe called `name`, or a variant of it such as `tarasov2026@lr=0.5`.
+
+    `memcram.variants` says how a variant is written.
 
     Raises:
-        UsageError: there is none; names those there are.
+        UsageError: there is none; names those there are; or no such setting.
     """
-    if name not in RECIPES:
-        raise UsageError(f"--recipe: got {name!r}, allowed: {', '.join(RECIPES)}")
-    return RECIPES[name]
+    base, at, text = name.strip().partition("@")
+    if base not in RECIPES:
+        raise UsageError(f"--recipe: got {base!r}, allowed: {', '.join(RECIPES)}")
+    if not at:
+        return RECIPES[base]
+    return variant(RECIPES[base], name.strip(), parse_overrides(name, text))

@@ -74,7 +74,13 @@ chunk_tokens_option = click.option(
     metavar="N|auto",
     help="Tokens in each chunk; auto cuts where the vectors are full.",
 )
-recipe_option = click.option("--recipe", default="default", show_default=True, help="How to cram.")
+recipe_option = click.option(
+    "--recipe",
+    metavar="RECIPE",
+    default="default",
+    show_default=True,
+    help="How to cram: a name, or a variant such as default@tau=0.1,lr=0.5.",
+)
 steps_option = click.option(
     "--steps",
     type=click.IntRange(min=1),

@@ -135,7 +135,7 @@ def _progressive(study: NamedStudy, scale: float) -> str:
         f"name = {json.dumps(study.name)}\n"
         'kind = "horizon"\n'
         f"models = [{json.dumps(study.model)}]\n"
-        'recipes = ["tarasov2026", "tarasov2026+low-dim"]\n'
+        f'recipes = ["tarasov2026", "{_low_dim(study.model)}"]\n'
         "vectors = [1]\n"
         "# lengths = [2048]  # tokens offered; without it, as many as there is room for\n"
         f"samples = {_samples(50, scale)}\n"
@@ -143,6 +143,11 @@ def _progressive(study: NamedStudy, scale: float) -> str:
         "seed = 0\n"
         '\n[[texts]]\nname = "pg19"\nsource = "hub-books"  # PG-19, validation split\n'
     )
+
+
+def _low_dim(model: str) -> str:
+    """The low-dimensional recipe with the k that was published: 32 for Gemma, else 256."""
+    return "tarasov2026+low-dim" + ("@k=32" if "gemma" in model else "")
 
 
 def _starter(model: str, scale: float) -> str:
