@@ -81,3 +81,14 @@ def test_out_of_memory_sends_whole_groups_back(tiny_lm64, monkeypatch):
     limit = 2
     with pytest.raises(ModelError, match="group"):
         results(tiny_lm64, requests)
+
+
+def test_vectors_are_bitwise_the_same_beside_a_text_with_more_of_them(pocket, prose):
+    alone = dataclasses.replace(
+        memcram.get_recipe("default").with_steps(20), parametrisation=LowDim(k=8)
+    )
+    request = CramRequest("a", prose[:20], 2)
+    mates = [CramRequest(k, prose[k : 30 + k], k) for k in (1, 5)]
+    [by_itself] = Engine(pocket, alone).run([request])
+    mixed = {one.key: one for one in Engine(pocket, alone).run([*mates, request])}
+    assert torch.equal(by_itself.mem, mixed["a"].mem)

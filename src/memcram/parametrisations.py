@@ -89,8 +89,10 @@ class LowDim:
 
     def mem(self, parameters: Parameters) -> Tensor:
         """W z + b of every row, (slot, K, width)."""
-        mapped = torch.bmm(parameters["z"], parameters["weight"].mT)
-        return mapped + parameters["bias"][:, None]
+        across = parameters["weight"].mT
+        # One vector at a time: a product over the K of the longest batch-mate rounds differently.
+        mapped = [torch.bmm(z, across) for z in parameters["z"].split(1, dim=1)]
+        return torch.cat(mapped, dim=1) + parameters["bias"][:, None]
 
 
 class Start(Protocol):
