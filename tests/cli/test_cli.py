@@ -13,7 +13,7 @@ import memcram
 from memcram.cli import cli, run
 
 TEXT = "The ferry was late.\n"
-COMMANDS = ["compress", "decompress", "inspect", "verify", "horizon", "bound", "models"]
+COMMANDS = ["compress", "decompress", "inspect", "verify", "horizon", "plan", "bound", "models"]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from memcram.cli.bound import bound
 from memcram.cli.codec import compress, decompress, inspect, verify
 from memcram.cli.horizon import horizon
 from memcram.cli.models import models
+from memcram.cli.plan import plan
 from memcram.errors import Interrupted, MemcramError
 
 INTERRUPTED = 130
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, inspect, verify, horizon, bound, models):
+for command in (compress, decompress, inspect, verify, horizon, plan, bound, models):
     cli.add_command(command)
 
 
