@@ -213,7 +213,7 @@ def test_the_command(capsys, tmp_path, tiny_folder):
         assert one["vectors"]["expected"] == k * one["chunks"]["expected"]
         held = one["tokens_per_vector"]
         assert held["low"] <= held["expected"] <= held["high"]
-        assert one["utilisation"]["expected"] == pytest.approx(
+        assert one["share_of_bound"]["expected"] == pytest.approx(
             held["expected"] / report["bound_tokens"]
         )
         rate = one["token_steps_per_second"]

@@ -59,7 +59,7 @@ class Plan:
         chunk_tokens: of the measured chunks, with a bootstrap interval of the mean.
         chunks, vectors: of the whole text.
         tokens_per_vector: of the whole text, the last short chunk of each stretch included.
-        utilisation: tokens per vector / capacity bound at 16 bits.
+        share_of_bound: tokens per vector / capacity bound at 16 bits.
         archive_bytes: of the file `compress` would write.
         token_steps: to be spent on the whole text.
         token_steps_per_second: measured here and now with `slots` texts side by side.
@@ -73,7 +73,7 @@ class Plan:
     chunks: Interval
     vectors: Interval
     tokens_per_vector: Interval
-    utilisation: Interval
+    share_of_bound: Interval
     archive_bytes: Interval
     token_steps: Interval
     token_steps_per_second: float
@@ -267,7 +267,7 @@ class _Source:
             chunks=chunks,
             vectors=chunks.times(k),
             tokens_per_vector=per_vector,
-            utilisation=per_vector.times(1 / bound),
+            share_of_bound=per_vector.times(1 / bound),
             archive_bytes=Interval(
                 *(
                     self._bytes(cut, found, int(count))

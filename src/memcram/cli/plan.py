@@ -31,7 +31,7 @@ _ROWS = (
     "chunks",
     "vectors",
     "tokens_per_vector",
-    "utilisation",
+    "share_of_bound",
     "archive_bytes",
     "token_steps",
     "seconds",
