@@ -103,12 +103,10 @@ def compress(
         Interrupted: Ctrl-C; says how many chunks are kept.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    # Twice the guard margin, so that guards stay the exception.
-    chosen = get_recipe_with(recipe, steps).with_margin(2 * GUARD_MARGINS[lm.dtype])
-    _check_portable(chosen, lm)
+    chosen = archive_recipe(recipe, steps, lm)
     tokenized = tokenize(decode_utf8(data), lm)
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
-    plan = _plan(lm, len(ids), vectors, chunk_tokens, seed)
+    plan = chunk_plan(lm, len(ids), vectors, chunk_tokens, seed)
     job = _job(lm, chosen, plan, data)
     keeper = PartialArchive(partial, job, force=force) if partial is not None else None
     finished = [chunk for chunk in keeper.load() if _fits(chunk, plan, lm)] if keeper else []
@@ -126,7 +124,7 @@ def compress(
             keeper.flush()
     ordered = [chunks[start] for start in _in_order(chunks)]
     tensors = _tensors(lm, ordered, ids, tokenized)
-    return Archive(_manifest(lm, chosen, seed, data, len(ids), tensors), tensors)
+    return Archive(manifest_of(lm, chosen, seed, data, len(ids), tensors.sha256()), tensors)
 
 
 def decompress(archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None) -> bytes:
@@ -202,6 +200,18 @@ def get_recipe_with(recipe: str | Recipe, steps: int | None) -> Recipe:
     return chosen.with_steps(steps)
 
 
+def archive_recipe(recipe: str | Recipe, steps: int | None, lm: FrozenLM) -> Recipe:
+    """The recipe as archives are made with it: with room for other machines' rounding.
+
+    Raises:
+        UsageError: there is no such recipe, or an archive could not be read back.
+    """
+    # Twice the guard margin, so that guards stay the exception.
+    chosen = get_recipe_with(recipe, steps).with_margin(2 * GUARD_MARGINS[lm.dtype])
+    _check_portable(chosen, lm)
+    return chosen
+
+
 def _check_portable(recipe: Recipe, lm: FrozenLM) -> None:
     """Refuse what an archive could not be read back from."""
     if recipe.first_token_given:
@@ -213,7 +223,14 @@ def _check_portable(recipe: Recipe, lm: FrozenLM) -> None:
         raise UsageError(f"autocast: got {lm.dtype_name}, allowed for archives: none")
 
 
-def _plan(lm: FrozenLM, n: int, vectors: int, chunk_tokens: int | None, seed: int) -> ChunkPlan:
+def chunk_plan(
+    lm: FrozenLM, n: int, vectors: int, chunk_tokens: int | None, seed: int
+) -> ChunkPlan:
+    """How `compress` cuts a text of `n` tokens.
+
+    Raises:
+        UsageError: K or the chunk length is out of range.
+    """
     if vectors < 1:
         raise UsageError(f"--vectors: got {vectors}, allowed: 1 or more")
     room = None if lm.max_positions is None else lm.max_positions - vectors - len(lm.prefix) + 1
@@ -289,9 +306,10 @@ def _tensors(
     )
 
 
-def _manifest(
-    lm: FrozenLM, recipe: Recipe, seed: int, data: bytes, tokens: int, tensors: ArchiveTensors
+def manifest_of(
+    lm: FrozenLM, recipe: Recipe, seed: int, data: bytes, tokens: int, tensors_sha256: str
 ) -> Manifest:
+    """The manifest of an archive made here and now."""
     identity = lm.identity
     packages = ("memcram", "torch", "transformers", "tokenizers", "safetensors")
     return Manifest(
@@ -308,5 +326,5 @@ def _manifest(
         recipe=recipe.settings(),
         seed=seed,
         versions={name: version(name) for name in packages},
-        tensors_sha256=tensors.sha256(),
+        tensors_sha256=tensors_sha256,
     )

@@ -20,6 +20,7 @@ COMMANDS = [
     "verify",
     "explain",
     "horizon",
+    "plan",
     "bound",
     "models",
     "study",

@@ -27,8 +27,8 @@ FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 256 * 1024
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_CHUNK_TOKENS = 2**20
-_MANIFEST_KEY = "memcram"
-_CHECKSUM_KEY = "memcram.sha256"
+MANIFEST_KEY = "memcram"
+CHECKSUM_KEY = "memcram.sha256"
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 Name = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -190,7 +190,7 @@ class Archive:
         """The file's content; the same archive always gives the same bytes."""
         manifest = self.manifest.model_dump_json()
         checksum = hashlib.sha256(manifest.encode()).hexdigest()
-        metadata = {_MANIFEST_KEY: manifest, _CHECKSUM_KEY: checksum}
+        metadata = {MANIFEST_KEY: manifest, CHECKSUM_KEY: checksum}
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.named().items()}
         return _with_sorted_header(safetensors.torch.save(tensors, metadata))
 
@@ -287,7 +287,7 @@ def _parse_header(name: str, header: bytes) -> dict[str, Any]:
 
 
 def _parse_manifest(name: str, metadata: Any) -> Manifest:
-    text = metadata.get(_MANIFEST_KEY) if isinstance(metadata, dict) else None
+    text = metadata.get(MANIFEST_KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise ArchiveError(f"{name}: a safetensors file, but not a memcram archive")
     encoded = text.encode("utf-8", "surrogatepass")
@@ -295,7 +295,7 @@ def _parse_manifest(name: str, metadata: Any) -> Manifest:
         raise ArchiveError(
             f"{name}: the manifest has {len(encoded)} bytes, allowed: {MAX_MANIFEST_BYTES}"
         )
-    if hashlib.sha256(encoded).hexdigest() != metadata.get(_CHECKSUM_KEY):
+    if hashlib.sha256(encoded).hexdigest() != metadata.get(CHECKSUM_KEY):
         raise ArchiveError(f"{name}: damaged (checksum of the manifest)")
     try:
         version = json.loads(text).get("version")

@@ -14,6 +14,7 @@ from memcram.cli.codec import compress, decompress, inspect, verify
 from memcram.cli.explain import explain
 from memcram.cli.horizon import horizon
 from memcram.cli.models import models
+from memcram.cli.plan import plan
 from memcram.cli.study import study
 from memcram.errors import Interrupted, MemcramError
 
@@ -34,7 +35,18 @@ def cli() -> None:
     """
 
 
-for command in (compress, decompress, inspect, verify, explain, horizon, bound, models, study):
+for command in (
+    compress,
+    decompress,
+    inspect,
+    verify,
+    explain,
+    horizon,
+    plan,
+    study,
+    bound,
+    models,
+):
     cli.add_command(command)
 
 

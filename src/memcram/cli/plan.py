@@ -1,0 +1,147 @@
+"""plan."""
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from memcram.cli.console import print_fields, print_json, print_table, progress_bar
+from memcram.cli.options import (
+    device_option,
+    dtype_option,
+    json_option,
+    model_option,
+    quiet_option,
+    read_input,
+    recipe_option,
+    revision_option,
+    seed_option,
+    stacked,
+    steps_option,
+)
+
+if TYPE_CHECKING:
+    from memcram.engine import EngineStatus
+    from memcram.models.modes import DtypeName
+    from memcram.planning import Plan
+
+# Shown for each K, with an interval each.
+_ROWS = (
+    "chunks",
+    "vectors",
+    "tokens_per_vector",
+    "share_of_bound",
+    "archive_bytes",
+    "token_steps",
+    "seconds",
+)
+
+
+@click.command()
+@click.argument("text")
+@click.option(
+    "--vectors",
+    "-K",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1,),
+    show_default="1",
+    metavar="K",
+    help="Vectors for each chunk; name several to compare: -K 1 -K 4.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=2),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Chunks to cram for each K, spread over TEXT.",
+)
+@stacked(model_option, revision_option, recipe_option, steps_option, seed_option)
+@stacked(device_option, dtype_option, json_option, quiet_option)
+def plan(
+    text: str,
+    vectors: tuple[int, ...],
+    samples: int,
+    model: str,
+    revision: str | None,
+    recipe: str,
+    steps: int | None,
+    seed: int,
+    device: str | None,
+    dtype: "DtypeName",
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Foretell what `compress` would make of TEXT (a UTF-8 file, or - for standard input).
+
+    Vectors, bytes and time to hold it exactly, with 95 % prediction intervals, from a few chunks
+    that are crammed here and now. The time is for this machine, as busy as it is.
+
+    \b
+    Examples:
+      memcram plan book.txt
+      memcram plan book.txt --model EleutherAI/pythia-160m -K 1 -K 4 --samples 32 --json
+    """
+    started = time.perf_counter()
+    data = read_input(text, "TEXT")
+
+    from memcram import planning
+    from memcram.codec import decode_utf8, get_recipe_with
+    from memcram.cramming import CodecProgress
+    from memcram.models import load_lm
+
+    decode_utf8(data, text)
+    chosen = get_recipe_with(recipe, steps)
+    lm = load_lm(model, revision=revision, device=device, dtype=dtype)
+    total = samples * len(vectors)
+    with progress_bar("growing", total, quiet=quiet, unit="chunks") as show:
+
+        def report(status: "EngineStatus") -> None:
+            if show is not None:
+                show(CodecProgress(status.done, status.done, total))
+
+        found = planning.plan(
+            data, lm, vectors=vectors, recipe=chosen, samples=samples, seed=seed, on_poll=report
+        )
+    summary = {
+        "model": lm.identity.id,
+        "recipe": chosen.name,
+        "dtype": dtype,
+        "device": str(lm.device),
+        "text_bytes": found.text_bytes,
+        "tokens": found.tokens,
+        "samples": samples,
+        "seed": seed,
+        "bound_tokens": found.bound_tokens,
+        "planning_seconds": round(time.perf_counter() - started, 2),
+    }
+    if as_json:
+        print_json(summary | {"plans": [asdict(one) for one in found.plans]})
+    else:
+        print_fields(summary)
+        click.echo()
+        _print_plans(found.plans)
+
+
+def _print_plans(plans: "tuple[Plan, ...]") -> None:
+    """One column for each K: the expected value, and its interval."""
+    rows = [["chunk_tokens", *(_chunk_tokens(one) for one in plans)]]
+    for name in _ROWS:
+        intervals = [getattr(one, name) for one in plans]
+        rows.append([name, *(_shown(x.expected, x.low, x.high) for x in intervals)])
+    rows.append(["slots", *(f"{one.slots:,}" for one in plans)])
+    print_table(["95 % in brackets", *(f"K = {one.vectors_per_chunk}" for one in plans)], rows)
+
+
+def _chunk_tokens(one: "Plan") -> str:
+    of = one.chunk_tokens
+    return _shown(of.mean, *(of.ci95 or (of.mean, of.mean)))
+
+
+def _shown(expected: float, low: float, high: float) -> str:
+    values = [
+        f"{x:,.0f}" if x >= 1000 or x == int(x) else f"{x:,.3g}" for x in (expected, low, high)
+    ]
+    return "{} ({} to {})".format(*values)
