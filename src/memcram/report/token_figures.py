@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 from pandas import DataFrame
 
@@ -63,13 +64,14 @@ def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         lengths = np.sort(data["length"].unique())
         norm = LogNorm(float(lengths[0]), float(max(lengths[-1], lengths[0] + 1)))
         colours = lengths_map(theme)
+        halo = [withStroke(linewidth=4.5, foreground=theme.ground)]
         told = lengths[np.linspace(0, len(lengths) - 1, min(len(lengths), _MEDIANS)).astype(int)]
         for place, length in enumerate(lengths):
             some = data[data["length"] == length]
             colour = colours(norm(float(length)))
             for _, one in some.groupby("task"):
                 axes.plot(
-                    one["step"], one["right"], color=colour, linewidth=0.5, alpha=0.45, label="_one"
+                    one["step"], one["right"], color=colour, linewidth=0.5, alpha=0.15, label="_one"
                 )
             if length not in told:
                 continue
@@ -81,6 +83,8 @@ def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
                 linewidth=2.0,
                 linestyle=LINES[place % len(LINES)],
                 label=f"{length} tokens",
+                path_effects=halo,
+                zorder=3,
             )
         axes.set_xscale("symlog", linthresh=1)
         plain_ticks(axes, "x")
