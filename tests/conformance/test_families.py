@@ -219,7 +219,7 @@ def test_the_first_layers_alone_are_those_of_the_whole(folder, lm64, embeds, not
     cached, cache = short.advance(embeds[:, :4], None)
     cached, _ = short.advance(embeds[:, 4:5], cache)
     # Attention with a cache rounds in another order; the laws above say how far.
-    assert difference(cached, short.head(short.hidden(embeds[:, :5]))[:, -1]) < 1e-4
+    assert difference(cached, short.head(short.hidden(embeds[:, :5]))[:, -1]) < 1e-3
     assert short.identity.fingerprint != lm64.identity.fingerprint
 
 

@@ -224,7 +224,7 @@ def test_a_text_of_which_one_token_was_held_has_no_surprisal():
 
 def test_every_section_has_its_figures_in_both_themes():
     every = [contexts(), solutions()[0], horizons([(1.0, 2, False)] * 5)]
-    rows = pd.concat(every, ignore_index=True)
+    rows = table(*(one for some in every for one in some.to_dict("records")))
     found = {one.key: one for one in ablation_sections(rows, solutions()[1])}
     drawn = {key for key, one in found.items() if one.figures}
     assert drawn == {"horizon-surprisal", "context", "seeds-pairs", "seeds-pca", "seeds-line"}
@@ -242,11 +242,11 @@ def test_without_ablations_there_is_nothing():
 
 
 def test_a_model_cut_short_keeps_its_label():
-    rows = table(
+    rows = [
         row("a", "horizon", fingerprint="f6"),
         row("b", "depth", "layers=1", fingerprint="f1"),
         row("c", "depth", "layers=6", fingerprint="f6"),
-    )
-    assert set(with_label(rows)["label"]) == {"pocket"}
-    other = pd.concat([rows, table(row("d", "depth", "layers=1", fingerprint="g1"))])
-    assert with_label(other.reset_index(drop=True))["label"].nunique() == 3
+    ]
+    assert set(with_label(table(*rows))["label"]) == {"pocket"}
+    other = row("d", "depth", "layers=1", fingerprint="g1")
+    assert with_label(table(*rows, other))["label"].nunique() == 3

@@ -295,7 +295,8 @@ class _RecipeRun:
 
     def _give_up(self, reason: str) -> None:
         """Note a failure for the longest text that is left, with its group: it needs most."""
-        tasks = list(self._left.values())
+        left = list(self._left.values())
+        tasks = [task for task in left if task.made is None] or left
         worst = max(tasks, key=lambda t: self._lm.input_positions(t.vectors, len(t.ids)))
         for task in tasks:
             if task is worst or (task.group is not None and task.group == worst.group):
