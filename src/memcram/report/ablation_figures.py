@@ -242,9 +242,8 @@ def correlation_words(data: DataFrame) -> str:
     if np.isnan(rho) or ends is None:
         return f"n = {len(own)} texts, all alike: no correlation"
     interval = f"[{ends[0]:.2f}, {ends[1]:.2f}]"
-    return (
-        f"Spearman's ρ = {rho:.2f}, 95 % interval {interval}, n = {len(own)} texts, none censored"
-    )
+    texts = f"n = {len(own)} texts that are not censored"
+    return f"Spearman's ρ = {rho:.2f}, 95 % interval {interval}, {texts}"
 
 
 def _line(

@@ -1,6 +1,7 @@
 """A study's spec: a TOML file, checked key by key before any work is done for it."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -111,7 +112,7 @@ class Spec:
     @property
     def loads(self) -> list[Load]:
         """The models, each as often as it is loaded; the store numbers them in this order."""
-        layers = self.study.layers or [None]
+        layers: Sequence[int | None] = self.study.layers or (None,)
         return [Load(entry, n) for entry in self.study.models for n in layers]
 
     def error(self, place: Place, message: str) -> UsageError:
