@@ -1,6 +1,5 @@
 """Figures of the ablations, each a pure function of one table of `ablation_data`, one label."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ _UNITS = {
 }
 _SHARES = ("right", "accuracy")
 _PARTS = ("once", "first half", "second half")
-_BINS = 24
+_BINS = 18
 
 
 def context(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
@@ -125,6 +124,7 @@ def pairs(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
             )
             median = float(np.median(values))
             axes.axvline(median, color=colour, linestyle=LINES[place], linewidth=0.9)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
         axes.set_xlabel(_UNITS[value])
         axes.set_ylabel("pairs of solutions")
@@ -170,7 +170,9 @@ def line(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             one = one.sort_values("share")
             for value, name in names.items():
                 label = f"{source}: {name}" if several else name
-                _line(axes, one, one["share"].to_numpy(float), value, place, theme, label)
+                beside = 0.012 * (value == "exact")  # so that intervals do not hide each other
+                at = one["share"].to_numpy(float) + beside
+                _line(axes, one, at, value, place, theme, label)
                 place += 1
         axes.set_ylim(-0.03, 1.04)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
@@ -247,10 +249,9 @@ def correlation_words(data: DataFrame) -> str:
 
 
 def _line(
-    axes: Axes, one: DataFrame, at: Sequence[float] | Any, value: str, place: int, theme: Theme,
-    label: str,
-) -> None:  # fmt: skip
-    """Means with their intervals, in the style of this place."""
+    axes: Axes, one: DataFrame, at: Any, value: str, place: int, theme: Theme, label: str
+) -> None:
+    """Means with their intervals at the places `at`, in the style of number `place`."""
     mean = one[value].astype(float)
     ends = [
         (mean - one[f"{value}_low"].astype(float)).clip(lower=0).fillna(0.0),
