@@ -84,7 +84,7 @@ def halves(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
             _line(axes, one, at, value, place, theme, label)
         axes.set_xticks(np.arange(len(lengths)), [f"{n:g}" for n in lengths])
         axes.set_xlim(-0.4, len(lengths) - 0.6)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # a mark at 0 is seen whole
         axes.set_xlabel("tokens of the text")
         axes.set_ylabel(_UNITS[value])
         _percent(axes, value)
