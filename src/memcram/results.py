@@ -19,7 +19,8 @@ class ResultRow:
     Attributes:
         task: content hash of everything that decides the row; names its vectors.
         study: name of the study.
-        kind: `capacity` (a text of given length), `horizon` (as much as fits), or an ablation.
+        kind: `capacity` (a text of given length), `horizon` (as much as fits), or an ablation
+            (docs/studies.md).
         condition: what an ablation varies, as text (`context=64`, `layers=3`, …); else empty.
         model, revision, fingerprint: which model, as the user named it.
         parameters: weights of the model.
@@ -35,9 +36,10 @@ class ResultRow:
         length: tokens asked for (for a horizon: tokens offered).
         tokens: N, tokens of the text that was crammed.
         utf8_bytes: bytes of those tokens as text.
-        vectors: K.
+        vectors: K; 0 where n tokens of left context stand in their place: what the other columns
+            say of `mem` is then said of the context.
         seed: of the start.
-        outcome: how the optimisation ended.
+        outcome: how the optimisation ended; empty where nothing was optimised.
         steps, best_step: optimiser steps in all, and before the kept vectors.
         token_steps: positions that went forward and backward.
         seconds: of the batch this text was in, shared out by token-steps.

@@ -201,6 +201,28 @@ def test_crammed_stored_read_and_decoded_exactly(lm, note):
         assert not torch.equal(control, chunk)
 
 
+@torch.no_grad()
+def test_the_first_layers_alone_are_those_of_the_whole(folder, lm64, embeds, note):
+    short = memcram.load_lm(str(folder), device="cpu", dtype="float64", layers=1)
+    assert (short.layers, lm64.layers) == (1, 2)
+    whole, kept = lm64.module.state_dict(), short.module.state_dict()
+    assert set(kept) < set(whole)
+    assert all(torch.equal(value, whole[name]) for name, value in kept.items())
+    states = [
+        lm.module(inputs_embeds=embeds, use_cache=False, output_hidden_states=True).hidden_states
+        for lm in (short, lm64)
+    ]
+    assert torch.equal(states[0][0], states[1][0])
+    found = difference(short.head(short.hidden(embeds)), lm64.head(lm64.hidden(embeds)))
+    note("one layer/two", found)
+    assert found > 1e-3
+    cached, cache = short.advance(embeds[:, :4], None)
+    cached, _ = short.advance(embeds[:, 4:5], cache)
+    # Attention with a cache rounds in another order; the laws above say how far.
+    assert difference(cached, short.head(short.hidden(embeds[:, :5]))[:, -1]) < 1e-3
+    assert short.identity.fingerprint != lm64.identity.fingerprint
+
+
 def test_steps_to_eight_tokens(lm, note):
     recipe = memcram.get_recipe("default").with_steps(STEPS)
     text = torch.tensor(lm.tokenize(TEXT))[:8]

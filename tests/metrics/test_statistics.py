@@ -1,11 +1,13 @@
 """Means with their spread, and shares with theirs."""
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memcram.errors import UsageError
-from memcram.metrics.statistics import spread, wilson95
+from memcram.metrics.statistics import rank_correlation, spread, wilson95
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 few = settings(max_examples=40, deadline=None)
@@ -80,3 +82,26 @@ def test_wilson_holds_the_share_and_narrows_with_n(n, data):
     assert share - 1e-12 <= high <= 1.0
     closer = wilson95(share, 4 * n)
     assert closer[1] - closer[0] < high - low
+
+
+def test_rank_correlation_by_hand():
+    """ρ = 1 − 6 Σd² / (n³ − n) without ties; z = artanh ρ ± 1.96 · √((1 + ρ²/2) / (n − 3))."""
+    x, y = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2.0, 1.0, 40.0, 3.0, 50.0, 60.0]
+    rho, ends = rank_correlation(x, y)  # d = 1, 1, 1, 1, 0, 0
+    expected = 1 - 6 * 4 / (6**3 - 6)
+    assert rho == pytest.approx(expected)
+    half = 1.959964 * math.sqrt((1 + expected**2 / 2) / 3)
+    assert ends == pytest.approx(
+        (math.tanh(math.atanh(expected) - half), math.tanh(math.atanh(expected) + half))
+    )
+
+
+def test_ties_share_their_mean_rank():
+    rho, _ = rank_correlation([1.0, 1.0, 2.0, 3.0], [1.5, 1.5, 3.0, 4.0])
+    assert rho == pytest.approx(1)
+    assert math.isnan(rank_correlation([1.0, 1.0], [1.0, 2.0])[0])
+
+
+def test_no_pairs_no_correlation():
+    with pytest.raises(UsageError, match="pairs: got 1 and 1 values"):
+        rank_correlation([1.0], [1.0])

@@ -249,3 +249,20 @@ def test_a_foreign_table_is_refused(table):
         summarise_cells(table.drop(columns="accuracy"))
     with pytest.raises(UsageError, match="got 0 rows"):
         summarise_series(results_table([]))
+
+
+def test_a_left_context_has_a_gain_but_no_share_of_a_bound():
+    behind = replace(BASE, kind="context", condition="context=64", vectors=0, outcome="")
+    [found] = measures(results_table([behind])).to_dict("records")
+    assert found["information_gain_nats"] == behind.lm_nats - behind.mem_nats
+    assert math.isnan(found["utilisation"])
+    assert math.isnan(found["bits_per_dimension"])
+    [series] = summarise_series(results_table([behind])).to_dict("records")
+    assert series["capacity_bound_tokens"] == 0
+    assert math.isnan(series["utilisation_mean"])
+
+
+def test_a_model_cut_short_has_horizons_like_any():
+    rows = [replace(BASE, task=str(n), kind="depth", tokens=n, horizon=n) for n in (3, 5)]
+    [series] = summarise_series(results_table(rows)).to_dict("records")
+    assert series["horizon_tokens_mean"] == 4

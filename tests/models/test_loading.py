@@ -193,3 +193,32 @@ def test_the_shape_needs_no_weights(folder):
     (folder / "model.safetensors").unlink()
     assert model_shape(str(folder)) == (32, 257)
     assert model_shape("pocket") == (256, 4096)
+
+
+def test_all_layers_are_the_whole_model(tiny_folder, tiny_lm):
+    whole = memcram.load_lm(str(tiny_folder), device="cpu", layers=2)
+    assert whole.identity == tiny_lm.identity
+    short = memcram.load_lm(str(tiny_folder), device="cpu", layers=1)
+    again = memcram.load_lm(str(tiny_folder), device="cpu", layers=1)
+    assert short.identity == again.identity
+    assert (short.layers, short.identity.layers) == (1, 1)
+    assert short.parameters < whole.parameters
+
+
+@pytest.mark.parametrize("layers", [0, -1, 3])
+def test_layers_that_there_are_not(tiny_folder, layers):
+    message = refused(tiny_folder, layers=layers)
+    assert message == f"layers: got {layers}, allowed: 1 to 2 ({tiny_folder})"
+
+
+def test_a_model_that_can_not_be_cut(tiny_folder, monkeypatch):
+    """A family whose number of layers is not read from this key would keep all of them."""
+    from memcram.models import loading
+
+    load = loading.AutoModelForCausalLM.from_pretrained
+
+    def whole(folder, config=None, **options):
+        return load(folder, **options)
+
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", whole)
+    assert refused(tiny_folder, layers=1).endswith("can't be cut to its first layers")

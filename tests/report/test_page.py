@@ -102,6 +102,19 @@ def test_published_values_alone_make_a_report(tmp_path):
     assert "Unfinished" not in text
 
 
+@pytest.mark.parametrize("kind", ["horizon", "depth"])
+def test_a_study_without_capacities_makes_a_report(kind):
+    rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
+    rows = rows[rows["kind"] == "horizon"].assign(kind=kind).reset_index(drop=True)
+    rows["condition"] = "layers=6" if kind == "depth" else ""
+    part = data.StudyPart("dev", rows, len(rows))
+    made = data.combine([part], records.__getitem__, plausible.pieces)
+    content = dict(page.report_files(made, most_texts=1))
+    assert {"horizon": "tables/horizon-surprisal.csv", "depth": "tables/depth.csv"}[kind] in content
+    names = {name for name in content if name.endswith(".svg")}
+    assert any(kind in name for name in names)
+
+
 def test_the_output_is_never_replaced_by_mistake(report, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "report_files", lambda *_: iter([("index.html", b"new")]))
     with pytest.raises(UsageError, match=r"exists; pass --force"):

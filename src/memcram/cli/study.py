@@ -220,7 +220,7 @@ def _show_grid(spec: "Spec", *, as_json: bool) -> None:
     from memcram.study.grid import budget, cell_samples, cells, study_recipe
 
     rows: list[dict[str, Any]] = []
-    for model in spec.study.models:
+    for load in spec.loads:
         for cell in cells(spec):
             entry = spec.study.texts[cell.entry]
             steps = budget(study_recipe(spec, cell.recipe))
@@ -229,10 +229,13 @@ def _show_grid(spec: "Spec", *, as_json: bool) -> None:
             # Half of the cap is the mean length; a horizon's length is known with the model only.
             mean = cap // 2 if cap is not None else cell.length
             # The last measurement takes no step.
-            cost = None if mean is None else (steps + 1) * texts * (mean + cell.vectors - 1)
+            passes = texts * (steps + 1 if cell.vectors and not cell.variant.ends else 1)
+            tokens = None if mean is None else mean * cell.variant.times + cell.inputs - 1
+            cost = None if tokens is None else passes * tokens
             rows.append(
                 {
-                    "model": model.id,
+                    "model": load.entry.id,
+                    "condition": cell.variant.condition or load.condition,
                     "recipe": cell.recipe,
                     "source": entry.name,
                     "length": cell.length if cap is None else f"2 to {cap}",

@@ -74,6 +74,46 @@ def wilson95(share: float, n: int) -> tuple[float, float]:
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float]
+) -> tuple[float, tuple[float, float] | None]:
+    """Spearman's ρ with its 95 % interval; None for the interval of fewer than four pairs.
+
+    The interval is Fisher's z with the standard error √((1 + ρ²/2) / (n − 3)) (Bonett & Wright
+    2000). Equal values share their mean rank; ρ is NaN where all values of one side are equal.
+
+    Args:
+        x, y: independent pairs.
+
+    Raises:
+        UsageError: not as many of one as of the other, or fewer than two.
+
+    >>> rank_correlation([1.0, 2.0, 3.0], [2.0, 4.0, 9.0])
+    (1.0, None)
+    """
+    if len(x) != len(y) or len(x) < 2:
+        raise UsageError(f"pairs: got {len(x)} and {len(y)} values, allowed: two or more of each")
+    a, b = _ranks(x), _ranks(y)
+    a, b = a - a.mean(), b - b.mean()
+    norm = math.sqrt(float(a @ a) * float(b @ b))
+    if not norm:
+        return math.nan, None
+    rho = max(-1.0, min(1.0, float(a @ b) / norm))
+    if len(x) < 4:
+        return rho, None
+    if abs(rho) == 1:
+        return rho, (rho, rho)
+    half = _Z95 * math.sqrt((1 + rho**2 / 2) / (len(x) - 3))
+    return rho, (math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half))
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """1 for the smallest; equal values get the mean of their places."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return np.asarray((last - (count - 1) / 2)[place], dtype=np.float64)
+
+
 def sums_by_passage(
     columns: NDArray[np.float64], passages: Sequence[Hashable] | None
 ) -> NDArray[np.float64]:

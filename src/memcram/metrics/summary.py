@@ -46,7 +46,7 @@ PAPER_GAINS = ("paper_token_gain_tokens", "paper_information_gain_nats")
 _OF_ALL = ("accuracy", *GAINS, "first_nats", "lm_bits_per_byte", "paper_accuracy")
 _EXACT_SHARE = 0.5
 # A horizon grows as far as it gets, so the tokens offered do not set it; elsewhere they do.
-_HORIZON = "horizon"
+_HORIZONS = ("horizon", "depth")
 
 _ASKED = LengthGroups()
 
@@ -84,6 +84,8 @@ def _of_text(row: Mapping[Any, Any], groups: LengthGroups) -> dict[str, Any]:
     gain = token_gain_tokens(row["mem_right"], row["lm_right"])
     nats = information_gain_nats(row["lm_nats"], row["mem_nats"])
     paper = not pd.isna(row["paper_accuracy"])
+    # Behind a left context there are no vectors to share the gain out to.
+    none = not row["vectors"]
     best_right = row["paper_accuracy"] * row["n_counted"] if paper else math.nan
     return {
         "group": groups.of(row["source"], row["length"], row["tokens"]),
@@ -91,10 +93,14 @@ def _of_text(row: Mapping[Any, Any], groups: LengthGroups) -> dict[str, Any]:
         "saturated": saturated(row["accuracy"]),
         "paper_saturated": paper and saturated(row["paper_accuracy"]),
         "token_gain_tokens": gain,
-        "utilisation": utilisation(gain, row["width"], row["vocab_size"], row["vectors"]),
+        "utilisation": math.nan
+        if none
+        else utilisation(gain, row["width"], row["vocab_size"], row["vectors"]),
         "information_gain_nats": nats,
         "information_gain_bits": information_gain_bits(row["lm_nats"], row["mem_nats"]),
-        "bits_per_dimension": bits_per_dimension(nats, row["width"], row["vectors"]),
+        "bits_per_dimension": math.nan
+        if none
+        else bits_per_dimension(nats, row["width"], row["vectors"]),
         "lm_bits_per_byte": bits_per_byte(row["lm_nats"], row["utf8_bytes"]),
         "paper_token_gain_tokens": (
             token_gain_tokens(best_right, row["lm_right"]) if paper else math.nan
@@ -229,7 +235,7 @@ def _ends(interval: tuple[float, float] | None) -> tuple[float, float]:
 
 
 def _horizon(part: pd.DataFrame, seed: int) -> dict[str, Any]:
-    pooled = part["group"].nunique() > 1 and part["kind"].iloc[0] != _HORIZON
+    pooled = part["group"].nunique() > 1 and part["kind"].iloc[0] not in _HORIZONS
     of = part.iloc[:0] if pooled else part
     found = _spread_columns("horizon_tokens", of, "horizon", seed)
     mean = None if pooled else mean_horizon(of["horizon"].tolist(), of["censored"].tolist())
@@ -243,7 +249,7 @@ def _horizon(part: pd.DataFrame, seed: int) -> dict[str, Any]:
 def _capacities(part: pd.DataFrame) -> dict[str, float]:
     none = Capacity(None, None, None)
     decoding = exact = paper = none
-    if part["kind"].iloc[0] != _HORIZON:
+    if part["kind"].iloc[0] not in _HORIZONS:
         decoding = decoding_capacity_tokens(_by_length(part, "accuracy"), ACCURACY_THRESHOLD)
         exact = exact_capacity_tokens(_by_length(part, "exact"), _EXACT_SHARE)
         published = part[part["paper_accuracy"].notna()]

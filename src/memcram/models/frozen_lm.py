@@ -21,11 +21,14 @@ class ModelIdentity:
     """Which model this is: `id` as the user named it, the hub `revision`, and a `fingerprint`.
 
     The fingerprint is a SHA-256 over what decides logits and tokens (`models/fingerprint.py`).
+    Where only the first of its layers were kept, `layers` says how many, and the fingerprint is
+    another one.
     """
 
     id: str
     revision: str | None
     fingerprint: str
+    layers: int | None = None
 
 
 class FrozenLM:

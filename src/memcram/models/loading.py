@@ -1,6 +1,7 @@
 """The one place where weights are loaded."""
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ def load_lm(
     attention: str | None = None,
     layout: Layout = "mem",
     autocast: DtypeName | None = None,
+    layers: int | None = None,
 ) -> FrozenLM:
     """Load a frozen LM by packaged name, local folder or hub id.
 
@@ -41,6 +43,8 @@ def load_lm(
         layout: what stands between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
         autocast: `bfloat16` or `float16`: what matrix products are cast to, over weights of `dtype`
             (as the published grid has it); for measurements, not for archives.
+        layers: keep the first n decoder layers, then the final norm and the head; a model with
+            fewer than all has a fingerprint of its own. None keeps all.
 
     Raises:
         UsageError: an argument is not one of its allowed values.
@@ -60,8 +64,12 @@ def load_lm(
         _check_choice("autocast", autocast, ("bfloat16", "float16"))
     target = _device(device)
     source = find_model(name, revision)
-    module = _load_module(source, DTYPES[dtype], attention).to(target)
-    identity = ModelIdentity(source.id, source.revision, fingerprint(source.folder))
+    config = None if layers is None else _shortened(source, layers)
+    module = _load_module(source, DTYPES[dtype], attention, config).to(target)
+    found = fingerprint(source.folder)
+    if config is not None:
+        found = hashlib.sha256(f"{found}, the first {layers} layers".encode()).hexdigest()
+    identity = ModelIdentity(source.id, source.revision, found, None if config is None else layers)
     cast = None if autocast is None else DTYPES[autocast]
     return FrozenLM(module, _load_tokenizer(source), identity, layout, cast)
 
@@ -130,10 +138,39 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _load_module(source: ModelSource, dtype: torch.dtype, attention: str | None) -> Any:
+def _shortened(source: ModelSource, layers: int) -> Any:
+    """The config with the first `layers` layers alone; None where that is all of them.
+
+    Raises:
+        UsageError: the model has fewer layers, or does not say how many it has.
+    """
+    with _reported(source):
+        config = AutoConfig.from_pretrained(
+            source.folder, local_files_only=True, trust_remote_code=False
+        )
+    text = config.get_text_config()
+    total = getattr(text, "num_hidden_layers", None)
+    if not isinstance(total, int):
+        raise UsageError(f"layers: {source.id} does not say how many layers it has")
+    if not 1 <= layers <= total:
+        raise UsageError(f"layers: got {layers}, allowed: 1 to {total} ({source.id})")
+    if layers == total:
+        return None
+    for name, value in list(vars(text).items()):
+        # One entry a layer: which kind of attention it has, and the like.
+        if "layer" in name and isinstance(value, list) and len(value) == total:
+            setattr(text, name, value[:layers])
+    text.num_hidden_layers = layers
+    return config
+
+
+def _load_module(
+    source: ModelSource, dtype: torch.dtype, attention: str | None, config: Any = None
+) -> Any:
     with _reported(source):
         module, report = AutoModelForCausalLM.from_pretrained(
             source.folder,
+            config=config,
             dtype=dtype,
             attn_implementation=attention,
             use_safetensors=True,
@@ -147,6 +184,8 @@ def _load_module(source: ModelSource, dtype: torch.dtype, attention: str | None)
             f"{source.id}: the weights lack {len(missing)} tensors of the architecture "
             f"(the first: {missing[0]}); the folder is incomplete or of another model"
         )
+    if config is not None and not report["unexpected_keys"]:
+        raise ModelError(f"{source.id}: {type(module).__name__} can't be cut to its first layers")
     return module
 
 

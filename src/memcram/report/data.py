@@ -117,9 +117,12 @@ def with_label(rows: DataFrame) -> DataFrame:
     """The rows with the column `label`: the shortest label that keeps their settings apart."""
     rows = rows.copy()
     labels = rows["model"].map(short_model).astype(str)
+    # A model cut to its first layers has a fingerprint of its own, and that is no other setting.
+    loaded = rows["model"] + rows["condition"].fillna("").where(rows["kind"] == "depth", "")
     for column in _APART:
         values = rows[column].fillna("").astype(str)
-        varies = values.groupby(rows["model"]).transform("nunique") > 1
+        of = loaded if column == "fingerprint" else rows["model"]
+        varies = values.groupby(of).transform("nunique") > 1
         # A revision that differs makes the fingerprint differ too: said once.
         shown = values.str[:8] if column == "fingerprint" else values
         if column == "fingerprint":

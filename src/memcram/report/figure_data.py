@@ -184,7 +184,8 @@ def positions_data(rows: DataFrame, records: Records) -> DataFrame:
     shares = []
     rows = measured(rows, "capacity")
     rows = rows.assign(passage=_passages(rows))
-    full = rows[[not saturated(accuracy) for accuracy in rows["accuracy"]]]
+    # A list as the mask would name columns where there is no row.
+    full = rows[~np.array([saturated(accuracy) for accuracy in rows["accuracy"]], dtype=bool)]
     for row in full[["task", "label", "vectors", "passage"]].to_dict("records"):
         record = records(row["task"])
         for with_, ranks in (("[mem]", record.mem_ranks), ("bare LM", record.lm_ranks)):

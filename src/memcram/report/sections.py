@@ -1,40 +1,17 @@
 """Which figures a report has: each section with its data, its caption and what to draw."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
 
-from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
 from memcram.report import figure_data, figures, token_figures
+from memcram.report.ablation_sections import ablation_sections
 from memcram.report.drawing import largest
 from memcram.report.figure_data import Records
-from memcram.report.style import Theme
+from memcram.report.section import Drawn, Section, drawn_later, file_name
 
-Draw = Callable[[DataFrame, Theme], Figure]
 _FITTED = f"texts with teacher-forced accuracy ≤ {THRESHOLD}"
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One figure: `name` of its files, words for those who can't see it, and how to draw it."""
-
-    name: str
-    alt: str
-    draw: Callable[[Theme], Figure]
-
-
-@dataclass(frozen=True)
-class Section:
-    """Figures that belong together, with the one table they all draw from (`key`.csv)."""
-
-    key: str
-    heading: str
-    caption: str
-    figures: tuple[Drawn, ...]
-    data: DataFrame
 
 
 def sections(rows: DataFrame, table: DataFrame, records: Records) -> list[Section]:
@@ -45,7 +22,10 @@ def sections(rows: DataFrame, table: DataFrame, records: Records) -> list[Sectio
         table: Table 1, with the published values beside it.
         records: token record of a task.
     """
-    found = [*_of_table(table), *_of_rows(rows, records)] if len(rows) else [*_of_table(table)]
+    found = [*_of_table(table)]
+    if len(rows):
+        own = rows[rows["kind"].isin(("capacity", "horizon"))]
+        found += [*_of_rows(own, records), *ablation_sections(rows, records)]
     return [section for section in found if section.figures]
 
 
@@ -60,7 +40,9 @@ def _of_table(table: DataFrame) -> Iterator[Section]:
         "between. Hollow: published values (PG-19 stands under books).",
         (
             Drawn(
-                "figure-1", f"Bars: max tokens per model. {words}", _draw(figures.max_tokens, data)
+                "figure-1",
+                f"Bars: max tokens per model. {words}",
+                drawn_later(figures.max_tokens, data),
             ),
         ),
         data,
@@ -79,12 +61,12 @@ def _of_table(table: DataFrame) -> Iterator[Section]:
             Drawn(
                 "figure-5-bound",
                 f"Marks: token gain against bound. {words}",
-                _draw(figures.bound_against_gain, data),
+                drawn_later(figures.bound_against_gain, data),
             ),
             Drawn(
                 "figure-5-utilisation",
                 f"Bars: utilisation per model. {share}",
-                _draw(figures.utilisation, bars),
+                drawn_later(figures.utilisation, bars),
             ),
         )
         if len(bars)
@@ -111,12 +93,16 @@ def _vectors_figures(data: DataFrame, labels: list[str]) -> Iterator[Drawn]:
         some = data[data["label"] == name]
         if some["max_tokens"].notna().any():
             alt = f"Lines: max tokens of {name} against K. {_largest(some, 'max_tokens', 'tokens')}"
-            yield Drawn(_file("figure-4", name), alt, _draw(figures.capacity_by_vectors, some))
+            yield Drawn(
+                file_name("figure-4", name), alt, drawn_later(figures.capacity_by_vectors, some)
+            )
         gain = some[some["information_gain_nats"].notna()]
         if gain["vectors"].nunique() > 1:
             words = _largest(gain, "information_gain_nats", "nats")
             alt = f"Lines: information gain of {name} against K. {words}"
-            yield Drawn(_file("figure-4-gain", name), alt, _draw(figures.gain_by_vectors, some))
+            yield Drawn(
+                file_name("figure-4-gain", name), alt, drawn_later(figures.gain_by_vectors, some)
+            )
 
 
 def _of_rows(rows: DataFrame, records: Records) -> Iterator[Section]:
@@ -130,10 +116,10 @@ def _of_rows(rows: DataFrame, records: Records) -> Iterator[Section]:
         f"line with the bootstrap 95 % interval of its slope. Both are fitted to {_FITTED}.",
         tuple(
             Drawn(
-                _file("figure-3", str(name)),
+                file_name("figure-3", str(name)),
                 f"Points: cross-entropy of {len(some)} texts of {name} with [mem] against that "
                 "under the bare LM.",
-                _draw(figures.cross_entropy, some),
+                drawn_later(figures.cross_entropy, some),
             )
             for name, some in data.groupby("label", sort=False)
         ),
@@ -147,9 +133,9 @@ def _of_rows(rows: DataFrame, records: Records) -> Iterator[Section]:
         "stored vectors (Kaplan–Meier). A cross marks a text that ended before its horizon did.",
         tuple(
             Drawn(
-                _file("horizon-curves", f"{name}-k{k}"),
+                file_name("horizon-curves", f"{name}-k{k}"),
                 f"Steps: share of texts of {name}, K = {k}, exact up to each token.",
-                _draw(token_figures.horizons, some),
+                drawn_later(token_figures.horizons, some),
             )
             for (name, k), some in data.groupby(["label", "vectors"], sort=False)
         ),
@@ -168,10 +154,10 @@ def _of_tokens(rows: DataFrame, records: Records) -> Iterator[Section]:
         "median of a length; a run that has ended keeps its last value.",
         tuple(
             Drawn(
-                _file("learning-curves", str(name)),
+                file_name("learning-curves", str(name)),
                 f"Lines: tokens right against optimiser steps, {some['task'].nunique()} texts of "
                 f"{name}.",
-                _draw(token_figures.learning_curves, some),
+                drawn_later(token_figures.learning_curves, some),
             )
             for name, some in data.groupby("label", sort=False)
         ),
@@ -185,9 +171,9 @@ def _of_tokens(rows: DataFrame, records: Records) -> Iterator[Section]:
         f"3–4, 5–8, …), over {_FITTED}. Intervals: bootstrap 95 % of the mean over texts.",
         tuple(
             Drawn(
-                _file("accuracy-by-position", str(name)),
+                file_name("accuracy-by-position", str(name)),
                 f"Lines: share of right tokens of {name} against their place in the text.",
-                _draw(token_figures.accuracy_by_position, some),
+                drawn_later(token_figures.accuracy_by_position, some),
             )
             for name, some in data.groupby("label", sort=False)
         ),
@@ -195,19 +181,9 @@ def _of_tokens(rows: DataFrame, records: Records) -> Iterator[Section]:
     )
 
 
-def _draw(draw: Draw, data: DataFrame) -> Callable[[Theme], Figure]:
-    return partial(draw, data)
-
-
 def _fewest_vectors(rows: DataFrame) -> DataFrame:
     fewest = rows.groupby("label")["vectors"].transform("min")
     return rows[rows["vectors"] == fewest]
-
-
-def _file(key: str, name: str) -> str:
-    """A file name of letters, digits and dashes; its start keeps names apart by section."""
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._") else "-" for c in name)
-    return f"{key}-{plain.strip('-.').lower()}"
 
 
 def _largest(data: DataFrame, column: str, unit: str) -> str:

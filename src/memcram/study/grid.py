@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from memcram.objective import Accounting
 from memcram.recipes import Recipe, get_recipe
 from memcram.study.kinds import KINDS, Kind
 from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
+from memcram.study.variants import Between, Context, Made, Variant
 from memcram.texts.sample import TextSample
 from memcram.texts.sources import make_source
 
 # Neighbouring seeds of starts, kept apart.
 _SEED_STRIDE = 1_000_003
+# Other starts of the same texts; a prime, so that no text's start is another's.
+_START_STRIDE = 15_485_863
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,21 @@ class Cell:
     Attributes:
         entry: index of the text entry.
         recipe: name.
-        vectors: K.
+        vectors: K; 0 where a left context stands in place of vectors.
         length: tokens of each text; None where each has its own, or as many as fit.
+        variant: what an ablation changes.
     """
 
     entry: int
     recipe: str
     vectors: int
     length: int | None
+    variant: Variant
+
+    @property
+    def inputs(self) -> int:
+        """Input vectors before the text."""
+        return self.vectors or self.variant.context
 
 
 @dataclass(frozen=True)
@@ -49,26 +59,32 @@ class Task:
     Attributes:
         id: content hash of everything that decides the row, and of nothing else.
         source: name of the text entry.
+        condition: what an ablation changes; else empty.
         recipe: what to do, with the strategy of the study's kind and its budget.
         sample: the text.
         ids: (N,) tokens handed to the engine.
         bos_in_text: the first of them is the tokenizer's BOS.
+        is_prefix: they are a prefix of the sample, as are those of its other lengths.
         vectors: K.
         seed: of the start.
         group: number that the texts of one group share, None without a group.
         cost: token-steps if the budget is used up; an estimate from above.
+        made: how the vectors come about where nothing is crammed; else None.
     """
 
     id: str
     source: str
+    condition: str
     recipe: Recipe
     sample: TextSample
     ids: Tensor
     bos_in_text: bool
+    is_prefix: bool
     vectors: int
     seed: int
     group: int | None
     cost: int
+    made: Made | None = None
 
 
 def cells(spec: Spec) -> list[Cell]:
@@ -80,10 +96,11 @@ def cells(spec: Spec) -> list[Cell]:
             own = entry.lengths_up_to is not None
             lengths = entry.lengths or study.lengths
             for k in entry.vectors or study.vectors:
-                if own or lengths is None:
-                    found.append(Cell(i, recipe, k, None))
-                else:
-                    found += [Cell(i, recipe, k, length) for length in lengths]
+                for length in [None] if own or lengths is None else lengths:
+                    found += [
+                        Cell(i, recipe, 0 if variant.context else k, length, variant)
+                        for variant in KINDS[study.kind].variants(study)
+                    ]
     return list(dict.fromkeys(found))
 
 
@@ -110,7 +127,7 @@ def expand(spec: Spec, model: int, lm: FrozenLM) -> list[Task]:
 
     Args:
         spec: of the study.
-        model: index of the model in it.
+        model: index in the spec's `loads`.
         lm: that model.
 
     Raises:
@@ -131,18 +148,53 @@ class _Grid:
         self.spec = spec
         self.lm = lm
         self.kind: Kind = KINDS[spec.study.kind]
-        self._model = _model_identity(spec, model, lm)
+        self._load = spec.loads[model]
+        self._model = _model_identity(spec, lm)
         self._longest: dict[str, int] = {}
         self._count: dict[str, int] = {}
         self._drawn: dict[str, list[TextSample]] = {}
+        self._made: dict[Cell, list[Task]] = {}
+        self._left: dict[str, list[int]] = {}
         for cell in cells(spec):
             self._check_room(cell)
             key = self._source_key(cell.entry)
             self._longest[key] = max(self._longest.get(key, 0), self._most_tokens(cell))
             self._count[key] = max(self._count.get(key, 0), cell_samples(spec, cell))
 
-    def tasks(self, cell: Cell) -> Iterator[Task]:
+    def tasks(self, cell: Cell) -> list[Task]:
         """The tasks of a cell; those that share parameters carry one group number."""
+        if cell not in self._made:
+            made = self._makings(cell)
+            self._made[cell] = list(self._tasks(cell, made))
+        return self._made[cell]
+
+    def _makings(self, cell: Cell) -> list[Made | None]:
+        """How the vectors of each text come about where they are not crammed."""
+        variant = cell.variant
+        samples = self._samples(cell.entry)[: cell_samples(self.spec, cell)]
+        if variant.ends is not None:
+            first, second = (self.tasks(replace(cell, variant=end)) for end in variant.ends)
+            pairs = zip(first, second, strict=True)
+            return [Between((a.id, b.id), variant.share) for a, b in pairs]
+        if variant.context:
+            return [Context(tuple(self._context(cell, sample))) for sample in samples]
+        return [None] * len(samples)
+
+    def _context(self, cell: Cell, sample: TextSample) -> list[int]:
+        """The last tokens before a text."""
+        if sample.id not in self._left:
+            self._left[sample.id] = self.lm.tokenize(sample.left) if sample.left else []
+        left, wanted = self._left[sample.id], cell.variant.context
+        if len(left) < wanted:
+            contexts = self.spec.study.contexts or []
+            raise self.spec.error(
+                ("contexts", contexts.index(wanted)),
+                f"got {wanted}, but a text of {self.spec.study.texts[cell.entry].name!r} has "
+                f"{len(left)} tokens of left context",
+            )
+        return left[-wanted:]
+
+    def _tasks(self, cell: Cell, made: list[Made | None]) -> Iterator[Task]:
         recipe = study_recipe(self.spec, cell.recipe)
         samples = self._samples(cell.entry)[: cell_samples(self.spec, cell)]
         size = recipe.group_size or 1
@@ -150,23 +202,27 @@ class _Grid:
             members = list(enumerate(samples))[first : first + size]
             texts = [self._text(cell, recipe, i, sample) for i, sample in members]
             described = [
-                self._describe(cell, recipe, sample, ids, self._seed(i))
+                self._describe(cell, recipe, sample, ids, self._seed(cell, i), made[i])
                 for (i, sample), ids in zip(members, texts, strict=True)
             ]
-            grouped = recipe.group_size is not None
+            grouped = recipe.group_size is not None and cell.variant.ends is None
             together = _digest(described) if grouped else None
             for (i, sample), ids, one in zip(members, texts, described, strict=True):
                 yield Task(
                     id=_digest({"task": one, "group": together}),
                     source=self.spec.study.texts[cell.entry].name,
+                    condition=self._condition(cell),
                     recipe=recipe,
                     sample=sample,
                     ids=ids,
                     bos_in_text=self._has_bos(recipe),
+                    is_prefix=cell.variant.times == 1,
                     vectors=cell.vectors,
-                    seed=self._seed(i),
+                    seed=self._seed(cell, i),
                     group=None if together is None else int(together[:15], 16),
-                    cost=(budget(recipe) + 1) * self.lm.input_positions(cell.vectors, len(ids)),
+                    cost=(1 if made[i] else budget(recipe) + 1)
+                    * self.lm.input_positions(cell.inputs, len(ids)),
+                    made=made[i],
                 )
 
     def _text(self, cell: Cell, recipe: Recipe, i: int, sample: TextSample) -> Tensor:
@@ -178,23 +234,37 @@ class _Grid:
         else:
             length = cell.length or self._most_tokens(cell)
         if self._has_bos(recipe):
-            return torch.cat([torch.tensor([self.lm.bos_id]), sample.ids[: length - 1]])
-        return sample.ids[:length]
+            text = sample.ids[: length - 1].repeat(cell.variant.times)
+            return torch.cat([torch.tensor([self.lm.bos_id]), text])
+        return sample.ids[:length].repeat(cell.variant.times)
 
     def _has_bos(self, recipe: Recipe) -> bool:
         return recipe.bos_in_text and self.lm.adds_bos
 
-    def _seed(self, i: int) -> int:
-        return self.spec.study.seed + _SEED_STRIDE * i
+    def _seed(self, cell: Cell, i: int) -> int:
+        return self.spec.study.seed + _SEED_STRIDE * i + _START_STRIDE * cell.variant.start
+
+    def _condition(self, cell: Cell) -> str:
+        return cell.variant.condition or self._load.condition
 
     def _describe(
-        self, cell: Cell, recipe: Recipe, sample: TextSample, ids: Tensor, seed: int
+        self,
+        cell: Cell,
+        recipe: Recipe,
+        sample: TextSample,
+        ids: Tensor,
+        seed: int,
+        made: Made | None,
     ) -> dict[str, Any]:
         """Everything that decides a row, as JSON values; no place on a disk."""
         settings = recipe.settings()
         for name in ("horizon", "source"):  # the other kind's strategy; a remark
             settings.pop(name, None)
         entry = self.spec.study.texts[cell.entry]
+        ablation = {
+            "condition": self._condition(cell),
+            "made": None if made is None else asdict(made),
+        }
         return {
             "version": 1,
             "kind": self.spec.study.kind,
@@ -205,7 +275,7 @@ class _Grid:
             "ids": ids.tolist(),
             "vectors": cell.vectors,
             "seed": seed,
-        }
+        } | {key: value for key, value in ablation.items() if value}
 
     def _samples(self, i: int) -> list[TextSample]:
         key = self._source_key(i)
@@ -230,7 +300,7 @@ class _Grid:
 
     def _most_tokens(self, cell: Cell) -> int:
         entry = self.spec.study.texts[cell.entry]
-        return entry.lengths_up_to or cell.length or longest_sample(self.lm, cell.vectors)
+        return entry.lengths_up_to or cell.length or longest_sample(self.lm, cell.inputs)
 
     def _check_room(self, cell: Cell) -> None:
         """Refuse a cell that exceeds the model's positions, or leaves nothing to predict."""
@@ -238,10 +308,10 @@ class _Grid:
         given = recipe.first_token_given
         place = _length_place(self.spec, cell)
         try:
-            n = self._most_tokens(cell)
+            n = self._most_tokens(cell) * cell.variant.times
         except UsageError as error:
             raise self.spec.error(("vectors",), str(error).removeprefix("--vectors: ")) from error
-        account = Accounting(cell.vectors, len(self.lm.prefix), n, given)
+        account = Accounting(cell.inputs, len(self.lm.prefix), n, given)
         if not account.tokens:
             raise self.spec.error(place, f"got {n}, allowed: 2 or more for {recipe.name!r}")
         most = self.lm.max_positions
@@ -249,7 +319,7 @@ class _Grid:
             room = most - (account.input_length - n)
             raise self.spec.error(
                 place,
-                f"got {n} tokens with {cell.vectors} vectors, allowed: at most {max(0, room)} "
+                f"got {n} tokens {_with(cell)}, allowed: at most {max(0, room)} "
                 f"({self.lm.identity.id} has {most} positions)",
             )
 
@@ -258,12 +328,19 @@ def resolve_model(spec: Spec, model: int) -> str:
     """The name under which a model is loaded: a folder beside the spec, or the name itself."""
     from memcram.models.sources import packaged_models
 
-    name = spec.study.models[model].id
+    name = spec.loads[model].entry.id
     beside = spec.folder / name
     return str(beside) if name not in packaged_models() and beside.is_dir() else name
 
 
-def _model_identity(spec: Spec, model: int, lm: FrozenLM) -> dict[str, Any]:
+def _with(cell: Cell) -> str:
+    if cell.variant.context:
+        return f"behind {cell.variant.context} tokens of context"
+    twice = " (the text twice)" if cell.variant.times == 2 else ""
+    return f"with {cell.vectors} vectors{twice}"
+
+
+def _model_identity(spec: Spec, lm: FrozenLM) -> dict[str, Any]:
     """What of a model decides rows; a folder's place does not."""
     identity = lm.identity
     local = Path(identity.id).is_dir()

@@ -2,8 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from memcram.recipes import Recipe
+from memcram.study import variants
+from memcram.study.variants import Variant
+
+if TYPE_CHECKING:
+    from memcram.study.spec import StudySpec
 
 
 @dataclass(frozen=True)
@@ -16,12 +22,20 @@ class Kind:
             as the model's positions and the capacity bound allow if it does not.
         finds_length: only the prefix that the vectors hold is measured, not the whole text.
         recipe: which of a recipe's strategies runs.
+        key: the spec's key that lists what this kind varies; no other kind knows it. None for none.
+        variants: the ways in which each text is measured.
     """
 
     about: str
     needs_lengths: bool
     finds_length: bool
     recipe: Callable[[Recipe], Recipe]
+    key: str | None = None
+    variants: "Callable[[StudySpec], list[Variant]]" = variants.plain
+
+
+def _as_it_is(recipe: Recipe) -> Recipe:
+    return recipe
 
 
 KINDS: dict[str, Kind] = {
@@ -29,12 +43,42 @@ KINDS: dict[str, Kind] = {
         about="texts of given length: how many of their tokens come out right",
         needs_lengths=True,
         finds_length=False,
-        recipe=lambda recipe: recipe,
+        recipe=_as_it_is,
     ),
     "horizon": Kind(
         about="as much of each text as fits",
         needs_lengths=False,
         finds_length=True,
         recipe=Recipe.for_horizon,
+    ),
+    "context": Kind(
+        about="[mem] against the bare LM with n tokens of left context, texts of given length",
+        needs_lengths=True,
+        finds_length=False,
+        recipe=_as_it_is,
+        key="contexts",
+        variants=variants.contexts,
+    ),
+    "repeat": Kind(
+        about="texts of given length, once and twice in a row",
+        needs_lengths=True,
+        finds_length=False,
+        recipe=_as_it_is,
+        variants=variants.repeats,
+    ),
+    "seeds": Kind(
+        about="several solutions of each text, and the line between two, for texts of given length",
+        needs_lengths=True,
+        finds_length=False,
+        recipe=_as_it_is,
+        key="starts",
+        variants=variants.starts,
+    ),
+    "depth": Kind(
+        about="as much of each text as fits, with the first n layers of the model",
+        needs_lengths=False,
+        finds_length=True,
+        recipe=Recipe.for_horizon,
+        key="layers",
     ),
 }

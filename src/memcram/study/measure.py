@@ -41,8 +41,8 @@ class BareScores:
 
     def __init__(self, lm: FrozenLM, tasks: Iterable[Task]) -> None:
         self._lm = lm
-        self._longest: dict[tuple[str, bool], Tensor] = {}
-        self._scored: dict[tuple[str, bool], Scored] = {}
+        self._longest: dict[tuple[str, bool, int], Tensor] = {}
+        self._scored: dict[tuple[str, bool, int], Scored] = {}
         for task in tasks:
             key = _text_key(task)
             if key not in self._longest or len(task.ids) > len(self._longest[key]):
@@ -109,8 +109,9 @@ def measure(
     return found
 
 
-def _text_key(task: Task) -> tuple[str, bool]:
-    return task.sample.id, task.bos_in_text
+def _text_key(task: Task) -> tuple[str, bool, int]:
+    """Equal for tasks of which the text of one is a prefix of that of the other."""
+    return task.sample.id, task.bos_in_text, 0 if task.is_prefix else len(task.ids)
 
 
 def _horizon(one: Finished, decoded: decode.Decoded) -> int:
@@ -126,7 +127,7 @@ def _record(one: Finished, scored: Scored, alone: Scored) -> TokenRecord:
     known = one.crammed.learned_step[: n - given].long()
     learned[given : given + len(known)] = known
     return TokenRecord(
-        mem=one.crammed.mem,
+        mem=one.crammed.mem[: one.task.vectors],
         ids=one.ids,
         mem_nats=scored.nats,
         lm_nats=alone.nats[:n].clone(),
@@ -148,12 +149,13 @@ def _row(
     n_right = int((margins > 0).sum())
     text = record.ids[int(task.bos_in_text) :]
     offered = len(task.ids) - given
-    paper = _paper_columns(one, record) if recipe.name.startswith("kuratov2025") else {}
+    as_published = recipe.name.startswith("kuratov2025") and task.made is None
+    paper = _paper_columns(one, record) if as_published else {}
     return ResultRow(
         task=task.id,
         study=labels.study,
         kind=labels.kind,
-        condition="",
+        condition=task.condition,
         model=labels.model,
         revision=lm.identity.revision,
         fingerprint=lm.identity.fingerprint,
@@ -176,7 +178,7 @@ def _row(
         utf8_bytes=len(lm.detokenize(text.tolist()).encode()),
         vectors=task.vectors,
         seed=task.seed,
-        outcome=str(crammed.outcome),
+        outcome=str(crammed.outcome) if task.made is None else "",
         steps=crammed.steps,
         best_step=crammed.best_step,
         token_steps=crammed.token_steps,
@@ -214,6 +216,29 @@ def _total(nats: Tensor) -> float:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def untrained(key: str, mem: Tensor, n_tokens: int) -> Crammed:
+    """Vectors that took no step, as if the engine had handed them back.
+
+    Args:
+        key: of the task.
+        mem: (K, width).
+        n_tokens: of the text.
+    """
+    return Crammed(
+        key=key,
+        mem=mem,
+        outcome=Outcome.BUDGET_EXHAUSTED,
+        n_right=0,
+        margins=torch.empty(0),
+        learned_step=torch.full((n_tokens,), -1),
+        best_step=0,
+        steps=0,
+        token_steps=0,
+        least_loss=math.nan,
+        curve=torch.empty(0, 3, dtype=torch.float64),
+    )
 
 
 def is_kept(crammed: Crammed) -> bool:

@@ -3,7 +3,7 @@
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from memcram.slots import CramRequest
 from memcram.study.clock import Clock
 from memcram.study.grid import Task, cell_samples, cells, expand, resolve_model
 from memcram.study.kinds import KINDS
-from memcram.study.measure import BareScores, Finished, Labels, is_kept, measure
+from memcram.study.measure import BareScores, Finished, Labels, is_kept, measure, untrained
 from memcram.study.spec import Spec
 from memcram.study.store import Counts, Store
 
@@ -76,7 +76,7 @@ def run_study(
     run = store.begin_run(_settings(spec, device, limit))
     session = _Session(spec, store, run, limit, on_progress)
     try:
-        for model in range(len(spec.study.models)):
+        for model in range(len(spec.loads)):
             if not store.is_done(model) and session.wants_more():
                 session.run_model(model, device)
     except KeyboardInterrupt as error:
@@ -118,17 +118,9 @@ class _Session:
 
     def run_model(self, model: int, device: str | None) -> None:
         """Measure what is left of one model."""
-        entry, study = self.spec.study.models[model], self.spec.study
+        entry, study = self.spec.loads[model].entry, self.spec.study
         self._tell(f"loading {entry.id}")
-        lm = load_lm(
-            resolve_model(self.spec, model),
-            revision=entry.revision,
-            device=device,
-            dtype=study.dtype,
-            attention=study.attention,
-            layout=entry.layout,
-            autocast=study.autocast,
-        )
+        lm = self._load(model, device)
         tasks = expand(self.spec, model, lm)
         self.store.plan(study.name, model, tasks)
         self._counts = self.store.counts()
@@ -139,6 +131,26 @@ class _Session:
             wanted = self._pick(of_recipe)
             if wanted:
                 _RecipeRun(self, lm, recipe, labels, bare, wanted).work(of_recipe)
+
+    def _load(self, model: int, device: str | None) -> FrozenLM:
+        load, study = self.spec.loads[model], self.spec.study
+        try:
+            return load_lm(
+                resolve_model(self.spec, model),
+                revision=load.entry.revision,
+                device=device,
+                dtype=study.dtype,
+                attention=study.attention,
+                layout=load.entry.layout,
+                autocast=study.autocast,
+                layers=load.layers,
+            )
+        except UsageError as error:
+            argument, _, message = str(error).partition(": ")
+            if argument != "layers" or load.layers is None:
+                raise
+            place = (study.layers or []).index(load.layers)
+            raise self.spec.error(("layers", place), message) from error
 
     def _pick(self, tasks: Sequence[Task]) -> dict[str, Task]:
         """Tasks without a row, as many as the limit allows."""
@@ -164,7 +176,7 @@ class _Session:
     def _total(self) -> int:
         """Texts of the study: those planned, and for models not loaded yet those of the spec."""
         each = sum(cell_samples(self.spec, cell) for cell in cells(self.spec))
-        planned = [self.store.planned(model) for model in range(len(self.spec.study.models))]
+        planned = [self.store.planned(model) for model in range(len(self.spec.loads))]
         return sum(each if count is None else count for count in planned)
 
     def _tell(self, label: str) -> None:
@@ -210,7 +222,8 @@ class _RecipeRun:
                 groups = {task.group for task in self._left.values()} - {None}
                 together = [t for t in tasks if t.id in self._left or t.group in groups]
                 try:
-                    self._cram(together)
+                    self._cram([task for task in together if task.made is None])
+                    self._make([task for task in together if task.made is not None])
                 except ModelError as error:
                     self._keep()
                     self._give_up(str(error))
@@ -218,11 +231,29 @@ class _RecipeRun:
             self._keep()
             raise
 
-    def _cram(self, tasks: Iterable[Task]) -> None:
+    def _make(self, tasks: Sequence[Task]) -> None:
+        """Measure vectors that are not crammed; those they are made from have rows by now."""
+        store = self._session.store
+        kept = store.finished() if tasks else set()
+        for first in range(0, len(tasks), _GROUP):
+            for task in tasks[first : first + _GROUP]:
+                assert task.made is not None
+                if kept.issuperset(task.made.needs):
+                    mem = task.made.vectors(self._lm, lambda of: store.record(of).mem)
+                    self._waiting.append((task, untrained(task.id, mem, len(task.ids))))
+                else:
+                    reason = "made from the vectors of two solutions, of which one has no row"
+                    store.fail(task.id, reason, self._session.run)
+                    del self._left[task.id]
+            self._keep()
+
+    def _cram(self, tasks: Sequence[Task]) -> None:
         requests = [
             CramRequest(task.id, task.ids, task.vectors, task.seed, group=task.group)
             for task in tasks
         ]
+        if not requests:
+            return
         engine = Engine(self._lm, self._recipe)
         self._clock.resume()
         try:
@@ -264,7 +295,8 @@ class _RecipeRun:
 
     def _give_up(self, reason: str) -> None:
         """Note a failure for the longest text that is left, with its group: it needs most."""
-        tasks = list(self._left.values())
+        left = list(self._left.values())
+        tasks = [task for task in left if task.made is None] or left
         worst = max(tasks, key=lambda t: self._lm.input_positions(t.vectors, len(t.ids)))
         for task in tasks:
             if task is worst or (task.group is not None and task.group == worst.group):

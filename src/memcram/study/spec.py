@@ -1,6 +1,7 @@
 """A study's spec: a TOML file, checked key by key before any work is done for it."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -68,7 +69,28 @@ class StudySpec(_Strict):
     autocast: Literal["bfloat16", "float16"] | None = None
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] = 0
+    contexts: Positives | None = None
+    starts: Annotated[int, Field(ge=2)] | None = None
+    layers: Positives | None = None
     texts: Annotated[list[TextEntry], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Load:
+    """A model as it is loaded.
+
+    Attributes:
+        entry: of the spec.
+        layers: the first layers that are kept; None keeps all.
+    """
+
+    entry: ModelEntry
+    layers: int | None = None
+
+    @property
+    def condition(self) -> str:
+        """What sets its rows apart from those of the whole model."""
+        return "" if self.layers is None else f"layers={self.layers}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,12 @@ class Spec:
     path: Path
     text: str
     folder: Path
+
+    @property
+    def loads(self) -> list[Load]:
+        """The models, each as often as it is loaded; the store numbers them in this order."""
+        layers: Sequence[int | None] = self.study.layers or (None,)
+        return [Load(entry, n) for entry in self.study.models for n in layers]
 
     def error(self, place: Place, message: str) -> UsageError:
         """An error about the value at `place`: file, line, key, message."""
@@ -144,6 +172,7 @@ def _check(spec: Spec) -> None:
     if study.kind not in KINDS:
         raise spec.error(("kind",), f"got {study.kind!r}, allowed: {', '.join(KINDS)}")
     kind = KINDS[study.kind]
+    _check_key(spec, kind.key)
     for i, name in enumerate(study.recipes):
         try:
             kind.recipe(get_recipe(name))
@@ -164,6 +193,24 @@ def _check(spec: Spec) -> None:
             # The sources' errors begin with the option they are about.
             key, _, message = str(error).partition(": ")
             raise spec.error((*place, key), message) from error
+
+
+def _check_key(spec: Spec, wanted: str | None) -> None:
+    """The key that lists what a kind varies stands there, and no key of another kind."""
+    from memcram.study.kinds import KINDS
+
+    study = spec.study
+    for name, kind in KINDS.items():
+        key = kind.key
+        if key is not None and key != wanted and key in study.model_fields_set:
+            raise spec.error((key,), f"unknown to the kind {study.kind!r}, allowed for {name!r}")
+    if wanted is not None and wanted not in study.model_fields_set:
+        raise spec.error(("kind",), f"got {study.kind!r}, which needs the key {wanted}")
+    if study.contexts:
+        for i, model in enumerate(study.models):
+            if model.layout != "mem":
+                message = f"got {model.layout!r}, allowed for 'context': mem"
+                raise spec.error(("models", i, "layout"), message)
 
 
 def _first_error(error: ValidationError, path: Path, text: str) -> str:

@@ -1,0 +1,220 @@
+"""What the figures of the ablations draw: one table each, from rows and token records."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from memcram.metrics.statistics import spread, wilson95
+from memcram.report.figure_data import Records
+
+_CELL = ["label", "source", "vectors", "length"]
+
+
+def _means(
+    texts: Sequence[dict[str, Any]], keys: list[str], values: dict[str, str | None]
+) -> DataFrame:
+    """Mean and bootstrap 95 % interval (`VALUE_low`, `VALUE_high`) of each value, and n.
+
+    Args:
+        texts: one entry a text, with `passage`.
+        keys: columns that tell the groups apart.
+        values: columns to summarise; with the name of a share's column, its interval is Wilson's.
+    """
+    columns = [*keys, "n"]
+    columns += [name for value in values for name in (value, f"{value}_low", f"{value}_high")]
+    found = []
+    for key, group in DataFrame(texts).groupby(keys) if texts else ():
+        row = dict(zip(keys, key, strict=True)) | {"n": len(group)}
+        for value, kind in values.items():
+            known = group[value].astype(float)
+            of_group = spread(list(known), passages=list(group["passage"]))
+            low, high = of_group.ci95 or (np.nan, np.nan)
+            if kind == "share":
+                low, high = wilson95(of_group.mean, len(known))
+            row |= {value: of_group.mean, f"{value}_low": low, f"{value}_high": high}
+        found.append(row)
+    return DataFrame(found, columns=columns)
+
+
+def _rows_of(rows: DataFrame, kind: str) -> list[dict[str, Any]]:
+    """Rows of a kind with their passage, as dictionaries."""
+    chosen = rows[rows["kind"] == kind]
+    found = chosen.assign(condition=chosen["condition"].fillna("")).to_dict("records")
+    return [
+        {str(name): value for name, value in row.items()}
+        | {"passage": f"{row['source']}|{row['text_id']}"}
+        for row in found
+    ]
+
+
+def _number(condition: str) -> float:
+    """`context=64` → 64."""
+    return float(condition.partition("=")[2])
+
+
+def context_data(rows: DataFrame) -> DataFrame:
+    """Nats a token and share of right tokens over t₂ … t_N: behind `[mem]`, and behind n tokens.
+
+    `with_` is `[mem]` (of K = `vectors`) or `context` (of `context` tokens, 0 for the bare LM).
+    """
+    texts = []
+    bare: set[tuple[Any, ...]] = set()
+    for row in _rows_of(rows, "context"):
+        counted = row["tokens"] - 1
+        if not counted:
+            continue
+        context = row["condition"] != ""
+        values = {"nats_a_token": row["mem_nats"] / counted, "right": row["mem_right"] / counted}
+        place = {"with_": "context", "context": int(_number(row["condition"]))} if context else {}
+        texts.append(row | {"with_": "[mem]", "context": 0} | place | values)
+        key = (row["label"], row["passage"], row["length"])
+        if key not in bare:  # every row has the text under the bare LM; each text counts once
+            bare.add(key)
+            values = {"nats_a_token": row["lm_nats"] / counted, "right": row["lm_right"] / counted}
+            texts.append(row | {"with_": "context", "context": 0, "vectors": 0} | values)
+    keys = ["label", "source", "length", "with_", "vectors", "context"]
+    return _means(texts, keys, {"nats_a_token": None, "right": None})
+
+
+def repeat_data(rows: DataFrame, records: Records) -> DataFrame:
+    """Accuracy, nats a token and horizon of a text crammed once, and of both halves of it twice.
+
+    Accuracy and nats run over t₂ … t_N of each half. The horizon is that of the whole, cut at the
+    end of each half: a second half counts only what follows a first one without a miss.
+    """
+    texts = []
+    for row in _rows_of(rows, "repeat"):
+        record = records(row["task"])
+        bos, twice = int(row["bos_in_text"]), row["condition"] != ""
+        n = (row["tokens"] - bos) // (1 + twice)
+        held = row["horizon"] - bos + int(row["first_token_given"])
+        for half, name in enumerate(("first half", "second half") if twice else ("once",)):
+            first = bos + half * n
+            counted = slice(first + 1, first + n)
+            texts.append(
+                row
+                | {
+                    "length": n + bos,
+                    "part": name,
+                    "accuracy": float((record.mem_ranks[counted] == 0).double().mean()),
+                    "nats_a_token": float(record.mem_nats[counted].double().mean()),
+                    "horizon": min(n, max(0, held - half * n)),
+                }
+            )
+    texts = [text for text in texts if text["length"] - text["bos_in_text"] > 1]
+    values: dict[str, str | None] = {"accuracy": None, "nats_a_token": None, "horizon": None}
+    return _means(texts, [*_CELL, "part"], values)
+
+
+def pairs_data(rows: DataFrame, records: Records) -> DataFrame:
+    """Cosine and Euclidean distance of solutions: of the same text, and of different ones.
+
+    K vectors count as one long one. Different texts are compared at the same number of the start.
+    """
+    columns = ["label", "vectors", "length", "texts", "first", "second", "cosine", "distance"]
+    found = []
+    for key, solutions in _solutions(rows):
+        mems = {one["task"]: _flat(records, one["task"]) for one in solutions}
+        for one, other in combinations(solutions, 2):
+            same = one["passage"] == other["passage"]
+            if not same and one["condition"] != other["condition"]:
+                continue
+            a, b = mems[one["task"]], mems[other["task"]]
+            norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+            cosine = float(a @ b) / norm if norm else np.nan
+            distance = float(np.linalg.norm(a - b))
+            texts = "same" if same else "different"
+            found.append([*key, texts, one["task"], other["task"], cosine, distance])
+    return DataFrame(found, columns=columns)
+
+
+def pca_data(rows: DataFrame, records: Records) -> DataFrame:
+    """Solutions on the first two principal axes of all solutions of their length and K.
+
+    `first_share` and `second_share` are the shares of the variance that the axes take.
+    """
+    columns = ["label", "vectors", "length", "source", "text_id", "start", "first", "second"]
+    frames = []
+    for key, solutions in _solutions(rows):
+        mems = np.stack([_flat(records, one["task"]) for one in solutions])
+        if len(mems) < 3:
+            continue
+        points, shares = _principal(mems)
+        values = [
+            [*key, one["source"], one["text_id"], int(_number(one["condition"])), *point]
+            for one, point in zip(solutions, points.tolist(), strict=True)
+        ]
+        frame = DataFrame(values, columns=columns)
+        frames.append(frame.assign(first_share=shares[0], second_share=shares[1]))
+    empty = DataFrame(columns=[*columns, "first_share", "second_share"])
+    return pd.concat(frames, ignore_index=True) if frames else empty
+
+
+def _solutions(rows: DataFrame) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
+    """Label, K and length, with the rows of the starts."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in _rows_of(rows, "seeds"):
+        if row["condition"].startswith("start="):
+            groups.setdefault((row["label"], row["vectors"], row["length"]), []).append(row)
+    yield from groups.items()
+
+
+def _flat(records: Records, task: str) -> NDArray[np.float64]:
+    return np.asarray(records(task).mem.double().numpy()).ravel()
+
+
+def _principal(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
+    """(n, 2) places on the first two principal axes, and the share of the variance of each.
+
+    An axis points to where the largest deviation is positive, so that the figure has no mirror.
+    """
+    centred = values - values.mean(0)
+    left, size, _ = np.linalg.svd(centred, full_matrices=False)
+    points = left[:, :2] * size[:2]
+    largest = np.abs(points).argmax(0)
+    points = points * np.where(points[largest, [0, 1]] < 0, -1.0, 1.0)
+    total = float((size**2).sum()) or 1.0
+    return points, [float(one) ** 2 / total for one in size[:2]]
+
+
+def line_data(rows: DataFrame) -> DataFrame:
+    """Accuracy and share of exact texts on the straight line from one solution to another.
+
+    `share` is 0 at the solution of the first start, 1 at that of the second.
+    """
+    ends = {"start=0": 0.0, "start=1": 1.0}
+    texts = []
+    for row in _rows_of(rows, "seeds"):
+        condition = row["condition"]
+        if condition in ends or condition.startswith("line="):
+            share = ends[condition] if condition in ends else _number(condition)
+            texts.append(row | {"share": share})
+    return _means(texts, [*_CELL, "share"], {"accuracy": None, "exact": "share"})
+
+
+def depth_data(rows: DataFrame) -> DataFrame:
+    """Mean horizon (tokens) with the first n layers of the model, and the censored share."""
+    texts = _rows_of(rows, "depth")
+    found = _means(texts, ["label", "source", "vectors", "layers"], {"horizon": None})
+    if not texts:
+        return found.assign(censored_share=[])
+    keys = ["label", "source", "vectors", "layers"]
+    censored = DataFrame(texts).groupby(keys)["censored"].mean().rename("censored_share")
+    return found.join(censored.astype(float), on=keys)
+
+
+def surprisal_data(rows: DataFrame) -> DataFrame:
+    """Of each text its horizon (tokens), and the bare LM's nats a token over what was held.
+
+    The mean runs over t₂ … t_N of the prefix that the vectors held. A text of which less than two
+    tokens were held has none.
+    """
+    columns = ["label", "source", "vectors", "text_id", "horizon", "censored", "nats_a_token"]
+    texts = [row for row in _rows_of(rows, "horizon") if row["tokens"] > 1 and not row["condition"]]
+    found = [row | {"nats_a_token": row["lm_nats"] / (row["tokens"] - 1)} for row in texts]
+    return DataFrame(found, columns=columns).sort_values(columns[:4], ignore_index=True)

@@ -1,0 +1,285 @@
+"""Figures of the ablations, each a pure function of one table of `ablation_data`, one label."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from pandas import DataFrame
+
+from memcram.metrics.statistics import rank_correlation
+from memcram.report.drawing import MEAN, by_source, titled
+from memcram.report.style import LIGHT, LINES, MARKERS, Theme, applied, finish, new_figure, places
+
+_UNITS = {
+    "nats_a_token": "nats a token",
+    "right": "right tokens (teacher-forced)",
+    "accuracy": "right tokens (teacher-forced)",
+    "horizon": "tokens exact from the start",
+    "cosine": "cosine",
+    "distance": "Euclidean distance",
+}
+_SHARES = ("right", "accuracy")
+_PARTS = ("once", "first half", "second half")
+_BINS = 18
+
+
+def context(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
+    """Behind n tokens of context, beside `[mem]` of each K (level lines), one source and length.
+
+    Args:
+        data: of `context_data`.
+        theme: colours.
+        value: `nats_a_token` or `right`.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=3.9)
+        bare = data[data["with_"] == "context"].sort_values("context")
+        at = np.arange(len(bare))  # evenly: the lengths span decades, and begin at 0
+        _line(axes, bare, at, value, 0, theme, "n tokens of context")
+        mems = data[data["with_"] == "[mem]"].sort_values("vectors")
+        for place, (_, row) in enumerate(mems.iterrows(), 1):
+            colour = theme.series[place % len(theme.series)]
+            axes.axhline(
+                row[value],
+                color=colour,
+                linestyle=LINES[place % len(LINES)],
+                label=f"[mem], K = {row['vectors']:g}",
+            )
+            low, high = row[f"{value}_low"], row[f"{value}_high"]
+            if not pd.isna(low):
+                axes.axhspan(low, high, color=colour, alpha=0.14, linewidth=0)
+        axes.xaxis.set_major_locator(FixedLocator(list(at)))
+        axes.set_xticks(at, ["0\n(bare LM)" if n == 0 else f"{n:g}" for n in bare["context"]])
+        axes.set_xlim(-0.4, len(at) - 0.6)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("tokens of left context")
+        axes.set_ylabel(_UNITS[value])
+        _percent(axes, value)
+        first = data.iloc[0]
+        title = f"{first['label']}: {first['source']}, {first['length']:g} tokens"
+        axes.set_title(title)
+        note = f"{_texts(data)}; bars and bands: {MEAN}"
+        return finish(figure, theme, note)
+
+
+def halves(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
+    """A text crammed once, and both halves of it crammed twice in a row, by length; one K.
+
+    Args:
+        data: of `repeat_data`, one source.
+        theme: colours.
+        value: `accuracy`, `nats_a_token` or `horizon`.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=3.7)
+        lengths = np.sort(data["length"].unique())
+        for place, part in enumerate(_PARTS):
+            one = data[data["part"] == part].sort_values("length")
+            at = np.searchsorted(lengths, one["length"].to_numpy()) + 0.07 * (place - 1)
+            label = part if part == "once" else f"twice, {part}"
+            _line(axes, one, at, value, place, theme, label)
+        axes.set_xticks(np.arange(len(lengths)), [f"{n:g}" for n in lengths])
+        axes.set_xlim(-0.4, len(lengths) - 0.6)
+        axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # a mark at 0 is seen whole
+        axes.set_xlabel("tokens of the text")
+        axes.set_ylabel(_UNITS[value])
+        _percent(axes, value)
+        first = data.iloc[0]
+        axes.set_title(titled(f"{first['label']}: {first['source']}, once and twice", data))
+        return finish(figure, theme, f"{_texts(data)}; bars: {MEAN}", columns=3)
+
+
+def pairs(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
+    """How alike solutions of one text are, and solutions of different texts; one K and length.
+
+    Args:
+        data: of `pairs_data`.
+        theme: colours.
+        value: `cosine` or `distance`.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=3.5)
+        known = data[data[value].notna()]
+        ends = (float(known[value].min()), float(known[value].max()))
+        bins = np.linspace(ends[0], ends[1] if ends[1] > ends[0] else ends[0] + 1, _BINS + 1)
+        for place, texts in enumerate(("same", "different")):
+            values = known.loc[known["texts"] == texts, value].to_numpy(float)
+            if not len(values):
+                continue
+            colour = theme.series[place]
+            name = "same text" if texts == "same" else "different texts"
+            axes.hist(
+                values,
+                bins=list(bins),
+                weights=np.full(len(values), 1 / len(values)),
+                histtype="step",
+                linewidth=1.6,
+                linestyle=LINES[place],
+                color=colour,
+                label=f"{name}, {len(values):,} pairs",
+            )
+            median = float(np.median(values))
+            axes.axvline(median, color=colour, linestyle=LINES[place], linewidth=0.9)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+        axes.set_xlabel(_UNITS[value])
+        axes.set_ylabel("pairs of solutions")
+        axes.set_title(_cell_title(data, "solutions"))
+        return finish(figure, theme, "upright: medians; K vectors count as one long vector")
+
+
+def pca(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Solutions on two principal axes, those of one text joined to their mean; one K and length."""
+    with applied(theme):
+        figure, axes = new_figure(height=4.4)
+        texts = data.groupby(["source", "text_id"], sort=True)
+        for place, (_, one) in enumerate(texts):
+            colour = theme.series[place % len(theme.series)]
+            marker = MARKERS[(place // len(theme.series) + place) % len(MARKERS)]
+            middle = one["first"].mean(), one["second"].mean()
+            for point in zip(one["first"], one["second"], strict=True):
+                ends = zip(middle, point, strict=True)
+                axes.plot(*ends, color=colour, linewidth=0.7, alpha=0.7, label="_joined")
+            axes.plot(
+                one["first"], one["second"], marker, color=colour, markersize=5, label="_text"
+            )
+        shares = data["first_share"].iloc[0], data["second_share"].iloc[0]
+        axes.set_xlabel(f"first principal axis ({100 * shares[0]:.0f} % of the variance)")
+        axes.set_ylabel(f"second ({100 * shares[1]:.0f} %)")
+        axes.set_title(_cell_title(data, "solutions"))
+        mark = Line2D([], [], linestyle="", marker="o", color=theme.ink, label="a solution")
+        note = (
+            f"n = {len(data)} solutions of {texts.ngroups} texts; solutions of one text have one "
+            "mark and meet at their mean"
+        )
+        return finish(figure, theme, note, handles=[mark])
+
+
+def line(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Accuracy and exact texts on the straight line between two solutions; one K and length."""
+    with applied(theme):
+        figure, axes = new_figure(height=3.7)
+        names = {"accuracy": "right tokens (teacher-forced)", "exact": "exact texts (free-running)"}
+        several = data["source"].nunique() > 1
+        place = 0
+        for source, one in by_source(data):
+            one = one.sort_values("share")
+            for value, name in names.items():
+                label = f"{source}: {name}" if several else name
+                beside = 0.012 * (value == "exact")  # so that intervals do not hide each other
+                at = one["share"].to_numpy(float) + beside
+                _line(axes, one, at, value, place, theme, label)
+                place += 1
+        axes.set_ylim(-0.03, 1.04)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+        axes.set_xlabel("from one solution (0) straight to another (1)")
+        axes.set_ylabel("share")
+        axes.set_title(_cell_title(data, "between solutions"))
+        note = f"{_texts(data)}; bars: {MEAN}; of exact texts: Wilson's 95 % interval"
+        return finish(figure, theme, note, columns=1)
+
+
+def depth(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Mean horizon with the first n layers of the model, a line a source; one K."""
+    with applied(theme):
+        figure, axes = new_figure(height=3.6)
+        index = places(list(data["source"]))
+        for source, one in by_source(data):
+            one = one.sort_values("layers")
+            at = one["layers"].to_numpy(float)
+            cut = float(one["censored_share"].max())
+            label = f"{source} (up to {100 * cut:.0f} % censored)" if cut else source
+            _line(axes, one, at, "horizon", index[source], theme, label)
+        axes.xaxis.set_major_locator(FixedLocator(sorted(data["layers"].unique())))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("first layers of the model that were kept")
+        axes.set_ylabel("mean horizon (tokens, free-running)")
+        axes.set_title(titled(f"{data['label'].iloc[0]}: depth", data))
+        return finish(figure, theme, f"{_texts(data)}; bars: {MEAN}")
+
+
+def surprisal(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Horizon of each text against its nats a token under the bare LM; one K.
+
+    Censored texts are hollow and left out of the correlation.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=4.0)
+        index = places(list(data["source"]))
+        for source, one in by_source(data):
+            colour, marker = theme.series[index[source]], MARKERS[index[source]]
+            cut = one["censored"].astype(bool)
+            for some, face in ((one[~cut], colour), (one[cut], "none")):
+                if len(some):
+                    axes.scatter(
+                        some["nats_a_token"],
+                        some["horizon"],
+                        marker=marker,
+                        s=22,
+                        facecolors=face,
+                        edgecolors=colour,
+                        label=f"{source}, n = {len(some)}"
+                        + (", censored" if face == "none" else ""),
+                    )
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("nats a token under the bare LM, over the tokens held")
+        axes.set_ylabel("horizon (tokens, free-running)")
+        axes.set_title(titled(f"{data['label'].iloc[0]}: horizon and surprisal", data))
+        return finish(figure, theme, correlation_words(data))
+
+
+def correlation_words(data: DataFrame) -> str:
+    """Spearman's ρ between nats a token and horizon over the texts that are not censored."""
+    own = data[~data["censored"].astype(bool)]
+    if len(own) < 4:
+        return f"n = {len(own)} texts that are not censored: too few for a correlation"
+    rho, ends = rank_correlation(list(own["nats_a_token"]), list(own["horizon"]))
+    if np.isnan(rho) or ends is None:
+        return f"n = {len(own)} texts, all alike: no correlation"
+    interval = f"[{ends[0]:.2f}, {ends[1]:.2f}]"
+    texts = f"n = {len(own)} texts that are not censored"
+    return f"Spearman's ρ = {rho:.2f}, 95 % interval {interval}, {texts}"
+
+
+def _line(
+    axes: Axes, one: DataFrame, at: Any, value: str, place: int, theme: Theme, label: str
+) -> None:
+    """Means with their intervals at the places `at`, in the style of number `place`."""
+    mean = one[value].astype(float)
+    ends = [
+        (mean - one[f"{value}_low"].astype(float)).clip(lower=0).fillna(0.0),
+        (one[f"{value}_high"].astype(float) - mean).clip(lower=0).fillna(0.0),
+    ]
+    axes.errorbar(
+        at,
+        mean,
+        ends,
+        capsize=2.5,
+        color=theme.series[place % len(theme.series)],
+        marker=MARKERS[place % len(MARKERS)],
+        linestyle=LINES[place % len(LINES)],
+        label=label,
+    )
+
+
+def _percent(axes: Axes, value: str) -> None:
+    if value in _SHARES:
+        axes.set_ylim(0, 1.04)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+
+
+def _texts(data: DataFrame) -> str:
+    low, high = int(data["n"].min()), int(data["n"].max())
+    return f"n = {low} texts a mark" if low == high else f"n = {low} to {high} texts a mark"
+
+
+def _cell_title(data: DataFrame, what: str) -> str:
+    first = data.iloc[0]
+    return titled(f"{first['label']}: {what}, {first['length']:g} tokens", data)

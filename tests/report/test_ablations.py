@@ -1,0 +1,252 @@
+"""Figures of the ablations drawn from small tables: what is plotted is what the rows say."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import plausible
+from memcram.report import ablation_data, ablation_figures, style
+from memcram.report.ablation_sections import ablation_sections
+from memcram.report.data import with_label
+from memcram.results import TokenRecord, column_types
+
+
+def row(task, kind, condition="", text="a", **values):
+    usual = {"task": task, "kind": kind, "condition": condition, "text_id": text}
+    usual |= {"label": "pocket", "model": "pocket", "source": "books", "vectors": 1}
+    usual |= {"length": 5, "tokens": 5, "bos_in_text": False, "first_token_given": False}
+    usual |= {"recipe": "default", "censored": False, "layers": 6, "horizon": 0}
+    return dict.fromkeys(column_types()) | usual | values
+
+
+def table(*rows):
+    return pd.DataFrame(list(rows))
+
+
+def bars(axes):
+    """Label → (x, mean, low, high) of each line with intervals."""
+    found = {}
+    for container in axes.containers:
+        points, _, (ends,) = container.lines
+        segments = np.array(ends.get_segments())
+        found[container.get_label()] = (
+            list(points.get_xdata()),
+            list(points.get_ydata()),
+            list(segments[:, 0, 1]),
+            list(segments[:, 1, 1]),
+        )
+    return found
+
+
+def contexts():
+    found = []
+    for text, off in (("a", 0.0), ("b", 4.0)):
+        bare = {"lm_nats": 16.0 + off, "lm_right": 1, "text": text}
+        found.append(row(f"m{text}", "context", mem_nats=2.0, mem_right=4, **bare))
+        for n, nats in ((64, 12.0), (8, 14.0)):
+            condition = f"context={n}"
+            values = bare | {"mem_nats": nats + off, "mem_right": 2, "vectors": 0}
+            found.append(row(f"{n}{text}", "context", condition, **values))
+    return table(*found)
+
+
+def test_context():
+    data = ablation_data.context_data(contexts())
+    assert set(data["n"]) == {2}
+    axes = ablation_figures.context(data, value="nats_a_token").axes[0]
+    x, mean, low, high = bars(axes)["n tokens of context"]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0\n(bare LM)", "8", "64"]
+    assert (x, mean) == ([0, 1, 2], [4.5, 4.0, 3.5])
+    assert np.allclose(low, [4.0, 3.5, 3.0])  # of two texts, the means of resamples end at them
+    assert np.allclose(high, [5.0, 4.5, 4.0])
+    [level] = [line for line in axes.lines if line.get_label() == "[mem], K = 1"]
+    assert set(level.get_ydata()) == {0.5}
+    axes = ablation_figures.context(data, value="right").axes[0]
+    assert bars(axes)["n tokens of context"][1] == [0.25, 0.5, 0.5]
+
+
+def record(mem_nats, ranks, mem=((0.0, 0.0),)):
+    nats, ranks = torch.tensor(mem_nats), torch.tensor(ranks)
+    zero = torch.zeros(len(nats))
+    return TokenRecord(
+        mem=torch.tensor(mem),
+        ids=zero.long(),
+        mem_nats=nats,
+        lm_nats=zero,
+        mem_ranks=ranks,
+        lm_ranks=zero.long(),
+        margins=zero,
+        learned_step=zero.long(),
+        curve=torch.zeros(0, 3),
+    )
+
+
+def test_repeat():
+    rows = table(
+        row("once", "repeat", tokens=3, length=3, horizon=2),
+        row("twice", "repeat", "times=2", tokens=6, length=6, horizon=4),
+    )
+    records = {
+        "once": record([9.0, 1.0, 2.0], [9, 0, 1]),
+        "twice": record([9.0, 3.0, 4.0, 9.0, 5.0, 7.0], [0, 0, 0, 0, 1, 1]),
+    }
+    data = ablation_data.repeat_data(rows, records.__getitem__)
+    assert list(data["part"]) == ["first half", "once", "second half"]
+    assert list(data["length"]) == [3, 3, 3]  # the doubled text stands under the length of one
+    assert list(data["accuracy"]) == [1.0, 0.5, 0.0]
+    assert list(data["nats_a_token"]) == [3.5, 1.5, 6.0]
+    assert list(data["horizon"]) == [3, 2, 1]
+    axes = ablation_figures.halves(data, value="nats_a_token").axes[0]
+    drawn = {name: line[1] for name, line in bars(axes).items()}
+    assert drawn == {"once": [1.5], "twice, first half": [3.5], "twice, second half": [6.0]}
+
+
+def test_a_bos_stands_in_no_half():
+    values = {"bos_in_text": True, "first_token_given": True}
+    rows = table(row("twice", "repeat", "times=2", tokens=5, length=5, horizon=3, **values))
+    nats = [float("nan"), 9.0, 3.0, 9.0, 7.0]
+    data = ablation_data.repeat_data(rows, lambda _: record(nats, [-1, 0, 0, 0, 1]))
+    assert dict(zip(data["part"], data["nats_a_token"], strict=True)) == {
+        "first half": 3.0,
+        "second half": 7.0,
+    }
+    # BOS is given; of the three tokens that follow, two are the first half.
+    assert dict(zip(data["part"], data["horizon"], strict=True)) == {
+        "first half": 2,
+        "second half": 1,
+    }
+
+
+def solutions():
+    mems = {
+        ("a", 0): (3.0, 4.0),
+        ("a", 1): (4.0, 3.0),
+        ("b", 0): (0.0, -5.0),
+        ("b", 1): (5.0, 0.0),
+    }
+    rows = [
+        row(f"{text}{i}", "seeds", f"start={i}", text, accuracy=1.0, exact=text == "a")
+        for text, i in mems
+    ]
+    rows += [
+        row(f"{text}m", "seeds", "line=0.5", text, accuracy=0.25 + 0.5 * (text == "a"), exact=False)
+        for text in "ab"
+    ]
+    records = {f"{text}{i}": record([0.0], [0], (mem,)) for (text, i), mem in mems.items()}
+    return table(*rows), records.__getitem__
+
+
+def test_pairs():
+    data = ablation_data.pairs_data(*solutions())
+    found = {
+        (one.first, one.second): (one.texts, one.cosine, one.distance) for one in data.itertuples()
+    }
+    assert found == {
+        ("a0", "a1"): ("same", pytest.approx(24 / 25), pytest.approx(2**0.5)),
+        ("b0", "b1"): ("same", pytest.approx(0), pytest.approx(50**0.5)),
+        ("a0", "b0"): ("different", pytest.approx(-20 / 25), pytest.approx(90**0.5)),
+        ("a1", "b1"): ("different", pytest.approx(20 / 25), pytest.approx(10**0.5)),
+    }
+    axes = ablation_figures.pairs(data, value="cosine").axes[0]
+    medians = [line.get_xdata()[0] for line in axes.lines]
+    assert medians == [pytest.approx(12 / 25), pytest.approx(0)]
+    assert [patch.get_label() for patch in axes.patches] == [
+        "same text, 2 pairs",
+        "different texts, 2 pairs",
+    ]
+
+
+def test_pca_keeps_distances_of_points_in_a_plane():
+    rows, records = solutions()
+    data = ablation_data.pca_data(rows, records)
+    assert data["first_share"].iloc[0] + data["second_share"].iloc[0] == pytest.approx(1)
+    assert data["first_share"].iloc[0] > data["second_share"].iloc[0]
+    points = data[["first", "second"]].to_numpy()
+    assert np.linalg.norm(points[0] - points[1]) == pytest.approx(2**0.5)
+    assert np.linalg.norm(points[0] - points[2]) == pytest.approx(90**0.5)
+    assert points.mean(0) == pytest.approx([0, 0])
+    axes = ablation_figures.pca(data).axes[0]
+    marks = [line for line in axes.lines if line.get_label() == "_text"]
+    drawn = np.concatenate([np.column_stack(line.get_data()) for line in marks])
+    assert np.allclose(drawn, points)
+
+
+def test_line():
+    data = ablation_data.line_data(solutions()[0])
+    assert list(data["share"]) == [0.0, 0.5, 1.0]
+    axes = ablation_figures.line(data).axes[0]
+    drawn = bars(axes)
+    x, mean, low, high = drawn["right tokens (teacher-forced)"]
+    assert (x, mean) == ([0.0, 0.5, 1.0], [1.0, 0.5, 1.0])
+    assert (low[1], high[1]) == (0.25, 0.75)
+    assert drawn["exact texts (free-running)"][1] == [0.5, 0.0, 0.5]
+
+
+def test_depth():
+    rows = [
+        row(f"{text}{n}", "depth", f"layers={n}", text, layers=n, horizon=h, censored=h == 20)
+        for text, n, h in (("a", 1, 2), ("b", 1, 4), ("a", 6, 10), ("b", 6, 20))
+    ]
+    data = ablation_data.depth_data(table(*rows))
+    assert list(data["censored_share"]) == [0.0, 0.5]
+    drawn = bars(ablation_figures.depth(data).axes[0])
+    assert drawn == {"books (up to 50 % censored)": ([1, 6], [3, 15], [2, 10], [4, 20])}
+
+
+def horizons(values):
+    return table(
+        *(
+            row(f"{i}", "horizon", text=f"{i}", tokens=3, lm_nats=2 * nats, horizon=h, censored=cut)
+            for i, (nats, h, cut) in enumerate(values)
+        )
+    )
+
+
+def test_surprisal():
+    values = [(1.0, 9, False), (2.0, 7, False), (3.0, 5, False), (4.0, 6, False), (1.0, 99, True)]
+    data = ablation_data.surprisal_data(horizons(values))
+    figure = ablation_figures.surprisal(data)
+    points = [tuple(map(tuple, one.get_offsets().data)) for one in figure.axes[0].collections]
+    assert points == [((1.0, 9.0), (2.0, 7.0), (3.0, 5.0), (4.0, 6.0)), ((1.0, 99.0),)]
+    note = figure.legends[0].get_title().get_text().replace("\n", " ")
+    assert note.startswith("Spearman's ρ = -0.80, 95 % interval [-")
+    assert note.endswith("n = 4 texts that are not censored")
+
+
+def test_a_text_of_which_one_token_was_held_has_no_surprisal():
+    rows = horizons([(1.0, 2, False)])
+    assert len(ablation_data.surprisal_data(rows)) == 1
+    assert not len(ablation_data.surprisal_data(rows.assign(tokens=1)))
+
+
+def test_every_section_has_its_figures_in_both_themes():
+    every = [contexts(), solutions()[0], horizons([(1.0, 2, False)] * 5)]
+    rows = table(*(one for some in every for one in some.to_dict("records")))
+    found = {one.key: one for one in ablation_sections(rows, solutions()[1])}
+    drawn = {key for key, one in found.items() if one.figures}
+    assert drawn == {"horizon-surprisal", "context", "seeds-pairs", "seeds-pca", "seeds-line"}
+    names = [figure.name for one in found.values() for figure in one.figures]
+    assert len(names) == len(set(names))
+    for key in drawn:
+        figure = found[key].figures[0].draw(style.DARK)
+        figure.savefig(io.BytesIO(), dpi=30)
+
+
+def test_without_ablations_there_is_nothing():
+    rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
+    rows = with_label(rows[rows["kind"] == "capacity"])
+    assert not any(one.figures for one in ablation_sections(rows, records.__getitem__))
+
+
+def test_a_model_cut_short_keeps_its_label():
+    rows = [
+        row("a", "horizon", fingerprint="f6"),
+        row("b", "depth", "layers=1", fingerprint="f1"),
+        row("c", "depth", "layers=6", fingerprint="f6"),
+    ]
+    assert set(with_label(table(*rows))["label"]) == {"pocket"}
+    other = row("d", "depth", "layers=1", fingerprint="g1")
+    assert with_label(table(*rows, other))["label"].nunique() == 3
