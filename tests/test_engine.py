@@ -13,7 +13,7 @@ from memcram.strategies import Fixed, Outcome
 
 
 def recipe(steps=12, lr=1.0, **strategy):
-    default = memcram.get_recipe("default")
+    default = memcram.get_recipe("direct")
     return dataclasses.replace(
         default,
         optimiser=dataclasses.replace(default.optimiser, lr=lr),
@@ -212,4 +212,4 @@ def test_status_counts_every_text(pocket, prose):
 
 
 def test_smooth_margin_is_the_default():
-    assert memcram.get_recipe("default").objective == SmoothMargin(tau=0.2)
+    assert memcram.get_recipe("default").objective == SmoothMargin(tau=0.1)

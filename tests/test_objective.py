@@ -108,9 +108,9 @@ def test_the_engine_is_a_straight_line_written_out(tiny_folder, layout, first_to
     generator = torch.Generator().manual_seed(3)
     ids = torch.randint(0, lm.vocab_size, (n,), generator=generator)
     start = torch.randn(k, lm.input_width, dtype=torch.float64, generator=generator)
-    optimiser = memcram.get_recipe("default").optimiser
+    optimiser = memcram.get_recipe("direct").optimiser
     recipe = dataclasses.replace(
-        memcram.get_recipe("default").with_steps(steps),
+        memcram.get_recipe("direct").with_steps(steps),
         objective=CrossEntropy(),
         optimiser=dataclasses.replace(optimiser, lr=0.05, betas=(0.9, 0.95), weight_decay=0.01),
         first_token_given=first_token_given,

@@ -59,11 +59,12 @@ class LowDim:
     W and b are one for all texts of a batch (`in_group`); a map for each text is our variation.
 
     Attributes:
-        k: coordinates of z.
+        k: coordinates of z; None: an eighth of the width, as 256 were published for a width of
+            2,048, but at least 4.
         in_group: the texts of a group share W and b.
     """
 
-    k: int = 32
+    k: int | None = None
     in_group: bool = False
 
     @property
@@ -73,18 +74,19 @@ class LowDim:
 
     def start_width(self, input_width: int) -> int:
         """The coordinates of z."""
-        return self.k
+        return self.k or max(4, input_width // 8)
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`z` (K, k), a copy of `start`; `weight` (width, k) and `bias` (width,)."""
-        bound = self.k**-0.5
+        k = self.start_width(input_width)
+        bound = k**-0.5
 
         def uniform(*shape: int) -> Tensor:
             noise = torch.rand(shape, generator=generator, dtype=torch.float64)
             drawn: Tensor = ((2 * noise - 1) * bound).to(start)
             return drawn
 
-        weight = uniform(input_width, self.k)
+        weight = uniform(input_width, k)
         return {"z": start.clone(), "weight": weight, "bias": uniform(input_width)}
 
     def mem(self, parameters: Parameters) -> Tensor:

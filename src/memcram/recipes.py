@@ -127,19 +127,30 @@ _TARASOV = Recipe(
     bos_in_text=True,
 )
 
+_DIRECT = Recipe(
+    name="direct",
+    source="memcram; see docs/decisions/004-default-recipe.md",
+    objective=SmoothMargin(tau=0.2),
+    optimiser=AdamW(lr=1.0, betas=(0.9, 0.9), weight_decay=0.0),
+    start=NormalStart(),
+    parametrisation=Direct(),
+    strategy=Fixed(steps=800, margin=0.02),
+    horizon=Horizon(steps=1000, patience=200, margin=0.02),
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(
+        dataclasses.replace(
+            _DIRECT,
             name="default",
-            source="memcram; see docs/decisions/004-default-recipe.md",
-            objective=SmoothMargin(tau=0.2),
-            optimiser=AdamW(lr=1.0, betas=(0.9, 0.9), weight_decay=0.0),
-            start=NormalStart(),
-            parametrisation=Direct(),
-            strategy=Fixed(steps=800, margin=0.02),
-            horizon=Horizon(steps=1000, patience=200, margin=0.02),
+            objective=SmoothMargin(tau=0.1),
+            optimiser=AdamW(lr=0.3, betas=(0.9, 0.9), weight_decay=0.0),
+            start=UniformStart(0.0, 0.02),
+            parametrisation=LowDim(),
+            horizon=Horizon(steps=1000, patience=200, lookahead=0, margin=0.02),
         ),
+        _DIRECT,
         _KURATOV,
         dataclasses.replace(
             _KURATOV,

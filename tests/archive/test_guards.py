@@ -69,7 +69,7 @@ def test_without_guards_the_same_noise_does_harm(loose, monkeypatch):
     """The control: the guards, not luck, bring the text back."""
     with monkeypatch.context() as patch:
         patch.setitem(GUARD_MARGINS, loose.dtype, 0.0)
-        bare = memcram.compress(TEXT, loose, chunk_tokens=12, steps=60)
+        bare = memcram.compress(TEXT, loose, chunk_tokens=12, steps=60, recipe="direct")
     assert bare.summary()["tokens_guarded"] == 0
     assert memcram.decompress(bare, loose) == TEXT.encode()
     noisy(loose, monkeypatch, 0.499 * GUARD_MARGINS[loose.dtype], 0)

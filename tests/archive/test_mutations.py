@@ -60,7 +60,7 @@ def mended(tmp_path_factory):
         tiny.byte_tokenizer(lower_and_strip=True),
     )
     lm = memcram.load_lm(str(folder), device="cpu")
-    archive = memcram.compress(TEXT * 4, lm, chunk_tokens=16, steps=3)
+    archive = memcram.compress(TEXT * 4, lm, chunk_tokens=16, steps=3, recipe="direct")
     found = target(archive, TEXT * 4)
     assert set(ArchiveTensors.__annotations__) <= set(found.regions)
     return found

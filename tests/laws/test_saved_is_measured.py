@@ -40,7 +40,7 @@ def test_measuring_the_saved_vectors_again_gives_what_was_saved(prose, layout, p
 def test_an_engine_that_steps_in_between_is_found_out(pocket, prose, monkeypatch):
     monkeypatch.setattr("memcram.engine.keep_best", steps_before_it_keeps)
     ids = prose[:24]
-    recipe = memcram.get_recipe("default").with_steps(10)
+    recipe = memcram.get_recipe("direct").with_steps(10)
     [wrong] = Engine(pocket, recipe).run([CramRequest("a", ids, 2)])
     shift = (remeasure(pocket, wrong.mem, ids) - wrong.margins).abs().max()
     assert shift > 0.1
