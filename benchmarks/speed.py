@@ -223,7 +223,7 @@ def compare(
 def engine_results(dtype: str, target: float, steps: int, repeats: int) -> list[Result]:
     """Many slots against one, one against a straight-line loop, and texts that are done."""
     lm = memcram.load_lm(MODEL, dtype=dtype, device="cpu")
-    recipe = memcram.get_recipe("default")
+    recipe = memcram.get_recipe("direct")
     recipe = replace(recipe, strategy=Fixed(steps=steps, margin=OUT_OF_REACH))
     texts = token_rows(lm, TEXTS, TOKENS)
     work = TEXTS * steps
@@ -252,7 +252,7 @@ def done_result(steps: int, repeats: int) -> Result:
     """
     lm = memcram.load_lm(MODEL, device="cpu")
     early = FewerStepsIfShort(steps=steps, margin=OUT_OF_REACH)
-    recipe = replace(memcram.get_recipe("default"), strategy=early)
+    recipe = replace(memcram.get_recipe("direct"), strategy=early)
     texts = token_rows(lm, TEXTS, TOKENS)
     half = TEXTS // 2
     mixed = texts[:half] + [ids[:-1] for ids in texts[half:]]
