@@ -52,6 +52,7 @@ def test_every_value_that_a_recipe_has_is_allowed(name):
         ("bos_in_text=null", "valid boolean"),
         ("objective=null", "CrossEntropy, HingeMargin, SmoothMargin"),
         ("objective=AdamW", "CrossEntropy, HingeMargin, SmoothMargin"),
+        ("horizon=Fixed", "allowed: Horizon, Progressive"),
         ("strategy=Direct", "Fixed, Horizon, Progressive"),
         ('{"objective": {"kind": ["a"]}}', "CrossEntropy, HingeMargin, SmoothMargin"),
         (f"k={'[' * 100_000}", "valid integer"),
@@ -64,7 +65,7 @@ def test_a_value_out_of_range_is_refused_and_what_is_allowed_is_named(change, sa
 
 
 def test_settings_without_a_class_need_something_to_change():
-    with pytest.raises(UsageError, match="Fixed, Horizon, Progressive"):
+    with pytest.raises(UsageError, match="allowed: Horizon, Progressive"):
         get_recipe('kuratov2025@{"horizon": {"steps": 3}}')
     made = get_recipe('kuratov2025@{"horizon": {"kind": "Horizon", "steps": 3}}')
     assert made.horizon.steps == 3

@@ -1,4 +1,4 @@
-"""Which values the settings of a recipe allow; `memcram.variants` holds what it is given to them."""
+"""Ranges of a recipe's settings; `memcram.variants` holds what it is given to them."""
 
 from typing import Annotated
 

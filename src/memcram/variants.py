@@ -26,14 +26,13 @@ from memcram.strategies import Fixed, Horizon, Progressive
 if TYPE_CHECKING:
     from memcram.recipes import Recipe
 
-_STRATEGIES = (Fixed, Horizon, Progressive)
 _COMPONENTS: dict[str, tuple[type[Any], ...]] = {
     "objective": (CrossEntropy, HingeMargin, SmoothMargin),
     "optimiser": (AdamW,),
     "start": (NormalStart, UniformStart),
     "parametrisation": (Direct, LowDim),
-    "strategy": _STRATEGIES,
-    "horizon": _STRATEGIES,
+    "strategy": (Fixed, Horizon, Progressive),
+    "horizon": (Horizon, Progressive),  # those that keep a prefix
 }
 _NOT_SETTINGS = ("name", "source")
 
