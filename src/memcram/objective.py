@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memcram.ranges import AtLeastOne, NotNegative, Positive
+
 
 @dataclass(frozen=True)
 class Accounting:
@@ -103,8 +105,8 @@ class HingeMargin:
         power: 1 hinge, 2 squared hinge.
     """
 
-    tau: float = 0.5
-    power: int = 1
+    tau: NotNegative = 0.5
+    power: AtLeastOne = 1
 
     def __call__(self, logits: Tensor, targets: Tensor) -> TokenScores:
         """Score logits (token, vocabulary) against targets (token,)."""
@@ -120,7 +122,7 @@ class SmoothMargin:
     margin is a few τ, and never drops a token that could slip back.
     """
 
-    tau: float = 0.2
+    tau: Positive = 0.2
 
     def __call__(self, logits: Tensor, targets: Tensor) -> TokenScores:
         """Score logits (token, vocabulary) against targets (token,)."""

@@ -6,6 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from memcram.ranges import NotNegative, Real, Width
+
 Parameters = dict[str, Tensor]
 
 
@@ -64,7 +66,7 @@ class LowDim:
         in_group: the texts of a group share W and b.
     """
 
-    k: int | None = None
+    k: Width | None = None
     in_group: bool = False
 
     @property
@@ -110,7 +112,7 @@ class Start(Protocol):
 class NormalStart:
     """N(0, σ²) with σ = `scale` × the standard deviation of the whole input embedding matrix."""
 
-    scale: float = 1.0
+    scale: NotNegative = 1.0
 
     def draw(
         self, shape: tuple[int, int], embedding_std: float, generator: torch.Generator
@@ -124,8 +126,8 @@ class NormalStart:
 class UniformStart:
     """Uniform in [low, high) per coordinate."""
 
-    low: float = 0.0
-    high: float = 0.02
+    low: Real = 0.0
+    high: Real = 0.02
 
     def draw(
         self, shape: tuple[int, int], embedding_std: float, generator: torch.Generator

@@ -15,6 +15,7 @@ from memcram.parametrisations import (
     Start,
     UniformStart,
 )
+from memcram.ranges import AtLeastOne
 from memcram.strategies import Fixed, Horizon, Progressive, Strategy
 from memcram.variants import parse_overrides, variant
 
@@ -47,7 +48,7 @@ class Recipe:
     horizon: Strategy | None
     first_token_given: bool = False
     bos_in_text: bool = False
-    group_size: int | None = None
+    group_size: AtLeastOne | None = None
 
     def with_steps(self, steps: int) -> "Recipe":
         """The same recipe with another budget in optimiser steps."""

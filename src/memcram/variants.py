@@ -13,23 +13,27 @@ has it.
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-import memcram.objective
-import memcram.optimisers
-import memcram.parametrisations
-import memcram.strategies
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from memcram.errors import UsageError
+from memcram.objective import CrossEntropy, HingeMargin, SmoothMargin
+from memcram.optimisers import AdamW
+from memcram.parametrisations import Direct, LowDim, NormalStart, UniformStart
+from memcram.strategies import Fixed, Horizon, Progressive
 
 if TYPE_CHECKING:
     from memcram.recipes import Recipe
 
-_HOMES = (
-    memcram.objective,
-    memcram.optimisers,
-    memcram.parametrisations,
-    memcram.strategies,
-)
+_COMPONENTS: dict[str, tuple[type[Any], ...]] = {
+    "objective": (CrossEntropy, HingeMargin, SmoothMargin),
+    "optimiser": (AdamW,),
+    "start": (NormalStart, UniformStart),
+    "parametrisation": (Direct, LowDim),
+    "strategy": (Fixed, Horizon, Progressive),
+    "horizon": (Horizon, Progressive),  # those that keep a prefix
+}
 _NOT_SETTINGS = ("name", "source")
 
 
@@ -37,7 +41,7 @@ def variant(recipe: "Recipe", line: str, overrides: dict[str, Any]) -> "Recipe":
     """`recipe` with its settings changed, named by the whole line.
 
     Raises:
-        UsageError: no such field or class, or a value of another type.
+        UsageError: no such field or class, or a value of another type or out of range.
     """
     for key, value in overrides.items():
         recipe = _replaced(line, recipe, _path(line, recipe, key), value)
@@ -57,7 +61,7 @@ def parse_overrides(line: str, text: str) -> dict[str, Any]:
     if text.startswith("{"):
         try:
             return dict(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{line!r}: no JSON object after '@' ({error})") from error
     overrides: dict[str, Any] = {}
     for part in _split(text):
@@ -83,7 +87,7 @@ def _split(text: str) -> list[str]:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -120,34 +124,35 @@ def _replaced(line: str, whole: Any, path: list[str], value: Any) -> Any:
     """`whole` with the field at `path` set to `value`."""
     name, *rest = path
     old = getattr(whole, name)
-    new = _replaced(line, old, rest, value) if rest else _converted(line, name, old, value)
+    new = _replaced(line, old, rest, value) if rest else _converted(line, whole, name, value)
     return dataclasses.replace(whole, **{name: new})
 
 
-def _converted(line: str, name: str, old: Any, value: Any) -> Any:
+def _converted(line: str, whole: Any, name: str, value: Any) -> Any:
     """`value` as what the field holds: a component from its class or settings, or a plain value."""
-    if dataclasses.is_dataclass(old) or (old is None and isinstance(value, dict)):
-        return _component(line, name, old, value)
-    if isinstance(value, str) and old is None:
-        return _class(line, name, value)()
-    if isinstance(old, tuple) and isinstance(value, list):
-        return tuple(value)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if old is not None and value is not None and type(value) is not type(old):
-        raise UsageError(f"{line!r}: {name}: got {value!r}, allowed: {type(old).__name__}")
-    return value
+    if name in _COMPONENTS:
+        return _component(line, name, getattr(whole, name), value)
+    if isinstance(value, list):
+        value = tuple(value)
+    hint = get_type_hints(type(whole), include_extras=True)[name]
+    try:
+        return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Input should be ")
+        got = json.dumps(value)
+        raise UsageError(f"{line!r}: {name}: got {got}, allowed: {said}") from error
 
 
 def _component(line: str, name: str, old: Any, value: Any) -> Any:
-    if value is None:
+    if value is None and name == "horizon":
         return None
     if isinstance(value, str):
         return _class(line, name, value)()
+    kinds = _names(name)
     if not isinstance(value, dict):
-        raise UsageError(f"{line!r}: {name}: got {value!r}, allowed: a class or a JSON object")
-    kind = value.get("kind")
-    new = old if kind in (None, type(old).__name__) else _class(line, name, str(kind))()
+        raise UsageError(f"{line!r}: {name}: got {json.dumps(value)}, allowed: {kinds} or its JSON")
+    kind = value.get("kind", type(old).__name__)
+    new = old if kind == type(old).__name__ and old else _class(line, name, kind)()
     for key, inner in value.items():
         if key != "kind":
             if key not in {field.name for field in dataclasses.fields(new)}:
@@ -156,10 +161,13 @@ def _component(line: str, name: str, old: Any, value: Any) -> Any:
     return new
 
 
-def _class(line: str, name: str, kind: str) -> Any:
+def _class(line: str, name: str, kind: Any) -> Any:
     """A component's class by its name."""
-    for home in _HOMES:
-        found = getattr(home, kind, None)
-        if isinstance(found, type) and dataclasses.is_dataclass(found):
+    for found in _COMPONENTS[name]:
+        if found.__name__ == kind:
             return found
-    raise UsageError(f"{line!r}: {name}: got {kind!r}, allowed: the name of a component's class")
+    raise UsageError(f"{line!r}: {name}: got {kind!r}, allowed: {_names(name)}")
+
+
+def _names(component: str) -> str:
+    return ", ".join(kind.__name__ for kind in _COMPONENTS[component])

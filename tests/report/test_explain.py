@@ -144,6 +144,8 @@ def test_a_row_of_a_study():
     never = [step is None for step in found.learned]
     assert never == (record.learned_step < 0).tolist()
     assert f"{row['n_right']} of {row['n_counted']} tokens" in found.facts.values()
+    untouched = explain.view_of_record(row | {"outcome": "", "steps": 0}, record, pieces)
+    assert untouched.facts["outcome"] == "nothing was optimised"
 
 
 class Words:

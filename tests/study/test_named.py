@@ -142,3 +142,17 @@ def test_a_starter_for_any_model(model, tmp_path):
 def test_no_name():
     with pytest.raises(UsageError, match="NAME: got nothing"):
         spec_text(" ")
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "says"),
+    [
+        ("pocket", float("nan"), "--scale: got nan, allowed: "),
+        ("a\nb", 1.0, "NAME: got 'a\\nb', allowed: "),
+        ("\udcff", 1.0, "NAME: got '\\udcff', allowed: "),
+    ],
+)
+def test_what_no_spec_can_be_made_of_is_refused(name, scale, says):
+    with pytest.raises(UsageError) as caught:
+        spec_text(name, scale)
+    assert str(caught.value).startswith(says)

@@ -56,6 +56,19 @@ MISTAKES = {
         20,
         "texts[1].lengths_up_to: given beside lengths",
     ),
+    "an option that is called kind": (
+        ('path = "more"', 'path = "more"\nkind = "x"'),
+        19,
+        "texts[1].kind: unknown",
+    ),
+    "samples without end": (("samples = 2", f"samples = {10**20}"), 8, "samples: got 1000000000"),
+    "starts without end": (("samples = 2", "starts = 1000000000"), 8, "starts: got 1000000000,"),
+    "a path that no system has": (
+        ('path = "more"', r'path = "a\u0000"'),
+        18,
+        r"texts[1].path: got 'a\x00', allowed: a path",
+    ),
+    "a model that no system has": (('id = "pocket"', r'id = "a\u0000"'), 3, "models[1].id: got"),
     "seed too large": (("samples = 2", "seed = 4294967296"), 8, "seed: got 4294967296, allowed"),
 }
 
@@ -165,3 +178,11 @@ y = [[1, 2],
 )
 def test_lines(place, line):
     assert line_of(DOCUMENT, place) == line
+
+
+@pytest.mark.parametrize("value", ["[" * 5000 + "]" * 5000, "9" * 5000])
+def test_toml_that_the_reader_gives_up_on_is_one_line(tmp_path, value):
+    path = tmp_path / "a.toml"
+    path.write_text(f"{GOOD}\nx = {value}\n")
+    with pytest.raises(UsageError, match="no TOML"):
+        read_spec(path)

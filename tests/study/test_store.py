@@ -43,6 +43,13 @@ def spoil_newer(folder):
     db.close()
 
 
+def spoil_tables(folder):
+    with sqlite3.connect(folder / "store.sqlite") as db:
+        for table in ("tasks", "rows", "runs", "meta"):
+            db.execute(f"DROP TABLE {table}")
+    db.close()
+
+
 def spoil_missing(folder):
     (folder / "store.sqlite").unlink()
 
@@ -52,6 +59,7 @@ SPOILT = {
     spoil_garbage: "can't be read (file is not a database)",
     spoil_foreign: "is no store of memcram",
     spoil_newer: "has version 2, this memcram reads up to 1",
+    spoil_tables: "is damaged: no table meta, tasks, rows, runs",
     spoil_missing: "is no store of memcram: no store.sqlite",
 }
 
@@ -73,6 +81,19 @@ def test_what_is_no_store_is_refused_and_left_alone(place, store, capsys, spoil,
     assert err.count("\n") == 1
     assert SPOILT[spoil] in err
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", [["status"], ["export", "-o", "out"], ["run"]])
+def test_damage_behind_a_sound_beginning_is_one_line(store, capsys, monkeypatch, command):
+    database = store / "store.sqlite"
+    whole = database.read_bytes()
+    page = int.from_bytes(whole[16:18], "big")  # the first one has header and tables' names
+    database.write_bytes(whole[:page] + b"\xff" * (len(whole) - page))
+    monkeypatch.chdir(store.parent)
+    assert run(["study", command[0], str(store), *command[1:]]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "can't be read (" in err
 
 
 def test_no_folder_and_a_file_in_its_place(place, capsys):

@@ -1,6 +1,8 @@
 """Passages of files: where they begin, and when a file is used up."""
 
+import os
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +76,13 @@ def test_what_one_file_gives_does_not_depend_on_the_others(tmp_path):
     (tmp_path / "b.txt").write_text("word " * 5_000)
     drawn = make_source("files", path=tmp_path).sample(tokenize, samples=8, n_tokens=1)
     assert [one.offset for one in drawn if one.origin == "a.txt"] == alone
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX alone")
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")).write_text("word " * 9)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(TextError, match="is not UTF-8; rename the file"):
+        places(tmp_path, 1)

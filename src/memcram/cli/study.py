@@ -1,6 +1,7 @@
 """study: new, run, status, export; its report is in report.py."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,7 +85,7 @@ def new(
     write_output(target, text.encode())
     if target == STREAM:
         return
-    report = {"output": target, "run": f"memcram study run {target}"}
+    report = {"output": target, "run": f"memcram study run {shlex.quote(target)}"}
     print_json(report) if as_json else print_fields(report)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from memcram.ranges import AtLeastOne, BelowOne, Count, NotNegative, Positive
+
 State = dict[str, Tensor]
 
 
@@ -33,13 +35,13 @@ class AdamW:
         final_lr: the end of the decay.
     """
 
-    lr: float = 1.0
-    betas: tuple[float, float] = (0.9, 0.9)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    warmup: int = 0
-    decay_steps: int | None = None
-    final_lr: float = 0.0
+    lr: Positive = 1.0
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.9)
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.0
+    warmup: Count = 0
+    decay_steps: AtLeastOne | None = None
+    final_lr: NotNegative = 0.0
 
     def rate(self, t: int) -> float:
         """η at step t, counting from 1."""

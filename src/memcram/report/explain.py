@@ -70,7 +70,9 @@ def view_of_record(row: Mapping[str, Any], record: TokenRecord, pieces: Sequence
         "vectors": row["vectors"],
         "tokens": row["tokens"],
         "source": f"{row['source']}, {row['origin']} from character {row['offset']:,}",
-        "outcome": f"{row['outcome']} after {row['steps']:,} steps",
+        "outcome": f"{row['outcome']} after {row['steps']:,} steps"
+        if row["outcome"]
+        else "nothing was optimised",
         "right under teacher forcing": f"{row['n_right']} of {row['n_counted']} tokens",
         "horizon (free-running)": f"{row['horizon']} tokens"
         + (", the whole text" if row["exact"] else ", censored" if row["censored"] else ""),

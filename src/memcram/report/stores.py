@@ -49,7 +49,9 @@ def _told_apart(parts: Sequence[StudyPart], folders: Sequence[Path]) -> list[Stu
 
 
 def _part(store: "Store") -> StudyPart:
-    counts, spec = store.counts(), store.spec_path.read_text("utf-8")
+    counts = store.counts()
+    # The rows are enough for a report; the spec is only shown.
+    spec = store.spec_path.read_text("utf-8", "replace") if store.spec_path.is_file() else "missing"
     runs = store.runs()
     settings = {"study.toml": spec, "runs": [_told(run) for run in runs]}
     rows = results_table(store.rows())

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from memcram.ranges import AtLeastOne, NotNegative
 from memcram.strategies.base import Continue, Decision, Measurement, Outcome, Stop
 
 
@@ -16,9 +17,9 @@ class Fixed:
         patience: stop after this many steps without one more token right; None never does.
     """
 
-    steps: int = 1000
-    margin: float = 0.0
-    patience: int | None = None
+    steps: AtLeastOne = 1000
+    margin: NotNegative = 0.0
+    patience: AtLeastOne | None = None
 
     keeps_prefix = False
     held_margin = 0.0

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from memcram.ranges import AtLeastOne, Count, NotNegative
 from memcram.strategies.base import Continue, Decision, Measurement, Outcome, Retarget, Stop
 
 
@@ -23,12 +24,12 @@ class Horizon:
         margin: a token is held if its margin (logits) exceeds this.
     """
 
-    steps: int = 1000
-    patience: int = 250
-    first: int = 8
-    growth: float = 0.0
-    lookahead: int = 4
-    margin: float = 0.02
+    steps: AtLeastOne = 1000
+    patience: AtLeastOne = 250
+    first: AtLeastOne = 8
+    growth: NotNegative = 0.0
+    lookahead: Count = 4
+    margin: NotNegative = 0.02
 
     keeps_prefix = True
     every_step = False

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from memcram.ranges import AtLeastOne
 from memcram.strategies.base import Continue, Decision, Measurement, Outcome, Retarget, Stop
 
 
@@ -18,8 +19,8 @@ class Progressive:
         stage_steps: budget of a stage.
     """
 
-    steps: int = 10_000
-    stage_steps: int = 1000
+    steps: AtLeastOne = 10_000
+    stage_steps: AtLeastOne = 1000
 
     keeps_prefix = True
     held_margin = 0.0

@@ -66,6 +66,10 @@ def spec_text(name: str, scale: float = 1.0) -> str:
     """
     if not name.strip():
         raise UsageError("NAME: got nothing, allowed: a named study (see --list) or a model")
+    if not 0 < scale <= 1:  # NaN too, which no other comparison refuses
+        raise UsageError(f"--scale: got {scale}, allowed: more than 0, up to 1")
+    if not name.isprintable():
+        raise UsageError(f"NAME: got {name!r}, allowed: printable characters")
     for study in named_studies():
         if name in (study.name, study.model):
             if study.kind == "horizon":

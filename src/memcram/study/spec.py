@@ -12,7 +12,7 @@ from memcram.errors import UsageError
 from memcram.models.modes import DtypeName, Layout
 from memcram.study.toml_lines import Place, line_of
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]  # so that costs stay within 64 bits
 Positives = Annotated[list[PositiveInt], Field(min_length=1)]
 # Options of sources that name files; relative ones start at the spec's folder.
 PATH_OPTIONS = ("path",)
@@ -27,7 +27,7 @@ class _Strict(BaseModel):
 class ModelEntry(_Strict):
     """One model of a study; in the TOML its id alone will do."""
 
-    id: Annotated[str, Field(min_length=1)]
+    id: Annotated[str, Field(pattern=r"^[^\x00]+$")]
     revision: str | None = None
     layout: Layout = "mem"
 
@@ -40,7 +40,7 @@ class TextEntry(BaseModel):
     name: Annotated[str, Field(min_length=1)]
     source: str
     lengths: Positives | None = None
-    lengths_up_to: Annotated[int, Field(ge=2)] | None = None
+    lengths_up_to: Annotated[int, Field(ge=2, le=2**31 - 1)] | None = None
     vectors: Positives | None = None
     samples: PositiveInt | None = None
 
@@ -70,7 +70,7 @@ class StudySpec(_Strict):
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] = 0
     contexts: Positives | None = None
-    starts: Annotated[int, Field(ge=2)] | None = None
+    starts: Annotated[int, Field(ge=2, le=1000)] | None = None
     layers: Positives | None = None
     texts: Annotated[list[TextEntry], Field(min_length=1)]
 
@@ -151,7 +151,9 @@ def read_spec(path: Path, folder: Path | None = None) -> Spec:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise UsageError(f"{path}: no TOML for a spec: nested too deeply") from error
+    except ValueError as error:  # also a number of more digits than Python reads
         raise UsageError(f"{path}: no TOML: {error}") from error
     try:
         study = StudySpec.model_validate(content)
@@ -187,6 +189,9 @@ def _check(spec: Spec) -> None:
         if kind.needs_lengths and not (entry.lengths or entry.lengths_up_to or study.lengths):
             message = f"no lengths, neither here nor for all texts; {study.kind!r} needs them"
             raise spec.error(place, message)
+        for name in PATH_OPTIONS:
+            if "\0" in str(entry.options.get(name)):
+                raise spec.error((*place, name), f"got {entry.options[name]!r}, allowed: a path")
         try:
             make_source(entry.source, **spec.options(i))
         except UsageError as error:

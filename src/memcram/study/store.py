@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from memcram.study.grid import Task
 
 SUFFIX = ".study"
+_TABLES = ("meta", "tasks", "rows", "runs")
 _SPEC, _DATABASE, _VECTORS, _LOCK = "study.toml", "store.sqlite", "vectors", "lock"
 
 
@@ -124,7 +125,7 @@ class Store:
         if self._meta("spec_folder") != str(folder):
             with self._transaction():
                 self._set_meta("spec_folder", str(folder))
-        if self.spec_path.read_text("utf-8") == text:
+        if self.spec_path.is_file() and self.spec_path.read_bytes() == text.encode():
             return
         with self._transaction():
             self._db.execute("UPDATE tasks SET in_spec = 0")
@@ -156,8 +157,7 @@ class Store:
         """Whether a model of the spec was planned and nothing of it is left to do."""
         left = "SELECT count(*) FROM tasks WHERE model = ? AND in_spec AND status != 'done'"
         return (
-            self._meta(f"planned.{model}") is not None
-            and self._db.execute(left, (model,)).fetchone()[0] == 0
+            self._meta(f"planned.{model}") is not None and self._select(left, (model,))[0][0] == 0
         )
 
     def planned(self, model: int) -> int | None:
@@ -167,7 +167,7 @@ class Store:
 
     def finished(self) -> set[str]:
         """Ids of all tasks that have a row."""
-        return {one[0] for one in self._db.execute("SELECT id FROM tasks WHERE status = 'done'")}
+        return {one[0] for one in self._select("SELECT id FROM tasks WHERE status = 'done'")}
 
     def fail(self, task: str, reason: str, run: int) -> None:
         """Note why a task has no row."""
@@ -180,28 +180,28 @@ class Store:
     def failures(self) -> list[tuple[str, str]]:
         """Id and reason of each task of the spec that failed."""
         query = "SELECT id, reason FROM tasks WHERE status = 'failed' AND in_spec ORDER BY place"
-        return [(one["id"], one["reason"]) for one in self._db.execute(query)]
+        return [(one["id"], one["reason"]) for one in self._select(query)]
 
     def counts(self) -> Counts:
         """Where the study stands."""
         query = "SELECT status, count(*) FROM tasks WHERE in_spec GROUP BY status"
-        by_status = dict(tuple(one) for one in self._db.execute(query))
+        by_status = dict(tuple(one) for one in self._select(query))
         aside = "SELECT count(*) FROM rows JOIN tasks ON id = task WHERE NOT in_spec"
         rate = self.seconds_per_cost()
         left = "SELECT coalesce(sum(cost), 0) FROM tasks WHERE in_spec AND status = 'pending'"
-        cost = self._db.execute(left).fetchone()[0]
+        cost = self._select(left)[0][0]
         return Counts(
             pending=by_status.get("pending", 0),
             done=by_status.get("done", 0),
             failed=by_status.get("failed", 0),
-            kept_aside=self._db.execute(aside).fetchone()[0],
+            kept_aside=self._select(aside)[0][0],
             seconds_left=None if rate is None else rate * cost,
         )
 
     def seconds_per_cost(self) -> float | None:
         """Seconds that a token-step of the estimate took so far; None before the first row."""
         query = "SELECT sum(seconds), sum(cost) FROM rows JOIN tasks ON id = task"
-        seconds, cost = self._db.execute(query).fetchone()
+        seconds, cost = self._select(query)[0]
         return seconds / cost if cost and seconds is not None else None
 
     # -- rows -----------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class Store:
             "SELECT rows.* FROM rows JOIN tasks ON id = task WHERE in_spec "
             "ORDER BY tasks.model, place"
         )
-        return [row_from(dict(one)) for one in self._db.execute(query)]
+        return [row_from(dict(one)) for one in self._select(query)]
 
     def vectors_path(self, task: str) -> Path:
         """Where the token record of a task is, if it has a row."""
@@ -276,7 +276,7 @@ class Store:
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs, the first one first."""
-        found = [dict(one) for one in self._db.execute("SELECT * FROM runs ORDER BY id")]
+        found = [dict(one) for one in self._select("SELECT * FROM runs ORDER BY id")]
         return [one | {"settings": json.loads(one["settings"])} for one in found]
 
     # -- inside ---------------------------------------------------------------------------------
@@ -306,8 +306,15 @@ class Store:
                 self._db.execute("ROLLBACK")
 
     def _meta(self, key: str) -> str | None:
-        found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if found is None else str(found[0])
+        found = self._select("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(found[0][0]) if found else None
+
+    def _select(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """All rows of a query; a database may be damaged behind a sound beginning."""
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise UsageError(f"STORE: {str(self.folder)!r} can't be read ({error})") from error
 
     def _set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -322,6 +329,9 @@ class Store:
                 f"STORE: {str(self.folder)!r} has version {made_by}, this memcram reads up to "
                 f"{VERSION}; install a newer one"
             )
+        there = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
+        if lost := [name for name in _TABLES if name not in there]:
+            raise UsageError(f"STORE: {str(self.folder)!r} is damaged: no table {', '.join(lost)}")
 
 
 def read_record(path: Path) -> TokenRecord:

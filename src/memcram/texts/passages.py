@@ -75,7 +75,7 @@ def files_in(path: Paths, suffixes: tuple[str, ...]) -> list[Path]:
 
     Raises:
         TextError: a folder has no such file, or two files have the same name: samples are known
-            by the name of their file, wherever its folder lies.
+            by the name of their file, wherever its folder lies; or a name is not UTF-8.
     """
     found: dict[str, Path] = {}
     for given in path if isinstance(path, tuple) else (path,):
@@ -87,6 +87,9 @@ def files_in(path: Paths, suffixes: tuple[str, ...]) -> list[Path]:
         for one in inside:
             if one.name in found:
                 raise TextError(f"TEXT: two files are named {one.name!r}; give each its own name")
+            # Names go into ids and tables; a byte that is no UTF-8 is a lone surrogate here.
+            if any("\ud800" <= character <= "\udfff" for character in one.name):
+                raise TextError(f"TEXT: the name {one.name!r} is not UTF-8; rename the file")
             found[one.name] = one
     return [found[name] for name in sorted(found)]
 

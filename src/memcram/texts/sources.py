@@ -23,7 +23,7 @@ SOURCES: dict[str, type[TextSource]] = {
 }
 
 
-def make_source(kind: str, **options: Any) -> TextSource:
+def make_source(kind: str, /, **options: Any) -> TextSource:
     """The source of a kind, with its attributes as options.
 
     Args:
