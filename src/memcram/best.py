@@ -6,7 +6,7 @@ Everything stays on the device: whether vectors are the best so far is never ask
 import torch
 from torch import Tensor
 
-from memcram.slots import Batch
+from memcram.slots import Batch, Slot
 from memcram.strategies import Strategy
 
 PARAMETER, BEST = "parameter.", "best."
@@ -81,3 +81,35 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
     rows["best_step"] = torch.where(better, rows["step"], rows["best_step"])
     rows["most_held_step"] = torch.where(more, rows["step"], rows["most_held_step"])
     return torch.stack([held, rows["most_held"], rows["most_held_step"], smallest, mean], 1)
+
+
+def keep_path(batch: Batch, mem: Tensor) -> None:
+    """Copy aside the `[mem]` just measured of each slot whose path wants this step.
+
+    Vectors that are measured a second time at one step, as those a slot was put back to, take the
+    place of the first.
+
+    Args:
+        batch: its slots' paths are changed in place.
+        mem: (slot, K, width) that went into the model, right-padded.
+    """
+    for row, slot, path in batch.on_path:
+        if path.wants(slot.step):
+            path.keep(slot.step, mem[row, : slot.request.vectors].detach().clone())
+
+
+def path_to(slot: Slot, mem: Tensor, best_step: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Steps (points,) and vectors (points, K, width) of a slot's path, on the CPU.
+
+    The kept vectors come last, although later steps may stand before them.
+
+    Args:
+        slot: None comes back twice where its path was not asked for.
+        mem: (K, width) the kept vectors.
+        best_step: their step.
+    """
+    if slot.path is None:
+        return None, None
+    others = {step: point for step, point in slot.path.kept.items() if step != best_step}
+    points = torch.stack([*others.values(), mem])  # in one piece, so that the host waits once
+    return torch.tensor([*others, best_step]), points.cpu()

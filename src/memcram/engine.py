@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memcram.best import BEST, PARAMETER, keep_best, nothing_kept
-from memcram.errors import ModelError, UsageError
+from memcram.best import BEST, PARAMETER, keep_best, keep_path, nothing_kept, path_to
+from memcram.errors import ModelError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.objective import Accounting
 from memcram.recipes import Recipe
@@ -22,6 +22,7 @@ from memcram.slots import (
     Batch,
     CramRequest,
     Slot,
+    check_room,
     group_mean,
     padded_length,
     units,
@@ -52,6 +53,8 @@ class Crammed:
         token_steps: positions that went forward and backward.
         least_loss: smallest mean loss of the run, at whatever step it was.
         curve: (points, 3) step, tokens held and mean loss, evenly spread over the run.
+        path_steps: (points,) the steps of `path`; None where it was not asked for.
+        path: (points, K, width) as measured, evenly spread over the run; `mem` is the last.
     """
 
     key: Hashable
@@ -65,6 +68,8 @@ class Crammed:
     token_steps: int
     least_loss: float
     curve: Tensor
+    path_steps: Tensor | None = None
+    path: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,7 @@ class Engine:
         strategy, n = self.recipe.strategy, len(request.ids)
         given = self.recipe.first_token_given
         account = Accounting(request.vectors, len(self.lm.prefix), n, given)
-        _check(request, account, self.lm.max_positions)
+        check_room(request, account, self.lm.max_positions)
         target = max(strategy.first_target(n), account.tokens.start + 1)
         return Slot(request, replace(account, n_tokens=target), strategy.lookahead)
 
@@ -278,22 +283,26 @@ class Engine:
             for name, value in slot.tensors.items()
             if name.startswith(BEST)
         }
-        mem = self.recipe.parametrisation.mem(best)[0].to(self.lm.dtype)
+        mem = self.recipe.parametrisation.mem(best)[0].to(self.lm.dtype).detach()
+        best_step = int(slot.tensors["best_step"])
+        path_steps, path = path_to(slot, mem, best_step)
         held = max(0, int(slot.tensors["most_held"]))
         first, end = slot.accounting.tokens.start, slot.accounting.n_tokens
         end = first + held if self.recipe.strategy.keeps_prefix else end
         return Crammed(
             key=slot.request.key,
-            mem=mem.detach().cpu().clone(),
+            mem=mem.cpu().clone(),
             outcome=outcome,
             n_right=held,
             margins=slot.tensors["best_margins"][first:end].cpu().clone(),
             learned_step=slot.tensors["best_right_since"][first:end].cpu().long(),
-            best_step=int(slot.tensors["best_step"]),
+            best_step=best_step,
             steps=slot.step,
             token_steps=slot.token_steps,
             least_loss=float(slot.tensors["least_loss"]),
-            curve=torch.tensor(slot.curve, dtype=torch.float64).reshape(-1, 3),
+            curve=torch.tensor([*slot.curve.kept.values()], dtype=torch.float64).reshape(-1, 3),
+            path_steps=path_steps,
+            path=path,
         )
 
     # -- one turn -------------------------------------------------------------------------------
@@ -305,11 +314,12 @@ class Engine:
             for name, rows in batch.rows.items()
             if name.startswith(PARAMETER)
         }
-        mem = self.recipe.parametrisation.mem(parameters)
-        hidden = self.lm.hidden(batch.embeds(mem.to(self.lm.dtype)))
+        mem = self.recipe.parametrisation.mem(parameters).to(self.lm.dtype)
+        hidden = self.lm.hidden(batch.embeds(mem))
         counted = hidden.flatten(0, 1).index_select(0, batch.states)
         loss, margin, gradient = self._score(batch, counted.detach())
         seen = keep_best(batch, self.recipe.strategy, loss, margin)
+        keep_path(batch, mem)
         for slot in batch.slots:
             slot.token_steps += slot.length
         decisions = self._decide(batch, seen) if poll else {}
@@ -392,19 +402,6 @@ class Engine:
             for n, old in before.items():
                 wide = moving.view(-1, *[1] * (old.dim() - 1))
                 rows[n] = torch.where(wide > 0, rows[n], old)
-
-
-def _check(request: CramRequest, account: Accounting, max_positions: int | None) -> None:
-    if request.vectors < 1:
-        raise UsageError(f"vectors: got {request.vectors}, allowed: 1 or more")
-    if len(account.tokens) < 1:
-        raise UsageError(f"text {request.key!r}: {account.n_tokens} tokens, none to predict")
-    if max_positions is not None and account.input_length > max_positions:
-        room = max_positions - account.vectors - account.prefix + 1
-        raise UsageError(
-            f"text {request.key!r}: {account.n_tokens} tokens and {account.vectors} vectors exceed "
-            f"the model's {max_positions} positions; allowed: {max(0, room)} tokens"
-        )
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

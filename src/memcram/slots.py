@@ -7,13 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from memcram.errors import UsageError
 from memcram.objective import Accounting
+from memcram.thinned import Thinned
 
 # CPU kernels work in blocks and finish with scalar code that rounds differently. With the length
 # in whole blocks, and the counted rows too, no value depends on where it stands in a batch.
 LENGTH_BLOCK = 16
 ROW_BLOCK = 32
 _CURVE_POINTS = 256
+_PATH_POINTS = 64
 
 
 def padded_length(longest: int, max_positions: int | None) -> int:
@@ -34,6 +37,7 @@ class CramRequest:
         start: (K, start width) to begin from instead of the recipe's start.
         group: texts with the same number are optimised together from start to end, where the
             recipe's parametrisation shares parameters; it also seeds what they share.
+        with_path: hand back the path too: `[mem]` as it was measured at some of the steps.
     """
 
     key: Hashable
@@ -42,6 +46,7 @@ class CramRequest:
     seed: int = 0
     start: Tensor | None = None
     group: int | None = None
+    with_path: bool = False
 
 
 @dataclass
@@ -58,6 +63,7 @@ class Slot:
         clock: steps of the optimiser state, which a restored slot begins anew.
         token_steps: positions that went forward and backward.
         curve: (step, tokens held, mean loss) at some of the measurements, evenly spread.
+        path: measured `[mem]` (K, width) by step, evenly spread; None where it is not asked for.
     """
 
     request: CramRequest
@@ -67,18 +73,22 @@ class Slot:
     step: int = 0
     clock: int = 0
     token_steps: int = 0
-    curve: list[tuple[float, float, float]] = field(default_factory=list)
-    _stride: int = 1
+    curve: Thinned[tuple[float, float, float]] = field(
+        default_factory=lambda: Thinned(_CURVE_POINTS)
+    )
+    path: Thinned[Tensor] | None = None
     _seen: int = 0
 
+    def __post_init__(self) -> None:
+        """Begin a path where the text asks for one."""
+        if self.request.with_path:
+            self.path = Thinned(_PATH_POINTS)
+
     def note(self, held: float, loss: float) -> None:
-        """Add a point to the curve; where it has too many, every other one goes."""
-        if self._seen % self._stride == 0:
-            self.curve.append((self.step, held, loss))
+        """Add a point to the curve, where it wants this measurement."""
+        if self.curve.wants(self._seen):
+            self.curve.keep(self._seen, (self.step, held, loss))
         self._seen += 1
-        if len(self.curve) == _CURVE_POINTS:
-            self.curve = self.curve[::2]
-            self._stride *= 2
 
     @property
     def measured(self) -> Accounting:
@@ -103,6 +113,7 @@ class Batch:
     Attributes:
         max_positions: the model's limit on `length`.
         slots: who sits in which row.
+        on_path: row, slot and path of each slot whose path is asked for.
         rows: state by name, (slot, ...).
         length: positions of the forward pass.
         is_mem: (slot, K, 1) where a row has a `[mem]` vector of its own.
@@ -116,6 +127,7 @@ class Batch:
 
     max_positions: int | None = None
     slots: list[Slot] = field(default_factory=list)
+    on_path: list[tuple[int, Slot, Thinned[Tensor]]] = field(default_factory=list)
     rows: dict[str, Tensor] = field(default_factory=dict)
     length: int = 0
     is_mem: Tensor = field(default_factory=_empty)
@@ -136,6 +148,7 @@ class Batch:
             rows[name] = torch.stack(columns) if scalar else pad_sequence(columns, batch_first=True)
         # Together and last, so that a Ctrl-C finds the batch as it was or as it will be.
         self.slots, self.rows = slots, rows
+        self.on_path = [(row, s, s.path) for row, s in enumerate(slots) if s.path is not None]
         if slots:
             self.index()
 
@@ -193,6 +206,26 @@ class Batch:
         table = torch.full(self.is_measured.shape, fill, dtype=values.dtype, device=values.device)
         table[self.cells[0], self.cells[1]] = values[:n]
         return table
+
+
+def check_room(request: CramRequest, account: Accounting, max_positions: int | None) -> None:
+    """Refuse a text without vectors or tokens to predict, and one that exceeds the positions.
+
+    Args:
+        request: the text.
+        account: of all its tokens.
+        max_positions: the model's limit; None without one.
+    """
+    if request.vectors < 1:
+        raise UsageError(f"vectors: got {request.vectors}, allowed: 1 or more")
+    if len(account.tokens) < 1:
+        raise UsageError(f"text {request.key!r}: {account.n_tokens} tokens, none to predict")
+    if max_positions is not None and account.input_length > max_positions:
+        room = max_positions - account.vectors - account.prefix + 1
+        raise UsageError(
+            f"text {request.key!r}: {account.n_tokens} tokens and {account.vectors} vectors exceed "
+            f"the model's {max_positions} positions; allowed: {max(0, room)} tokens"
+        )
 
 
 def units(slots: Sequence[Slot]) -> list[list[Slot]]:
