@@ -123,6 +123,9 @@ class TokenRecord:
             −1 where it was not right at the end.
         curve: (points, 3) of the run: step, tokens right (or held, where a prefix is kept), mean
             loss.
+        path_steps: (points,) steps of `path`, rising up to the last; None where none was kept.
+        path: (points, K, width) `[mem]` as it was measured, evenly spread over the run, in the
+            model's dtype; the last are the kept vectors, and later steps may stand before them.
     """
 
     mem: Tensor
@@ -134,6 +137,8 @@ class TokenRecord:
     margins: Tensor
     learned_step: Tensor
     curve: Tensor
+    path_steps: Tensor | None = None
+    path: Tensor | None = None
 
 
 def column_types() -> dict[str, tuple[type, bool]]:

@@ -3,13 +3,17 @@
 import dataclasses
 
 import pytest
+import safetensors.torch
 import torch
 
+import memcram
 import small_texts
+from memcram import CramRequest
 from memcram.errors import UsageError
 from memcram.scoring import score
+from memcram.study.kinds import KINDS
 from memcram.study.spec import read_spec
-from stored import assert_same
+from stored import assert_same, settled
 
 SPEC = """\
 name = "small"
@@ -133,6 +137,46 @@ def test_starts_differ_and_the_line_lies_between_them(spec_of, measured):
         assert not torch.allclose(a.mem, b.mem)
         assert torch.allclose(c.mem, 0.7 * a.mem + 0.3 * b.mem, atol=1e-6)
         assert (between.steps, between.outcome, between.vectors) == (0, "", 1)
+
+
+def test_each_solution_has_its_path_and_no_line_has_one(spec_of, measured, tiny_lm):
+    store = measured(spec_of("seeds"))
+    for row in store.rows():
+        record = store.record(row.task)
+        if row.condition.startswith("line="):
+            assert (record.path, record.path_steps) == (None, None)
+            continue
+        assert torch.equal(record.path[-1], record.mem)
+        assert record.path_steps[-1] == row.best_step
+        assert sorted(record.path_steps.tolist()) == list(range(row.steps + 1))
+        request = CramRequest("a", record.ids, row.vectors, row.seed, with_path=True)
+        recipe = memcram.get_recipe(row.recipe).with_steps(6)
+        [alone] = memcram.Engine(tiny_lm, recipe).run([request])
+        assert torch.equal(record.path, alone.path)
+
+
+@pytest.mark.parametrize("kind", ["context", "repeat", "depth"])
+def test_other_kinds_keep_no_path(kind, spec_of, measured):
+    store = measured(spec_of(kind))
+    for row in store.rows():
+        found = safetensors.torch.load(store.vectors_path(row.task).read_bytes())
+        assert not [name for name in found if "path" in name]
+
+
+def test_a_store_from_before_paths_opens_and_is_done(spec_of, measured, monkeypatch):
+    """Rows and tasks are the same with and without; the older ones stay as they are."""
+    kept = measured(spec_of("seeds"), spec_of("seeds").with_name("kept.study"))
+    before = dataclasses.replace(KINDS["seeds"], keeps_path=False)
+    monkeypatch.setitem(KINDS, "seeds", before)
+    path = spec_of("seeds")
+    measured(path, limit=4)
+    monkeypatch.undo()
+    store = measured(path)
+    assert [settled(row) for row in store.rows()] == [settled(row) for row in kept.rows()]
+    paths = [store.record(row.task).path is not None for row in store.rows()]
+    assert paths.count(True) == 2 * 2 * 3 - 4
+    for row in store.rows():
+        assert torch.equal(store.record(row.task).mem, kept.record(row.task).mem)
 
 
 def test_a_line_without_its_ends_fails_with_a_reason(spec_of, measured, monkeypatch):

@@ -24,6 +24,7 @@ class Kind:
         recipe: which of a recipe's strategies runs.
         key: the spec's key that lists what this kind varies; no other kind knows it. None for none.
         variants: the ways in which each text is measured.
+        keeps_path: the record of a row has the path of its vectors too. It decides no task.
     """
 
     about: str
@@ -32,6 +33,7 @@ class Kind:
     recipe: Callable[[Recipe], Recipe]
     key: str | None = None
     variants: "Callable[[StudySpec], list[Variant]]" = variants.plain
+    keeps_path: bool = False
 
 
 def _as_it_is(recipe: Recipe) -> Recipe:
@@ -73,6 +75,7 @@ KINDS: dict[str, Kind] = {
         recipe=_as_it_is,
         key="starts",
         variants=variants.starts,
+        keeps_path=True,
     ),
     "depth": Kind(
         about="as much of each text as fits, with the first n layers of the model",

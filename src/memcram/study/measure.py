@@ -136,6 +136,8 @@ def _record(one: Finished, scored: Scored, alone: Scored) -> TokenRecord:
         margins=scored.margins,
         learned_step=learned,
         curve=one.crammed.curve,
+        path_steps=one.crammed.path_steps,
+        path=one.crammed.path,
     )
 
 

@@ -248,9 +248,10 @@ class _RecipeRun:
             self._keep()
 
     def _cram(self, tasks: Sequence[Task]) -> None:
+        path = KINDS[self._labels.kind].keeps_path
         requests = [
-            CramRequest(task.id, task.ids, task.vectors, task.seed, group=task.group)
-            for task in tasks
+            CramRequest(t.id, t.ids, t.vectors, t.seed, group=t.group, with_path=path)
+            for t in tasks
         ]
         if not requests:
             return

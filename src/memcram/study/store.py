@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -345,7 +345,9 @@ def read_record(path: Path) -> TokenRecord:
 
     try:
         found = safetensors.torch.load(path.read_bytes())
-        return TokenRecord(**{field.name: found[field.name] for field in fields(TokenRecord)})
+        # What a field has a default for was not kept, or the store is older than the field.
+        names = [f.name for f in fields(TokenRecord) if f.name in found or f.default is MISSING]
+        return TokenRecord(**{name: found[name] for name in names})
     except (OSError, KeyError, safetensors.SafetensorError) as error:
         raise UsageError(f"{str(path)!r} can't be read as vectors ({error})") from error
 
@@ -353,7 +355,8 @@ def read_record(path: Path) -> TokenRecord:
 def _record_bytes(record: TokenRecord) -> bytes:
     import safetensors.torch
 
-    tensors = {field.name: getattr(record, field.name).contiguous() for field in fields(record)}
+    every = {field.name: getattr(record, field.name) for field in fields(record)}
+    tensors = {name: value.contiguous() for name, value in every.items() if value is not None}
     # One key: the library writes several in any order, and equal records are equal files.
     data: bytes = safetensors.torch.save(tensors, {"format": f"memcram-study {VERSION}"})
     return data
