@@ -68,7 +68,7 @@ def test_context():
     assert bars(axes)["n tokens of context"][1] == [0.25, 0.5, 0.5]
 
 
-def record(mem_nats, ranks, mem=((0.0, 0.0),)):
+def record(mem_nats, ranks, mem=((0.0, 0.0),), path=None):
     nats, ranks = torch.tensor(mem_nats), torch.tensor(ranks)
     zero = torch.zeros(len(nats))
     return TokenRecord(
@@ -81,6 +81,8 @@ def record(mem_nats, ranks, mem=((0.0, 0.0),)):
         margins=zero,
         learned_step=zero.long(),
         curve=torch.zeros(0, 3),
+        path_steps=None if path is None else torch.tensor(list(path)),
+        path=None if path is None else torch.tensor(list(path.values())),
     )
 
 
@@ -174,6 +176,153 @@ def test_pca_keeps_distances_of_points_in_a_plane():
     assert np.allclose(drawn, points)
 
 
+# Paths by text and start, steps in the order of a record: the kept vectors' step is the last.
+PATHS = {
+    # Straight on; after the solution, at step 4, it was measured far away.
+    ("a", 0): {0: [[0.0, 0.0, 5.0]], 2: [[3.0, 0.0, 5.0]], 8: [[99.0, 99.0, 99.0]]}
+    | {4: [[6.0, 0.0, 5.0]]},
+    # Two legs of 4 and 3, in the plane of the first path.
+    ("a", 1): {0: [[0.0, 2.0, 5.0]], 4: [[0.0, 6.0, 5.0]], 6: [[3.0, 6.0, 5.0]]},
+    # Solved where it began.
+    ("b", 0): {0: [[1.0, 1.0, 1.0]]},
+    ("b", 1): {0: [[0.0, 0.0, 0.0]], 1: [[0.0, 0.0, 2.0]]},
+}
+
+
+def paths(found=None):
+    records = {
+        f"p{text}{i}": record([0.0], [0], list(path.values())[-1], path)
+        for (text, i), path in (found or PATHS).items()
+    }
+    values = {"length": 9, "accuracy": 1.0, "exact": True}
+    rows = [row(f"p{text}{i}", "seeds", f"start={i}", text, **values) for text, i in found or PATHS]
+    return table(*rows), records.__getitem__
+
+
+def test_path_data():
+    data = ablation_data.path_data(*paths())
+    assert list(data["text_id"]) == ["a"] * 6 + ["b"] * 3
+    assert list(data["start"]) == [0, 0, 0, 1, 1, 1, 0, 1, 1]
+    assert list(data["step"]) == [0, 2, 4, 0, 4, 6, 0, 0, 1]  # to the solution and no further
+    # The points of a lie in a plane, so their distances are kept on its two axes.
+    points = data.loc[data["text_id"] == "a", ["first", "second"]].to_numpy()
+    vectors = [PATHS["a", 0][step] for step in (0, 2, 4)] + list(PATHS["a", 1].values())
+    wanted = torch.tensor(vectors).flatten(1)
+    assert np.allclose(
+        torch.cdist(torch.tensor(points).float(), torch.tensor(points).float()),
+        torch.cdist(wanted, wanted),
+        atol=1e-5,
+    )
+    assert data["first_share"].iloc[0] + data["second_share"].iloc[0] == pytest.approx(1)
+    of_path = data.groupby(["text_id", "start"])[["axes_90", "axes_99"]].first()
+    assert of_path.loc["a", 0].tolist() == [1, 1]
+    # Two legs of 4 and 3: 78 and 22 % of the variance.
+    assert of_path.loc["a", 1].tolist() == [2, 2]
+    assert np.isnan(of_path.loc["b", 0]).all()
+    assert of_path.loc["b", 1].tolist() == [1, 1]
+
+
+def test_path_axes_count_those_that_are_needed():
+    """Four axes with 80, 11, 8.5 and 0.5 % of the variance."""
+    sizes = np.sqrt([0.80, 0.11, 0.085, 0.005])
+    points = np.concatenate([np.diag(sizes), -np.diag(sizes)])
+    path = {step: [point] for step, point in enumerate(points.tolist())}
+    data = ablation_data.path_data(*paths({("a", 0): path}))
+    assert set(data["axes_90"]) == {2}
+    assert set(data["axes_99"]) == {3}
+    assert set(data["first_share"].round(6)) == {0.8}
+
+
+def test_path_takes_several_vectors_as_one():
+    path = {0: [[0.0, 0.0], [0.0, 0.0]], 1: [[3.0, 0.0], [0.0, 0.0]], 2: [[3.0, 0.0], [0.0, 4.0]]}
+    points = ablation_data.path_data(*paths({("a", 0): path}))[["first", "second"]].to_numpy()
+    assert np.linalg.norm(points[0] - points[2]) == pytest.approx(5)
+
+
+def test_path_figure():
+    data = ablation_data.path_data(*paths())
+    figure = ablation_figures.path(data)
+    assert len(figure.axes) == 2
+    for axes, (_, one) in zip(figure.axes, data.groupby("text_id"), strict=True):
+        lines = {label: [] for label in ("_path", "_end")}
+        for drawn in axes.lines:
+            lines[drawn.get_label()].append(drawn)
+        ways = [way[["first", "second"]].to_numpy() for _, way in one.groupby("start")]
+        for drawn, way in zip(lines["_path"], ways, strict=True):
+            assert np.array_equal(np.column_stack(drawn.get_data()), way)
+        ends = [end for way in ways for end in (way[0], way[-1])]
+        for mark, end in zip(lines["_end"], ends, strict=True):
+            assert np.array_equal(np.column_stack(mark.get_data())[0], end)
+        # A start is hollow, a solution filled; each start has a line and a mark of its own.
+        faces = [mark.get_markerfacecolor() for mark in lines["_end"]]
+        assert faces[0] == faces[2] == style.LIGHT.ground
+        assert faces[1::2] == [mark.get_color() for mark in lines["_end"][1::2]]
+        assert len({drawn.get_linestyle() for drawn in lines["_path"]}) == 2
+        assert len({mark.get_marker() for mark in lines["_end"]}) == 2
+        shares = one["first_share"].iloc[0], one["second_share"].iloc[0]
+        assert axes.get_xlabel() == f"first axis ({100 * shares[0]:.0f} %)"
+        assert axes.get_ylabel() == f"second ({100 * shares[1]:.0f} %)"
+    note = figure.legends[0].get_title().get_text().replace("\n", " ")
+    assert note == (
+        "hollow: start, filled: solution; n = 3 paths of 2 texts; axes a path takes, "
+        "median (range): 1 (1 to 2) for 90\u00a0% of its variance, 1 (1 to 2) for 99\u00a0%"
+    )
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["start 0", "start 1"]
+
+
+def test_path_figure_of_many_texts_and_starts():
+    draw = np.random.default_rng(0)
+    found = {
+        (f"text{text:02d}", start): {step: draw.normal(size=(1, 5)).tolist() for step in range(4)}
+        for text in range(7)
+        for start in range(8)
+    }
+    data = ablation_data.path_data(*paths(found))
+    assert len(data) == 7 * 8 * 4
+    figure = ablation_figures.path(data)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["books text00", "books text02", "books text04", "books text06"]
+    assert {
+        len([one for one in axes.lines if one.get_label() == "_path"]) for axes in figure.axes
+    } == {6}
+    note = figure.legends[0].get_title().get_text()
+    assert "; 4 texts are drawn; n = 56 paths of 7 texts; " in note.replace("\n", " ")
+
+
+def test_a_record_without_a_path_is_left_out():
+    """Rows of a store that is older, beside newer ones."""
+    rows, records = solutions()
+    assert not len(ablation_data.path_data(rows, records))
+    found = {("b", 1): PATHS["b", 1], ("c", 0): PATHS["a", 0]}
+    newer, of_path = paths(found)
+    both = table(*rows[rows["text_id"] == "a"].to_dict("records"), *newer.to_dict("records"))
+
+    def either(task):
+        return of_path(task) if task in ("pb1", "pc0") else records(task)
+
+    # Text b has two points: too few for two axes.
+    assert list(ablation_data.path_data(both, either)["text_id"]) == ["c"] * 3
+
+
+def test_a_path_that_is_not_finite_is_left_out():
+    found = {("a", 0): {0: [[float("nan"), 0.0, 0.0]]}, ("a", 1): PATHS["a", 1]}
+    assert set(ablation_data.path_data(*paths(found))["start"]) == {1}
+
+
+def test_a_title_that_would_not_fit_is_broken():
+    label = "Llama-3.2-1B · kuratov2025+t1"
+    figures = {
+        ablation_figures.line: ablation_data.line_data(solutions()[0]),
+        ablation_figures.path: ablation_data.path_data(*paths()),
+    }
+    for draw, data in figures.items():
+        figure = draw(data.assign(label=label))
+        title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")
+        assert title.startswith(label)
+        assert len(title) > 46 >= max(map(len, title.splitlines()))
+
+
 def test_line():
     data = ablation_data.line_data(solutions()[0])
     assert list(data["share"]) == [0.0, 0.5, 1.0]
@@ -223,11 +372,16 @@ def test_a_text_of_which_one_token_was_held_has_no_surprisal():
 
 
 def test_every_section_has_its_figures_in_both_themes():
-    every = [contexts(), solutions()[0], horizons([(1.0, 2, False)] * 5)]
+    every = [contexts(), solutions()[0], paths()[0], horizons([(1.0, 2, False)] * 5)]
+
+    def records(task):
+        return paths()[1](task) if task.startswith("p") else solutions()[1](task)
+
     rows = table(*(one for some in every for one in some.to_dict("records")))
-    found = {one.key: one for one in ablation_sections(rows, solutions()[1])}
+    found = {one.key: one for one in ablation_sections(rows, records)}
     drawn = {key for key, one in found.items() if one.figures}
-    assert drawn == {"horizon-surprisal", "context", "seeds-pairs", "seeds-pca", "seeds-line"}
+    seeds = {"seeds-pairs", "seeds-pca", "seeds-path", "seeds-line"}
+    assert drawn == {"horizon-surprisal", "context"} | seeds
     names = [figure.name for one in found.values() for figure in one.figures]
     assert len(names) == len(set(names))
     for key in drawn:

@@ -11,6 +11,7 @@ from pandas import DataFrame
 
 from memcram.metrics.statistics import spread, wilson95
 from memcram.report.figure_data import Records
+from memcram.results import TokenRecord
 
 _CELL = ["label", "source", "vectors", "length"]
 
@@ -153,6 +154,57 @@ def pca_data(rows: DataFrame, records: Records) -> DataFrame:
         frames.append(frame.assign(first_share=shares[0], second_share=shares[1]))
     empty = DataFrame(columns=[*columns, "first_share", "second_share"])
     return pd.concat(frames, ignore_index=True) if frames else empty
+
+
+def path_data(rows: DataFrame, records: Records) -> DataFrame:
+    """Paths from start to solution, on the first two principal axes of all paths of their text.
+
+    A path ends at its solution, whatever was measured later; K vectors count as one long one.
+    `first_share` and `second_share` are the shares of the variance of the text's points that the
+    axes take. `axes_90` and `axes_99` count the principal axes of one path alone that take 90 and
+    99 % of its variance; a path of one point has none.
+    """
+    columns = ["label", "vectors", "length", "source", "text_id", "start", "step"]
+    every = [*columns, "first", "second", "first_share", "second_share", "axes_90", "axes_99"]
+    frames = []
+    for key, solutions in _solutions(rows):
+        of_text: dict[str, list[DataFrame]] = {}
+        vectors: dict[str, list[NDArray[np.float64]]] = {}
+        for one in solutions:
+            steps, points = _way(records(one["task"]))
+            if len(steps):
+                place = [*key, one["source"], one["text_id"], int(_number(one["condition"]))]
+                frame = DataFrame([[*place, step] for step in steps], columns=columns)
+                axes = {"axes_90": _axes(points, 0.90), "axes_99": _axes(points, 0.99)}
+                of_text.setdefault(one["passage"], []).append(frame.assign(**axes))
+                vectors.setdefault(one["passage"], []).append(points)
+        for passage, paths in of_text.items():
+            points = np.concatenate(vectors[passage])
+            if len(points) < 3:
+                continue
+            places, shares = _principal(points)
+            frame = pd.concat(paths, ignore_index=True)
+            frame = frame.assign(first=places[:, 0], second=places[:, 1])
+            frames.append(frame.assign(first_share=shares[0], second_share=shares[1])[every])
+    return pd.concat(frames, ignore_index=True) if frames else DataFrame(columns=every)
+
+
+def _way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
+    """Steps and points (points, K · width) from the start to the solution; none where not kept."""
+    if record.path is None or record.path_steps is None:
+        return [], np.empty((0, 0))
+    steps = record.path_steps.numpy()
+    points = record.path.double().flatten(1).numpy()
+    wanted = (steps <= steps[-1]) & np.isfinite(points).all(1)
+    return steps[wanted].tolist(), points[wanted]
+
+
+def _axes(points: NDArray[np.float64], share: float) -> float:
+    """Principal axes that take a share of the variance; NaN where there is none."""
+    size = np.linalg.svd(points - points.mean(0), compute_uv=False) ** 2
+    if not size.sum():
+        return float("nan")
+    return float(np.searchsorted(size.cumsum() / size.sum(), share - 1e-12) + 1)
 
 
 def _solutions(rows: DataFrame) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:

@@ -12,7 +12,17 @@ from pandas import DataFrame
 
 from memcram.metrics.statistics import rank_correlation
 from memcram.report.drawing import MEAN, by_source, titled
-from memcram.report.style import LIGHT, LINES, MARKERS, Theme, applied, finish, new_figure, places
+from memcram.report.style import (
+    LIGHT,
+    LINES,
+    MARKERS,
+    Theme,
+    applied,
+    finish,
+    new_figure,
+    new_panels,
+    places,
+)
 
 _UNITS = {
     "nats_a_token": "nats a token",
@@ -25,6 +35,7 @@ _UNITS = {
 _SHARES = ("right", "accuracy")
 _PARTS = ("once", "first half", "second half")
 _BINS = 18
+_STARTS = len(MARKERS)
 
 
 def context(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
@@ -159,6 +170,67 @@ def pca(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         return finish(figure, theme, note, handles=[mark])
 
 
+def path(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Paths from start to solution, a panel a text with axes of its own; one K and length.
+
+    Of more than four texts four are drawn, evenly spread, and of each the first six starts.
+    """
+    texts = [one for _, one in data.groupby(["source", "text_id"], sort=True)]
+    drawn = [texts[i] for i in np.linspace(0, len(texts) - 1, min(4, len(texts))).astype(int)]
+    starts = sorted(set(data["start"]))[:_STARTS]
+    with applied(theme):
+        height = 3.4 if len(drawn) == 1 else 2.1
+        figure, panels = new_panels(len(drawn), height, _cell_title(data, "paths"))
+        for axes, one in zip(panels, drawn, strict=True):
+            _paths(axes, one[one["start"].isin(starts)], theme)
+        handles = [
+            Line2D([], [], label=f"start {start}", **_start_style(start, theme)) for start in starts
+        ]
+        shown = f"; {len(drawn)} texts are drawn" if len(drawn) < len(texts) else ""
+        note = f"hollow: start, filled: solution{shown}; {path_words(data)}"
+        return finish(figure, theme, note, columns=3, handles=handles)
+
+
+def _paths(axes: Axes, one: DataFrame, theme: Theme) -> None:
+    """The paths of one text."""
+    for start in sorted(set(one["start"])):
+        way = one[one["start"] == start].sort_values("step")
+        style = _start_style(start, theme)
+        axes.plot(way["first"], way["second"], **style | {"marker": ""}, label="_path")
+        for end, face in ((way.iloc[0], theme.ground), (way.iloc[-1], style["color"])):
+            ends = style | {"linestyle": "", "markerfacecolor": face, "zorder": 3}
+            axes.plot(end["first"], end["second"], **ends, label="_end")
+    axes.set_aspect("equal", adjustable="datalim")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
+    first = one.iloc[0]
+    axes.set_xlabel(f"first axis ({100 * first['first_share']:.0f} %)")
+    axes.set_ylabel(f"second ({100 * first['second_share']:.0f} %)")
+    axes.set_title(f"{first['source']} {first['text_id'][:8]}", fontsize=8.5, fontweight="normal")
+
+
+def _start_style(start: int, theme: Theme) -> dict[str, Any]:
+    return {
+        "color": theme.series[start % len(theme.series)],
+        "marker": MARKERS[start % len(MARKERS)],
+        "linestyle": LINES[start % len(LINES)],
+        "linewidth": 1.2,
+    }
+
+
+def path_words(data: DataFrame) -> str:
+    """How many principal axes of a path take 90 and 99 % of its variance, over all paths."""
+    paths = data.groupby(["source", "text_id", "start"])[["axes_90", "axes_99"]].first().dropna()
+    if not len(paths):
+        return "no path has two points"
+    words = [
+        f"{one.median():g} ({one.min():g} to {one.max():g}) for {share}\u00a0%"
+        for share, one in (("90", paths["axes_90"]), ("99", paths["axes_99"]))
+    ]
+    n = f"n = {len(paths)} paths of {paths.reset_index().groupby(['source', 'text_id']).ngroups}"
+    return f"{n} texts; axes a path takes, median (range): {words[0]} of its variance, {words[1]}"
+
+
 def line(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     """Accuracy and exact texts on the straight line between two solutions; one K and length."""
     with applied(theme):
@@ -282,4 +354,4 @@ def _texts(data: DataFrame) -> str:
 
 def _cell_title(data: DataFrame, what: str) -> str:
     first = data.iloc[0]
-    return titled(f"{first['label']}: {what}, {first['length']:g} tokens", data)
+    return titled(f"{first['label']}: {what}, {first['length']:g}\u00a0tokens", data)

@@ -146,6 +146,7 @@ def _seeds(rows: DataFrame, records: Records) -> Iterator[Section]:
         ),
         data,
     )
+    yield _path(rows, records)
     data = ablation_data.line_data(rows)
     yield Section(
         "seeds-line",
@@ -161,6 +162,31 @@ def _seeds(rows: DataFrame, records: Records) -> Iterator[Section]:
                 drawn_later(ablation_figures.line, some),
             )
             for (name, k, length), some in data.groupby(keys, sort=False)
+        ),
+        data,
+    )
+
+
+def _path(rows: DataFrame, records: Records) -> Section:
+    data = ablation_data.path_data(rows, records)
+    return Section(
+        "seeds-path",
+        "Paths from start to solution",
+        "[mem] as it was measured at steps evenly spread over the run, from each start to the "
+        "vectors that were kept. Every text has axes of its own, the first two principal axes of "
+        "all points of its paths: solutions of different texts lie in different directions, so "
+        "that axes of all texts together would show less of each. What is not on the two axes is "
+        "not seen. How many principal axes take 90 and 99 % of the variance is counted for each "
+        "path by itself. A random walk in many dimensions takes 6 for 90 %, and an optimiser with "
+        "momentum fewer, so that few axes alone say nothing about the text.",
+        tuple(
+            Drawn(
+                file_name("seeds-path", f"{name}-k{k}-{length}"),
+                f"Lines: paths from start to solution of {name}, K = {k}, {length} tokens. "
+                f"{ablation_figures.path_words(some)}.",
+                drawn_later(ablation_figures.path, some),
+            )
+            for (name, k, length), some in data.groupby(["label", "vectors", "length"], sort=False)
         ),
         data,
     )

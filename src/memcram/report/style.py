@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 WIDTH = 4.8  # inches: one column, so that text stays readable when a phone shrinks it
 _PNG_DPI = 200
 _NOTE_CHARACTERS = 74
+_TITLE_CHARACTERS = 46
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,16 @@ def new_figure(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def new_panels(count: int, height: float, title: str) -> tuple[Figure, list[Axes]]:
+    """One column wide, two panels side by side, each row `height` inches tall, under one title."""
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH, height * rows + 1.2), layout="constrained")
+    lines = textwrap.fill(title, _TITLE_CHARACTERS)
+    figure.suptitle(lines, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+
+
 def finish(
     figure: Figure,
     theme: Theme,
@@ -120,16 +131,19 @@ def finish(
     columns: int = 2,
     handles: Sequence[Artist] | None = None,
 ) -> Figure:
-    """Put the note (n, kind of interval) and the legend under the axes.
+    """Put the note (n, kind of interval) and the legend under the axes; break a long title.
 
     Args:
-        figure: with one plot.
+        figure: with one plot, or panels under one title.
         theme: colours.
         note: is wrapped.
         columns: of the legend.
         handles: what the legend shows; None takes all labelled marks.
     """
-    shown = list(figure.axes[0].get_legend_handles_labels()[0] if handles is None else handles)
+    axes = figure.axes[0]
+    if len(title := axes.get_title(loc="left")) > _TITLE_CHARACTERS:
+        axes.set_title(textwrap.fill(title, _TITLE_CHARACTERS))
+    shown = list(axes.get_legend_handles_labels()[0] if handles is None else handles)
     legend = figure.legend(
         handles=shown,
         loc="outside lower left",
