@@ -171,11 +171,11 @@ def path_data(rows: DataFrame, records: Records) -> DataFrame:
         of_text: dict[str, list[DataFrame]] = {}
         vectors: dict[str, list[NDArray[np.float64]]] = {}
         for one in solutions:
-            steps, points = _way(records(one["task"]))
+            steps, points = way(records(one["task"]))
             if len(steps):
                 place = [*key, one["source"], one["text_id"], int(_number(one["condition"]))]
                 frame = DataFrame([[*place, step] for step in steps], columns=columns)
-                axes = {"axes_90": _axes(points, 0.90), "axes_99": _axes(points, 0.99)}
+                axes = {"axes_90": axes_taken(points, 0.90), "axes_99": axes_taken(points, 0.99)}
                 of_text.setdefault(one["passage"], []).append(frame.assign(**axes))
                 vectors.setdefault(one["passage"], []).append(points)
         for passage, paths in of_text.items():
@@ -189,7 +189,7 @@ def path_data(rows: DataFrame, records: Records) -> DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else DataFrame(columns=every)
 
 
-def _way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
+def way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
     """Steps and points (points, K · width) from the start to the solution; none where not kept."""
     if record.path is None or record.path_steps is None:
         return [], np.empty((0, 0))
@@ -199,7 +199,7 @@ def _way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
     return steps[wanted].tolist(), points[wanted]
 
 
-def _axes(points: NDArray[np.float64], share: float) -> float:
+def axes_taken(points: NDArray[np.float64], share: float) -> float:
     """Principal axes that take a share of the variance; NaN where there is none."""
     size = np.linalg.svd(points - points.mean(0), compute_uv=False) ** 2
     if not size.sum():
