@@ -8,11 +8,13 @@
     default@{"objective": {"kind": "HingeMargin", "tau": 0.5}}      the same as one JSON object
 
 A key is a path of fields (`optimiser.lr`), or the last field alone (`lr`) where only one component
-has it.
+has it. `variant` is told which classes a line may name, so that trials can stay outside.
 """
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -26,7 +28,9 @@ from memcram.strategies import Fixed, Horizon, Progressive
 if TYPE_CHECKING:
     from memcram.recipes import Recipe
 
-_COMPONENTS: dict[str, tuple[type[Any], ...]] = {
+Components = Mapping[str, tuple[type[Any], ...]]
+
+COMPONENTS: Components = {
     "objective": (CrossEntropy, HingeMargin, SmoothMargin),
     "optimiser": (AdamW,),
     "start": (NormalStart, UniformStart),
@@ -37,14 +41,41 @@ _COMPONENTS: dict[str, tuple[type[Any], ...]] = {
 _NOT_SETTINGS = ("name", "source")
 
 
-def variant(recipe: "Recipe", line: str, overrides: dict[str, Any]) -> "Recipe":
+@dataclass(frozen=True)
+class _Line:
+    """A line of text, as errors quote it, and the classes it may name."""
+
+    text: str
+    components: Components
+
+    def __str__(self) -> str:
+        return repr(self.text)
+
+    def names(self, component: str) -> str:
+        """The classes that may take the place of a component."""
+        return ", ".join(kind.__name__ for kind in self.components[component])
+
+
+def variant(
+    recipe: "Recipe",
+    line: str,
+    overrides: dict[str, Any],
+    components: Components = COMPONENTS,
+) -> "Recipe":
     """`recipe` with its settings changed, named by the whole line.
+
+    Args:
+        recipe: to begin from.
+        line: the new name.
+        overrides: value by key, as `parse_overrides` gives them.
+        components: the classes that may be named, by the recipe's field.
 
     Raises:
         UsageError: no such field or class, or a value of another type or out of range.
     """
+    read = _Line(line, components)
     for key, value in overrides.items():
-        recipe = _replaced(line, recipe, _path(line, recipe, key), value)
+        recipe = _replaced(read, recipe, _path(read, recipe, key), value)
     return dataclasses.replace(recipe, name=line)
 
 
@@ -94,7 +125,7 @@ def _value(text: str) -> Any:
 # -- replacing ----------------------------------------------------------------------------------
 
 
-def _path(line: str, recipe: "Recipe", key: str) -> list[str]:
+def _path(line: _Line, recipe: "Recipe", key: str) -> list[str]:
     """The path of fields that `key` names, in full or by its last field."""
     paths = _paths(recipe)
     if key in paths:
@@ -103,8 +134,8 @@ def _path(line: str, recipe: "Recipe", key: str) -> list[str]:
     if len(found) == 1:
         return found[0].split(".")
     if found:
-        raise UsageError(f"{line!r}: {key!r} is ambiguous, allowed: {', '.join(found)}")
-    raise UsageError(f"{line!r}: no setting {key!r}, allowed: {', '.join(paths)}")
+        raise UsageError(f"{line}: {key!r} is ambiguous, allowed: {', '.join(found)}")
+    raise UsageError(f"{line}: no setting {key!r}, allowed: {', '.join(paths)}")
 
 
 def _paths(value: Any, above: str = "") -> list[str]:
@@ -120,7 +151,7 @@ def _paths(value: Any, above: str = "") -> list[str]:
     return paths
 
 
-def _replaced(line: str, whole: Any, path: list[str], value: Any) -> Any:
+def _replaced(line: _Line, whole: Any, path: list[str], value: Any) -> Any:
     """`whole` with the field at `path` set to `value`."""
     name, *rest = path
     old = getattr(whole, name)
@@ -128,9 +159,9 @@ def _replaced(line: str, whole: Any, path: list[str], value: Any) -> Any:
     return dataclasses.replace(whole, **{name: new})
 
 
-def _converted(line: str, whole: Any, name: str, value: Any) -> Any:
+def _converted(line: _Line, whole: Any, name: str, value: Any) -> Any:
     """`value` as what the field holds: a component from its class or settings, or a plain value."""
-    if name in _COMPONENTS:
+    if name in line.components:
         return _component(line, name, getattr(whole, name), value)
     if isinstance(value, list):
         value = tuple(value)
@@ -140,34 +171,30 @@ def _converted(line: str, whole: Any, name: str, value: Any) -> Any:
     except ValidationError as error:
         said = error.errors()[0]["msg"].removeprefix("Input should be ")
         got = json.dumps(value)
-        raise UsageError(f"{line!r}: {name}: got {got}, allowed: {said}") from error
+        raise UsageError(f"{line}: {name}: got {got}, allowed: {said}") from error
 
 
-def _component(line: str, name: str, old: Any, value: Any) -> Any:
+def _component(line: _Line, name: str, old: Any, value: Any) -> Any:
     if value is None and name == "horizon":
         return None
     if isinstance(value, str):
         return _class(line, name, value)()
-    kinds = _names(name)
+    kinds = line.names(name)
     if not isinstance(value, dict):
-        raise UsageError(f"{line!r}: {name}: got {json.dumps(value)}, allowed: {kinds} or its JSON")
+        raise UsageError(f"{line}: {name}: got {json.dumps(value)}, allowed: {kinds} or its JSON")
     kind = value.get("kind", type(old).__name__)
     new = old if kind == type(old).__name__ and old else _class(line, name, kind)()
     for key, inner in value.items():
         if key != "kind":
             if key not in {field.name for field in dataclasses.fields(new)}:
-                raise UsageError(f"{line!r}: {type(new).__name__} has no setting {key!r}")
+                raise UsageError(f"{line}: {type(new).__name__} has no setting {key!r}")
             new = _replaced(line, new, [key], inner)
     return new
 
 
-def _class(line: str, name: str, kind: Any) -> Any:
+def _class(line: _Line, name: str, kind: Any) -> Any:
     """A component's class by its name."""
-    for found in _COMPONENTS[name]:
+    for found in line.components[name]:
         if found.__name__ == kind:
             return found
-    raise UsageError(f"{line!r}: {name}: got {kind!r}, allowed: {_names(name)}")
-
-
-def _names(component: str) -> str:
-    return ", ".join(kind.__name__ for kind in _COMPONENTS[component])
+    raise UsageError(f"{line}: {name}: got {kind!r}, allowed: {line.names(name)}")
