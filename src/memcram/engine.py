@@ -15,7 +15,7 @@ from torch import Tensor
 from memcram.best import BEST, PARAMETER, keep_best, keep_path, nothing_kept, path_to
 from memcram.errors import ModelError
 from memcram.models.frozen_lm import FrozenLM
-from memcram.objective import Accounting
+from memcram.objective import Accounting, TextObjective
 from memcram.recipes import Recipe
 from memcram.slots import (
     ROW_BLOCK,
@@ -334,14 +334,17 @@ class Engine:
 
         The head runs over some rows at a time, so that logits never fill the memory.
         """
+        objective = self.recipe.objective
         size = max(1, _LOGITS_AT_ONCE // self.lm.vocab_size // ROW_BLOCK) * ROW_BLOCK
+        if isinstance(objective, TextObjective):
+            objective, size = objective.of_texts(batch), len(counted)
         pieces = zip(
             counted.split(size), batch.targets.split(size), batch.weights.split(size), strict=True
         )
         losses, margins, gradients = [], [], []
         for hidden, targets, weights in pieces:
             hidden.requires_grad_()
-            scores = self.recipe.objective(self.lm.head(hidden), targets)
+            scores = objective(self.lm.head(hidden), targets)
             total = (scores.loss * weights).sum()
             gradients.append(torch.autograd.grad(total, hidden)[0])
             losses.append(scores.loss.detach())

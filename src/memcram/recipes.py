@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memcram.errors import UsageError
-from memcram.objective import CrossEntropy, Objective, SmoothMargin
+from memcram.objective import CrossEntropy, Objective, SmoothMargin, TextObjective
 from memcram.optimisers import AdamW
 from memcram.parametrisations import (
     Direct,
@@ -40,7 +40,7 @@ class Recipe:
 
     name: str
     source: str
-    objective: Objective
+    objective: Objective | TextObjective
     optimiser: AdamW
     start: Start
     parametrisation: Parametrisation
