@@ -11,6 +11,7 @@ import torch
 
 from arena.bouts import Terms, cram_requests, progress
 from arena.summary import Bout, share_exact
+from arena.trials_vectors import with_starts
 from arena.variants import BASELINE, Entry
 from memcram import decode
 from memcram.cramming import RESTARTS
@@ -98,7 +99,7 @@ def run_race(
 
 def run_lap(lm: FrozenLM, side: Side, texts: Sequence[torch.Tensor], terms: Terms) -> Lap:
     """Cram until every text is right or given up, then decode; the clock stops behind that."""
-    requests = cram_requests(side.recipe, texts, terms)
+    requests = with_starts(lm, side.recipe, cram_requests(side.recipe, texts, terms))
     attempt = dict.fromkeys(range(len(texts)), 0)
     best: dict[Any, Crammed] = {}
     token_steps = 0
@@ -113,7 +114,8 @@ def run_lap(lm: FrozenLM, side: Side, texts: Sequence[torch.Tensor], terms: Term
         if crammed.outcome == Outcome.RIGHT or attempt[key] >= side.restarts:
             return None
         attempt[key] += 1
-        return replace(requests[key], seed=requests[key].seed + _RESTART_STRIDE * attempt[key])
+        seed = requests[key].seed + _RESTART_STRIDE * attempt[key]
+        return with_starts(lm, side.recipe, [replace(requests[key], seed=seed)])[0]
 
     # A batch of one position has room for one slot, whatever the length.
     engine = Engine(lm, side.recipe, batch_tokens=1 if side.one_by_one else None)

@@ -2,6 +2,7 @@
 
 default                              a recipe by name
 tarasov2026@lr=0.3                   one setting changed (memcram.variants)
+default@objective=WorstTokens        a component on trial, which only the arena has (trials_*)
 default@lengths=grid                 at each length of the grid instead of growing
 """
 
@@ -9,9 +10,20 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from arena.trials_losses import LOSSES
+from arena.trials_updates import UPDATES
+from arena.trials_vectors import MAPS, STARTS
 from memcram.errors import UsageError
 from memcram.recipes import Recipe, get_recipe
-from memcram.variants import parse_overrides, variant
+from memcram.variants import COMPONENTS, parse_overrides, variant
+
+TRIALS: dict[str, tuple[type, ...]] = {
+    "objective": LOSSES,
+    "optimiser": UPDATES,
+    "start": STARTS,
+    "parametrisation": MAPS,
+}
+_COMPONENTS = {name: (*kinds, *TRIALS.get(name, ())) for name, kinds in COMPONENTS.items()}
 
 GROWN, GRID = "grown", "grid"
 BASELINE = "kuratov2025+t1"
@@ -53,7 +65,7 @@ def parse_entry(line: str) -> Entry:
     lengths = overrides.pop("lengths", None)
     if lengths not in (None, GROWN, GRID):
         raise UsageError(f"{line!r}: lengths: got {lengths!r}, allowed: {GROWN!r}, {GRID!r}")
-    recipe = variant(get_recipe(name), line.strip(), overrides)
+    recipe = variant(get_recipe(name), line.strip(), overrides, _COMPONENTS)
     if recipe.first_token_given:
         raise UsageError(
             f"--recipe: {line.strip()!r} is given t₁, and every recipe of the arena predicts it; "

@@ -79,15 +79,15 @@ class AdamW:
         state["m"].mul_(beta1).add_(gradient, alpha=1 - beta1)
         state["v"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         # On the host, in double precision: a power on the device rounds by its place in the batch.
-        correction1 = _column([1 - beta1**t for t in clocks], rows)
-        correction2 = _column([(1 - beta2**t) ** 0.5 for t in clocks], rows)
+        correction1 = column([1 - beta1**t for t in clocks], rows)
+        correction2 = column([(1 - beta2**t) ** 0.5 for t in clocks], rows)
         denominator = (state["v"].sqrt() / correction2).add_(self.eps)
         rates = [self.rate(t) for t in clocks]
-        rows.mul_(_column([1 - rate * self.weight_decay for rate in rates], rows))
-        rows.sub_(_column(rates, rows) * state["m"] / correction1 / denominator)
+        rows.mul_(column([1 - rate * self.weight_decay for rate in rates], rows))
+        rows.sub_(column(rates, rows) * state["m"] / correction1 / denominator)
 
 
-def _column(values: Sequence[float], rows: Tensor) -> Tensor:
+def column(values: Sequence[float], rows: Tensor) -> Tensor:
     """One value a slot, shaped to multiply `rows` (slot, ...)."""
-    column = torch.tensor(values, dtype=rows.dtype).to(rows.device, non_blocking=True)
-    return column.view(-1, *[1] * (rows.dim() - 1))
+    on_device = torch.tensor(values, dtype=rows.dtype).to(rows.device, non_blocking=True)
+    return on_device.view(-1, *[1] * (rows.dim() - 1))
