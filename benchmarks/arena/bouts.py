@@ -68,8 +68,8 @@ def run_bout(
 def _grown(lm: FrozenLM, entry: Entry, samples: Sequence[TextSample], terms: Terms) -> list[Row]:
     """Once, with the budget in place of the strategy's own number of steps."""
     growing = entry.recipe.for_horizon()
-    # Only the strategy's steps: a schedule of the optimiser stays what was published.
-    strategy = Budgeted(growing.strategy.with_steps(terms.budget), terms.budget)
+    # Only the strategy's steps: its patience and a schedule of the optimiser stay its own.
+    strategy = Budgeted(replace(growing.strategy, steps=terms.budget), terms.budget)
     recipe = replace(growing, strategy=strategy)
     found = attempts(lm, recipe, [s.ids for s in samples], terms, entry.name)
     return [grown_row(sample, attempt) for sample, attempt in zip(samples, found, strict=True)]
