@@ -36,7 +36,7 @@ class Shape:
     """What the command line chooses; the rest of a configuration follows from it.
 
     `feed_forward` 0 means 8/3 of the width, rounded up to a multiple of 64 (Llama), four times
-    the width (GPT-NeoX), and has no meaning for Mamba.
+    the width (GPT-NeoX), and has no meaning for Mamba; `state`, of a channel, has one for it alone.
     """
 
     arch: Arch
@@ -45,6 +45,7 @@ class Shape:
     vocabulary: int
     feed_forward: int = 0
     positions: int = 1024
+    state: int = 16
 
     def config(self) -> PretrainedConfig:
         """The transformers configuration of this shape, with tied embeddings."""
@@ -75,7 +76,7 @@ class Shape:
                 num_attention_heads=self.width // HEAD,
                 max_position_embeddings=self.positions,
             )
-        return MambaConfig(**common, state_size=16, pad_token_id=BOS_ID)
+        return MambaConfig(**common, state_size=self.state, pad_token_id=BOS_ID)
 
 
 CLASSES: dict[str, type[PreTrainedModel]] = {

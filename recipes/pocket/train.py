@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import click
 import torch
 from tokenizers import Tokenizer
 
-from recipes.pocket import data
+from recipes.pocket import data, scan
 from recipes.pocket import model as models
 from recipes.pocket.learner import Batching, Learner, Optimising, Position
 
@@ -165,6 +166,7 @@ def train(
 @click.option("--width", type=int, default=256)
 @click.option("--layers", type=int, default=6)
 @click.option("--feed-forward", type=int, default=0, help="0: the architecture's usual multiple.")
+@click.option("--state", type=int, default=16, help="Mamba's state a channel.")
 @click.option("--tokenizer", default="new", help="A model folder, or `new` to train one.")
 @click.option("--vocabulary", type=int, default=4096, help="Entries of a new tokenizer.")
 @click.option("--grow-from", type=click.Path(exists=True, path_type=Path), default=None)
@@ -185,7 +187,7 @@ def train(
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
 def main(
     texts: Path, out: Path, arch: models.Arch, width: int, layers: int, feed_forward: int,
-    tokenizer: str, vocabulary: int, grow_from: Path | None, tokens: int | None,
+    state: int, tokenizer: str, vocabulary: int, grow_from: Path | None, tokens: int | None,
     minutes: float | None, lengths: tuple[int, ...], step_tokens: int, micro_tokens: int,
     workers: int, muon_lr: float, adamw_lr: float, decay: float, held_out: int,
     validate_tokens: int, snapshots: tuple[int, ...], seed: int, device: str, resume: bool,
@@ -206,7 +208,7 @@ def main(
             )
     bpe = Tokenizer.from_file(str(folder / "tokenizer.json"))
     corpus = data.prepare(bpe, split, out.parent / "tokens")
-    shape = models.Shape(arch, width, layers, bpe.get_vocab_size(), feed_forward)
+    shape = models.Shape(arch, width, layers, bpe.get_vocab_size(), feed_forward, state=state)
     if grow_from is None:
         net = models.build(shape.config(), seed)
     else:
@@ -228,7 +230,8 @@ def main(
         "held_out_books": [book.stem for book in split.held_out],
     }
     print(json.dumps(facts), flush=True)
-    at = train(learner, corpus, schedule, out, tokenizer=folder, seed=seed, resume=resume)
+    with scan.used() if device == "cpu" else nullcontext():  # a GPU may have compiled kernels
+        at = train(learner, corpus, schedule, out, tokenizer=folder, seed=seed, resume=resume)
     models.save(net.cpu(), folder, out / "model")
     (out / "run.json").write_text(json.dumps({**facts, "position": asdict(at)}, indent=2) + "\n")
     print(f"wrote {out / 'model'}")

@@ -1,5 +1,6 @@
 """The training recipe on a tiny model: growth, resuming, windows, and the whole command."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from tokenizers import Tokenizer
 
-from recipes.pocket import card, data, evaluate
+from recipes.pocket import card, data, evaluate, scan
 from recipes.pocket import learner as learning
 from recipes.pocket import model as models
 from recipes.pocket import train as training
@@ -129,6 +130,27 @@ def test_windows_cover_an_epoch_once_and_half_begin_with_bos():
     assert rows[1::2, 0].unique().numel() == 49
     later = data.Windows(tokens, seed=3).batch(40 * 16, 59, 16)
     assert torch.equal(later[:, 2:], rows[40:, 2:])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # transformers: slow path of Mamba
+def test_the_scan_of_training_is_that_of_transformers():
+    config = replace(SHAPE, arch="mamba", state=4).config()
+    ids = torch.randint(0, 300, (2, 13), generator=torch.Generator().manual_seed(0))
+    found = []
+    for fast in (False, True):
+        net = models.build(config, 0).double()
+        with scan.used() if fast else contextlib.nullcontext():
+            logits = net(ids, use_cache=False).logits
+        logits.sum().backward()
+        gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+        found.append((logits.detach(), gradients))
+    (slow, slow_gradients), (quick, quick_gradients) = found
+    # float32 in both scans: 1e-6 of the logits, and of the largest gradient of a tensor
+    torch.testing.assert_close(quick, slow, atol=1e-5, rtol=1e-5)
+    assert slow_gradients.keys() == quick_gradients.keys()
+    for name, gradient in slow_gradients.items():
+        error = (quick_gradients[name] - gradient).abs().max()
+        assert error <= 1e-5 * gradient.abs().max(), name
 
 
 def test_budget_and_trapezoid():
