@@ -171,6 +171,8 @@ class MeanEmbedding(ModelStart):
 class OwnEmbeddings(ModelStart):
     """Row j is the mean input vector of the j-th of K equal parts of the text's first tokens.
 
+    A text of fewer than K tokens is filled up with its last one.
+
     Attributes:
         tokens: how many tokens from the start, at least K; 1 is the first token's vector for K = 1.
             None: all of them.
@@ -183,7 +185,9 @@ class OwnEmbeddings(ModelStart):
     def of_text(self, lm: FrozenLM, request: CramRequest) -> Tensor:
         """From the text's own tokens; (K, width)."""
         n = max(self.tokens or len(request.ids), request.vectors)
-        parts = request.ids[:n].tensor_split(request.vectors)
+        short = max(0, request.vectors - len(request.ids))
+        ids = torch.cat([request.ids[:n], request.ids[-1:].expand(short)])
+        parts = ids.tensor_split(request.vectors)
         means = [lm.embed(part).double().mean(0).cpu() for part in parts]
         return torch.stack(means) + _noise(self.noise, lm, request)
 

@@ -269,12 +269,14 @@ class Engine:
 
     def _restore(self, batch: Batch, row: int) -> None:
         """Back to the best vectors, with a fresh optimiser; the patience begins anew."""
-        rows = batch.rows
+        rows, slot = batch.rows, batch.slots[row]
         for name in [name for name in rows if name.startswith(PARAMETER)]:
             rows[name][row] = rows[name.replace(PARAMETER, BEST, 1)][row]
-            for key in self.recipe.optimiser.state:
-                rows[name.replace(PARAMETER, f"{key}.", 1)][row] = 0
-        batch.slots[row].clock = 0
+            own = rows[name][row][tuple(slice(size) for size in slot.tensors[name].shape)]
+            for key, fresh in self.recipe.optimiser.init(own).items():
+                state = rows[name.replace(PARAMETER, f"{key}.", 1)][row]
+                state[tuple(slice(size) for size in fresh.shape)] = fresh
+        slot.clock = 0
         rows["most_held_step"][row] = rows["step"][row]
 
     def _result(self, slot: Slot, outcome: Outcome) -> Crammed:

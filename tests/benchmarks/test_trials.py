@@ -30,7 +30,7 @@ from memcram.objective import SmoothMargin, margins
 from memcram.optimisers import AdamW
 from memcram.recipes import get_recipe
 from memcram.slots import Batch
-from memcram.strategies import Fixed
+from memcram.strategies import Fixed, Horizon
 
 LINES = [
     "default@objective=TruncatedCrossEntropy",
@@ -85,6 +85,38 @@ def test_a_trial_takes_steps_and_batch_mates_change_nothing(pocket, prose, line)
         assert torch.equal(alone.path_steps, mixed.path_steps)
         assert torch.equal(alone.path, mixed.path), request.key
         assert torch.equal(alone.margins, mixed.margins)
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in LINES if "Adam" in line] + ["default", "direct@objective=WorstTokens"]
+)
+def test_a_back_off_begins_anew_whoever_is_beside(pocket, prose, line):
+    backs_off = Horizon(steps=8, patience=2, first=10, lookahead=2)
+    recipe = replace(parse_entry(line).recipe, strategy=backs_off)
+    wanted = [CramRequest((n, k), prose[:n], k, seed=n, with_path=True) for n, k in MATES]
+    together = {one.key: one for one in Engine(pocket, recipe).run(wanted)}
+    for request in wanted[:2]:
+        [alone] = Engine(pocket, recipe).run([request])
+        assert torch.equal(alone.path, together[request.key].path), request.key
+        assert alone.path.isfinite().all()
+
+
+def test_noise_is_another_after_each_back_off(pocket, prose, monkeypatch):
+    seeds = []
+    step = NoisyAdam.step
+
+    def noted(self, rows, gradient, state, clocks):
+        seeds.append((state["seed"].tolist(), clocks[0]))
+        step(self, rows, gradient, state, clocks)
+
+    monkeypatch.setattr(NoisyAdam, "step", noted)
+    line = "direct@optimiser=NoisyAdam,optimiser.lr=0.01,sigma=0.1"
+    backs_off = Horizon(steps=9, patience=2, first=10, lookahead=0)
+    recipe = replace(parse_entry(line).recipe, strategy=backs_off)
+    list(Engine(pocket, recipe).run([CramRequest("a", prose[:20], 1)]))
+    begun = [seed for seed, clock in seeds if clock == 1]
+    assert len(begun) > 1
+    assert [0] not in begun
 
 
 def test_the_package_knows_no_trial():
@@ -284,6 +316,9 @@ def test_starts_from_the_model_and_the_text(tiny_lm):
     )
     found = OwnEmbeddings().of_text(tiny_lm, request)
     torch.testing.assert_close(found, torch.stack([table[5:7].mean(0), table[7:9].mean(0)]))
+    filled = OwnEmbeddings().of_text(tiny_lm, replace(request, ids=request.ids[:1]))
+    assert torch.equal(filled[0], filled[-1])
+    assert filled.isfinite().all()
     first = OwnEmbeddings(tokens=1).of_text(tiny_lm, replace(request, vectors=1))
     torch.testing.assert_close(first, table[5:6])
     noisy = MeanEmbedding(noise=0.5).of_text(tiny_lm, request) - table.mean(0)

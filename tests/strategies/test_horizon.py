@@ -71,11 +71,6 @@ def test_decisions(changes, decision):
     assert STRATEGY.decide(measured(**changes)) == decision
 
 
-def test_a_larger_budget_stretches_the_patience_and_a_smaller_one_leaves_it():
-    assert STRATEGY.with_steps(250) == dataclasses.replace(STRATEGY, steps=250, patience=50)
-    assert STRATEGY.with_steps(10) == dataclasses.replace(STRATEGY, steps=10)
-
-
 def test_growth_is_a_share_of_what_is_held():
     growing = dataclasses.replace(STRATEGY, growth=0.25)
     assert growing.decide(measured(n_held=12, most_held=12)) == Retarget(15)

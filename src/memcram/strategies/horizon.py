@@ -60,13 +60,8 @@ class Horizon:
         return Continue()
 
     def with_steps(self, steps: int) -> "Horizon":
-        """The same strategy with another budget in optimiser steps.
-
-        A larger budget stretches the patience with it, since each further token takes longer; a
-        smaller one leaves it.
-        """
-        patience = max(self.patience, self.patience * steps // self.steps)
-        return replace(self, steps=steps, patience=patience)
+        """The same strategy with another budget in optimiser steps."""
+        return replace(self, steps=steps)
 
     def with_margin(self, at_least: float) -> "Horizon":
         """The same strategy, content only with margins above `at_least` logits."""
