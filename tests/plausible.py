@@ -65,7 +65,7 @@ def _add(rows, records, rng, recipe, model, source, k, length, i, kind):
     lm_ranks = np.where(rng.random(n) < 0.35, 0, rng.integers(1, 900, n))
     lm_ranks[0] = -1
     records[task] = TokenRecord(
-        mem=torch.zeros(k, 4),
+        mem=torch.zeros(k, width),
         ids=torch.tensor(rng.integers(0, len(WORDS), n)),
         mem_nats=torch.tensor(mem),
         lm_nats=torch.tensor(lm),

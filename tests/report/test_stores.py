@@ -6,6 +6,7 @@ import pytest
 
 import plausible
 from memcram.errors import UsageError
+from memcram.recipes import RECIPES, get_recipe
 from memcram.report import stores
 from memcram.results import ResultRow
 from memcram.study.store import Store
@@ -25,15 +26,20 @@ source = "random-words"
 """
 
 
-def make_store(folder, name, rows, records, steps=300, pending=0):
-    """A store of these rows, with so many tasks that have none yet."""
+def make_store(folder, name, rows, records, steps=300, pending=0, recorded=True, **changes):
+    """A store of these rows, with so many tasks that have none yet.
+
+    Its run noted the settings of `default` with these `changes`; `recorded=False`: none, as of old.
+    """
     store = Store.create(folder / f"{name}.study", SPEC.format(name=name, steps=steps), folder)
     named = rows.assign(study=name).astype(object)
     kept = [ResultRow(**row) for row in named.to_dict("records")]
     tasks = [SimpleNamespace(id=row.task, cost=1, source=row.source) for row in kept]
     tasks += [SimpleNamespace(id=f"{name}{i}", cost=1, source="random") for i in range(pending)]
     store.plan(name, 0, tasks)
-    run = store.begin_run({"spec": "told once", "threads": 1})
+    recipe = get_recipe("default").with_steps(steps)
+    noted = {"recipes": {"default": recipe.settings() | changes}} if recorded else {}
+    run = store.begin_run({"spec": "told once", "threads": 1} | noted)
     store.add([(row, records[row.task]) for row in kept], run)
     store.close()
     return store.folder
@@ -52,7 +58,9 @@ def test_an_unfinished_store(tmp_path, rows_and_records):
     assert sorted(data.rows["task"]) == sorted(rows["task"])
     [part] = data.unfinished
     assert (part.name, part.planned, part.failed) == ("dev", len(rows) + 3, 0)
-    assert part.settings["runs"][0]["settings"] == {"threads": 1}
+    settings = part.settings["runs"][0]["settings"]
+    assert set(settings) == {"threads", "recipes"}
+    assert settings["recipes"]["default"]["optimiser"]["kind"] == "AdamW"
     task = rows["task"][0]
     assert data.tokens(task).ids.tolist() == records[task].ids.tolist()
 
@@ -65,6 +73,29 @@ def test_another_budget_is_kept_apart(tmp_path, rows_and_records):
     labels = set(stores.load_stores([one, two]).rows["label"])
     assert labels == {"pocket · default [one]", "pocket · default [two]"}
     assert set(stores.load_stores([one, same]).rows["label"]) == {"pocket"}
+
+
+def test_a_name_whose_settings_changed_is_told_apart(tmp_path, rows_and_records, monkeypatch):
+    """What a name meant when the rows were measured counts, not what it means today."""
+    rows, records = rows_and_records
+    was = make_store(tmp_path, "was", rows.iloc[:1], records, group_size=7)
+    now = make_store(tmp_path, "now", rows.iloc[1:2], records)
+    old = make_store(tmp_path, "old", rows.iloc[2:3], records, recorded=False)
+    labels = [f"pocket · default [{name}]" for name in ("was", "now", "old")]
+    assert list(stores.load_stores([was, now, old]).rows["label"]) == labels
+    monkeypatch.delitem(RECIPES, "default")
+    found = stores.load_stores([was, now, old])
+    assert list(found.rows["label"]) == labels
+    told = [part.settings["runs"][0]["settings"]["recipes"] for part in found.studies]
+    assert told[0]["default"]["group_size"] == 7
+    assert told[2] == "not recorded"
+
+
+def test_what_decides_no_row_tells_nothing_apart(tmp_path, rows_and_records):
+    rows, records = rows_and_records
+    one = make_store(tmp_path, "one", rows.iloc[:2], records)
+    two = make_store(tmp_path, "two", rows.iloc[2:], records, source="said otherwise", horizon={})
+    assert set(stores.load_stores([one, two]).rows["label"]) == {"pocket"}
 
 
 def test_one_text_of_a_store(tmp_path, rows_and_records):

@@ -75,7 +75,10 @@ def test_one_recipe_goes_without_saying_and_other_settings_do_not():
 
 
 def part(name, rows, recipes=None):
-    return data.StudyPart(name, rows, planned=len(rows), recipes=recipes or {})
+    """A study that recorded these settings of its recipes, if any."""
+    found = zip(rows["task"], rows["recipe"], strict=True)
+    by_task = {task: recipes[recipe] for task, recipe in found if recipes and recipe in recipes}
+    return data.StudyPart(name, rows, planned=len(rows), recipes=by_task)
 
 
 def combined(*parts):
@@ -85,7 +88,8 @@ def combined(*parts):
 def test_several_stores_combine_and_a_task_counts_once():
     rows = fixed_rows()
     other = rows.assign(task=rows["task"] + "x", study="other")
-    found = combined(part("one", rows), part("two", rows), part("three", other))
+    settings = {"default": {"steps": 300}}
+    found = combined(*(part(*one, settings) for one in (("1", rows), ("2", rows), ("3", other))))
     assert len(found.rows) == 2 * len(rows)
     assert set(found.rows["label"]) == {"pocket"}
 
@@ -99,6 +103,24 @@ def test_namesakes_among_recipes_are_told_apart():
     )
     assert set(found.rows["recipe"]) == {"default [one]", "default [two]"}
     assert set(found.rows["label"]) == {"pocket · default [one]", "pocket · default [two]"}
+
+
+def test_settings_that_were_not_recorded_equal_none_of_another_study():
+    rows = fixed_rows()
+    old, other = rows.assign(task=rows["task"] + "x"), rows.assign(task=rows["task"] + "y")
+    found = combined(part("new", rows, {"default": {}}), part("old", old), part("other", other))
+    assert set(found.rows["recipe"]) == {"default [new]", "default [old]", "default [other]"}
+    assert set(combined(part("old", old)).rows["recipe"]) == {"default"}
+
+
+def test_a_study_that_went_on_with_other_settings_is_told_apart_by_run():
+    rows = fixed_rows()
+    tasks = list(rows["task"])
+    recipes = {task: {"steps": 30 if i < 3 else 300} for i, task in enumerate(tasks) if i > 1}
+    runs = dict(zip(tasks, [1, 1, 2, 3, 4, 4, 4, 4], strict=True))
+    found = combined(data.StudyPart("one", rows, len(rows), recipes=recipes, runs=runs))
+    names = ["default [one, run 1]"] * 2 + ["default [one, run 2]"] + ["default [one, run 3]"] * 5
+    assert list(found.rows["recipe"]) == names
 
 
 def test_a_recipe_may_differ_between_kinds():

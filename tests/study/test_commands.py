@@ -1,13 +1,17 @@
 """`memcram study` from new to export."""
 
 import csv
+import dataclasses
 import json
 import math
+import sqlite3
 from dataclasses import asdict
 
 import pyarrow.parquet
 
 from memcram.cli import run
+from memcram.parametrisations import NormalStart
+from memcram.recipes import RECIPES
 from memcram.results import column_types
 from memcram.study.store import Store
 
@@ -102,6 +106,25 @@ def test_new_lists(capsys):
     assert code == 0
     assert len(json.loads(out)["studies"]) == 18
     assert command(capsys, "new")[0] == 2
+
+
+def test_rows_keep_the_settings_they_were_measured_with(place, measured, monkeypatch):
+    """One store, gone on with after an upgrade that gave a recipe's name other settings."""
+    old = measured(place / "small.toml", limit=2).recipes()
+    changed = dataclasses.replace(RECIPES["default"], start=NormalStart())
+    monkeypatch.setitem(RECIPES, "default", changed)
+    store = measured(place / "small.toml", limit=3)
+    assert len(old) == 2
+    assert [one["start"]["kind"] for one in old.values()] == ["UniformStart"] * 2
+    found = store.recipes()
+    assert {task: found[task] for task in old} == old
+    new = [found[row.task] for row in store.rows()]  # the old ones are kept aside
+    assert [one["start"]["kind"] for one in new] == ["NormalStart"] * 3
+    assert {one["strategy"]["steps"] for one in found.values()} == {8}  # of the spec
+    with sqlite3.connect(store.folder / "store.sqlite") as db:  # as if an older memcram had begun
+        db.execute("UPDATE runs SET settings = '{}' WHERE id = 1")
+    db.close()
+    assert set(store.recipes()) == set(found) - set(old)
 
 
 def test_settings_of_every_run_are_kept(place, measured):

@@ -5,13 +5,17 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 from memcram.cli import run
 from memcram.errors import UsageError
-from memcram.study.store import Store
+from memcram.results import TokenRecord
+from memcram.study.store import Store, read_record
 from stored import assert_same
 
 
@@ -128,6 +132,56 @@ def test_a_second_run_is_refused_with_the_pid_of_the_first(store, place, capsys)
     opened = Store(store)
     with opened.lock():  # a killed process holds nothing
         assert (store / "lock").read_text() == f"{os.getpid()}\n"
+
+
+SHAPES = {
+    "a point fewer than steps": ({"path": torch.zeros(2, 1, 4)}, "path: got (2, 1, 4)"),
+    "steps in two axes": ({"path_steps": torch.zeros(1, 3).long()}, "path_steps: got (1, 3)"),
+    "steps that are no numbers of steps": ({"path_steps": torch.zeros(3)}, "of float32"),
+    "a path that is flat": ({"path": torch.zeros(12)}, "path: got (12,)"),
+    "a path that is one number": ({"path": torch.tensor(1.0)}, "path: got () of float32"),
+    "a path of no point": (
+        {"path": torch.zeros(0, 1, 4), "path_steps": torch.zeros(0).long()},
+        "path_steps: got (0,)",
+    ),
+    "a path of another width": ({"path": torch.zeros(3, 1, 5)}, "path: got (3, 1, 5)"),
+    "a path of another K": ({"path": torch.zeros(3, 2, 4)}, "path: got (3, 2, 4)"),
+    "a path without steps": ({"path_steps": None}, "path_steps: got none"),
+    "steps without a path": ({"path": None}, "path: got none"),
+    "vectors that are flat": ({"mem": torch.zeros(4)}, "mem: got (4,)"),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_a_record_that_does_not_fit_together_is_one_line(tmp_path, case):
+    whole = {field.name: torch.zeros(2) for field in fields(TokenRecord)}
+    whole |= {"mem": torch.zeros(1, 4), "path": torch.zeros(3, 1, 4)}
+    whole |= {"path_steps": torch.tensor([0, 2, 1])}
+    file = tmp_path / "task.safetensors"
+    changes, words = SHAPES[case]
+    for tensors in (whole, whole | changes):
+        kept = {name: value for name, value in tensors.items() if value is not None}
+        file.write_bytes(safetensors.torch.save(kept))
+        if tensors is whole:
+            read_record(file)
+    with pytest.raises(UsageError) as raised:
+        read_record(file)
+    assert str(raised.value).startswith(f"{str(file)!r} is damaged: ")
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_record_that_does_not_fit_its_row_is_one_line(place, measured, capsys):
+    store = measured(place / "small.toml", limit=1)
+    [row] = store.rows()
+    file = store.vectors_path(row.task)
+    tensors = safetensors.torch.load(file.read_bytes())
+    file.write_bytes(safetensors.torch.save(tensors | {"mem": tensors["mem"][:, 1:].clone()}))
+    assert run(["study", "report", str(store.folder), "-o", str(place / "report")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"{row.task}.safetensors' is damaged: mem: got (1, {row.width - 1})" in err
+    assert not (place / "report").exists()
 
 
 def test_a_row_only_after_its_vectors(place, measured, monkeypatch):

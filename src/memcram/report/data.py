@@ -1,5 +1,6 @@
 """What a report is made of, and how several studies become one table."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,9 @@ class StudyPart:
         rows: the results table, columns of `ResultRow`.
         planned: tasks of the whole grid; `failed` of them ended in an error.
         settings: everything that was set, as plain JSON values.
-        recipes: settings of each recipe by its name, so that namesakes are noticed.
+        recipes: by task, the settings of its recipe that decided the row, as they were when it was
+            measured, so that namesakes are noticed; none of a row where they were not recorded.
+        runs: by task, the number of the run that measured it.
     """
 
     name: str
@@ -32,6 +35,7 @@ class StudyPart:
     failed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     recipes: Mapping[str, Any] = field(default_factory=dict)
+    runs: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,22 +67,22 @@ def combine(
 ) -> ReportData:
     """One table of several studies; a task that two of them hold counts once.
 
-    Recipes of one name but other settings are renamed `NAME [STUDY]`.
+    Recipes of one name but other settings are renamed `NAME [STUDY]`, and `NAME [STUDY, run N]`
+    where they differ within a study. Settings that were not recorded equal none of another study,
+    and none that were.
 
     Raises:
         UsageError: no study holds a row, or a column is missing.
     """
-    clashing = _clashing(studies)
+    meanings = _meanings(studies)
     frames = []
     for part in studies:
         missing = [name for name in column_types() if name not in part.rows.columns]
         if missing:
             raise UsageError(f"STORE: study {part.name!r} lacks the columns {', '.join(missing)}")
         frame = part.rows.copy()
-        frame["recipe"] = [
-            f"{name} [{part.name}]" if (kind, name) in clashing else name
-            for kind, name in zip(frame["kind"], frame["recipe"], strict=True)
-        ]
+        if len(frame):
+            frame["recipe"] = _recipe_names(part, meanings)
         frames.append(frame)
     filled = [frame for frame in frames if len(frame)]
     if not filled:
@@ -88,19 +92,44 @@ def combine(
     return ReportData(with_label(rows), tokens, pieces, tuple(studies))
 
 
-def _clashing(studies: Sequence[StudyPart]) -> set[tuple[str, str]]:
-    """Kinds and names of recipes that have other settings in one study than in another.
+def _meaning(part: StudyPart, task: str) -> str:
+    """What a recipe's name stands for in a row: its settings, or that this study has none."""
+    if task in part.recipes:
+        return json.dumps(part.recipes[task], sort_keys=True)
+    return f"not recorded in {part.name}"
+
+
+def _meanings(studies: Sequence[StudyPart]) -> dict[tuple[str, str], set[str]]:
+    """All that each name of a recipe stands for, by kind and name.
 
     A recipe measures a horizon by another strategy than a capacity; that is no clash.
     """
-    settings: dict[tuple[str, str], list[Any]] = {}
+    found: dict[tuple[str, str], set[str]] = {}
     for part in studies:
-        for kind in part.rows["kind"].unique():
-            for name, content in part.recipes.items():
-                known = settings.setdefault((str(kind), name), [])
-                if content not in known:
-                    known.append(content)
-    return {key for key, known in settings.items() if len(known) > 1}
+        for kind, name, task in _recipes_of(part):
+            found.setdefault((kind, name), set()).add(_meaning(part, task))
+    return found
+
+
+def _recipe_names(part: StudyPart, meanings: Mapping[tuple[str, str], set[str]]) -> list[str]:
+    """The recipe of each row of a study, under a name that has one meaning in all studies."""
+    first_run: dict[tuple[str, str], dict[str, int]] = {}  # of each meaning in this study
+    for kind, name, task in _recipes_of(part):
+        here = first_run.setdefault((kind, name), {})
+        meaning, run = _meaning(part, task), part.runs.get(task, 0)
+        here[meaning] = min(run, here.get(meaning, run))
+    names = []
+    for kind, name, task in _recipes_of(part):
+        here = first_run[kind, name]
+        where = f"{part.name}, run {here[_meaning(part, task)]}" if len(here) > 1 else part.name
+        names.append(f"{name} [{where}]" if len(meanings[kind, name]) > 1 else name)
+    return names
+
+
+def _recipes_of(part: StudyPart) -> list[tuple[str, str, str]]:
+    """Kind, recipe and task of each row."""
+    columns = (part.rows[name].astype(str) for name in ("kind", "recipe", "task"))
+    return list(zip(*columns, strict=True))
 
 
 def published_only() -> ReportData:

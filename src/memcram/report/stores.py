@@ -1,6 +1,5 @@
 """From the stores of studies to what a report needs; the only part that opens any."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,11 +48,14 @@ def _told_apart(parts: Sequence[StudyPart], folders: Sequence[Path]) -> list[Stu
 
 
 def _part(store: "Store") -> StudyPart:
+    from memcram.study.grid import deciding
+
     counts = store.counts()
     # The rows are enough for a report; the spec is only shown.
     spec = store.spec_path.read_text("utf-8", "replace") if store.spec_path.is_file() else "missing"
     runs = store.runs()
     settings = {"study.toml": spec, "runs": [_told(run) for run in runs]}
+    recipes = {task: deciding(found) for task, found in store.recipes().items()}
     rows = results_table(store.rows())
     return StudyPart(
         name=str(rows["study"].iloc[0]) if len(rows) else store.folder.stem,
@@ -61,24 +63,15 @@ def _part(store: "Store") -> StudyPart:
         planned=counts.done + counts.pending + counts.failed,
         failed=counts.failed,
         settings=settings,
-        recipes=_recipes(store),
+        recipes=recipes,
+        runs=store.measured_by(),
     )
-
-
-def _recipes(store: "Store") -> dict[str, Any]:
-    """Settings of the recipes with the study's budget; none where the spec is no longer valid."""
-    from memcram.study.grid import study_recipe
-    from memcram.study.spec import read_spec
-
-    with contextlib.suppress(UsageError):
-        spec = read_spec(store.spec_path, store.spec_folder)
-        return {name: study_recipe(spec, name).settings() for name in spec.study.recipes}
-    return {}
 
 
 def _told(run: dict[str, Any]) -> dict[str, Any]:
     """A run without its spec, which the study shows once."""
-    return run | {"settings": {k: v for k, v in run["settings"].items() if k != "spec"}}
+    settings = {"recipes": "not recorded"} | run["settings"]
+    return run | {"settings": {k: v for k, v in settings.items() if k != "spec"}}
 
 
 class Pieces:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,11 @@ def study_recipe(spec: Spec, name: str) -> Recipe:
     if spec.study.steps is not None:
         recipe = recipe.with_steps(spec.study.steps)
     return KINDS[spec.study.kind].recipe(recipe)
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a recipe's settings that decide a row: no other kind's strategy, no remark."""
+    return {key: value for key, value in settings.items() if key not in ("horizon", "source")}
 
 
 def expand(spec: Spec, model: int, lm: FrozenLM) -> list[Task]:
@@ -257,9 +262,6 @@ class _Grid:
         made: Made | None,
     ) -> dict[str, Any]:
         """Everything that decides a row, as JSON values; no place on a disk."""
-        settings = recipe.settings()
-        for name in ("horizon", "source"):  # the other kind's strategy; a remark
-            settings.pop(name, None)
         entry = self.spec.study.texts[cell.entry]
         ablation = {
             "condition": self._condition(cell),
@@ -269,7 +271,7 @@ class _Grid:
             "version": 1,
             "kind": self.spec.study.kind,
             "model": self._model,
-            "recipe": settings,
+            "recipe": deciding(recipe.settings()),
             "source": [entry.source, _plain_options(entry)],
             "text": sample.id,
             "ids": ids.tolist(),

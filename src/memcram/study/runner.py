@@ -18,7 +18,7 @@ from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes import Recipe
 from memcram.slots import CramRequest
 from memcram.study.clock import Clock
-from memcram.study.grid import Task, cell_samples, cells, expand, resolve_model
+from memcram.study.grid import Task, cell_samples, cells, expand, resolve_model, study_recipe
 from memcram.study.kinds import KINDS
 from memcram.study.measure import BareScores, Finished, Labels, is_kept, measure, untrained
 from memcram.study.spec import Spec
@@ -311,7 +311,8 @@ def _end_failed(store: Store, run: int) -> None:
 
 
 def _settings(spec: Spec, device: str | None, limit: int | None) -> dict[str, Any]:
-    """Everything about a run that its spec does not say."""
+    """Everything about a run that its spec does not say; so of each recipe what its name means."""
+    recipes = [study_recipe(spec, name) for name in spec.study.recipes]
     names = ("memcram", "torch", "transformers", "tokenizers", "safetensors", "numpy")
     return {
         "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
@@ -320,6 +321,7 @@ def _settings(spec: Spec, device: str | None, limit: int | None) -> dict[str, An
         "device_name": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "limit": limit,
+        "recipes": {recipe.name: recipe.settings() for recipe in recipes},
         "spec": spec.text,
     }
 

@@ -15,7 +15,7 @@ from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from memcram.errors import UsageError
 from memcram.files import write_atomically
@@ -24,6 +24,8 @@ from memcram.study.lock import locked
 from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_to
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from memcram.study.grid import Task
 
 SUFFIX = ".study"
@@ -250,9 +252,15 @@ class Store:
         """The vectors of a row, and what is kept of its tokens.
 
         Raises:
-            UsageError: the file is missing or damaged.
+            UsageError: the file is missing or damaged, or of a row that has other vectors.
         """
-        return read_record(self.vectors_path(task))
+        path = self.vectors_path(task)
+        record = read_record(path)
+        for row in self._select("SELECT vectors, width FROM rows WHERE task = ?", (task,)):
+            wanted = (row["vectors"], row["width"])
+            if tuple(record.mem.shape) != wanted:
+                _damaged(path, "mem", record.mem, f"{wanted} of its row")
+        return record
 
     # -- runs -----------------------------------------------------------------------------------
 
@@ -278,6 +286,24 @@ class Store:
         """All runs, the first one first."""
         found = [dict(one) for one in self._select("SELECT * FROM runs ORDER BY id")]
         return [one | {"settings": json.loads(one["settings"])} for one in found]
+
+    def measured_by(self) -> dict[str, int]:
+        """The number of the run that measured each row, by its task."""
+        query = "SELECT task, run FROM rows JOIN tasks ON id = task"
+        return {one["task"]: one["run"] for one in self._select(query)}
+
+    def recipes(self) -> dict[str, dict[str, Any]]:
+        """All settings of each row's recipe as they were when it was measured, by its task.
+
+        Rows of runs that did not note them, as those of older stores, are left out.
+        """
+        noted = {one["id"]: one["settings"].get("recipes", {}) for one in self.runs()}
+        query = "SELECT task, recipe, run FROM rows JOIN tasks ON id = task"
+        return {
+            one["task"]: noted[one["run"]][one["recipe"]]
+            for one in self._select(query)
+            if one["recipe"] in noted.get(one["run"], {})
+        }
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -347,9 +373,30 @@ def read_record(path: Path) -> TokenRecord:
         found = safetensors.torch.load(path.read_bytes())
         # What a field has a default for was not kept, or the store is older than the field.
         names = [f.name for f in fields(TokenRecord) if f.name in found or f.default is MISSING]
-        return TokenRecord(**{name: found[name] for name in names})
+        record = TokenRecord(**{name: found[name] for name in names})
     except (OSError, KeyError, safetensors.SafetensorError) as error:
         raise UsageError(f"{str(path)!r} can't be read as vectors ({error})") from error
+    _check_shapes(path, record)
+    return record
+
+
+def _check_shapes(path: Path, record: TokenRecord) -> None:
+    """Refuse vectors and a path that do not fit together."""
+    mem, points, steps = record.mem, record.path, record.path_steps
+    if mem.dim() != 2:
+        _damaged(path, "mem", mem, "(K, width)")
+    if points is None and steps is None:
+        return
+    if steps is None or steps.dim() != 1 or not len(steps) or steps.is_floating_point():
+        _damaged(path, "path_steps", steps, "(points,), one or more whole numbers")
+    wanted = (len(steps), *mem.shape)
+    if points is None or tuple(points.shape) != wanted:
+        _damaged(path, "path", points, f"{wanted}, as of its steps and of mem")
+
+
+def _damaged(path: Path, name: str, got: "Tensor | None", allowed: str) -> NoReturn:
+    shape = "none" if got is None else f"{tuple(got.shape)} of {str(got.dtype)[6:]}"
+    raise UsageError(f"{str(path)!r} is damaged: {name}: got {shape}, allowed: {allowed}")
 
 
 def _record_bytes(record: TokenRecord) -> bytes:
