@@ -290,6 +290,18 @@ def test_path_figure_of_many_texts_and_starts():
     assert "; 4 texts are drawn; n = 56 paths of 7 texts; " in note.replace("\n", " ")
 
 
+def test_path_figure_where_a_text_has_later_starts_only():
+    """As in a store of which some rows are older than paths."""
+    draw = np.random.default_rng(0)
+    places = [("a", start) for start in range(7)] + [("b", 6), ("b", 7)]
+    found = {key: {step: draw.normal(size=(1, 5)).tolist() for step in range(4)} for key in places}
+    figure = ablation_figures.path(ablation_data.path_data(*paths(found)))
+    drawn = [len([one for one in axes.lines if one.get_label() == "_path"]) for axes in figure.axes]
+    assert drawn == [6, 2]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == [f"start {start}" for start in range(8)]
+
+
 def test_a_record_without_a_path_is_left_out():
     """Rows of a store that is older, beside newer ones."""
     rows, records = solutions()
@@ -308,6 +320,34 @@ def test_a_record_without_a_path_is_left_out():
 def test_a_path_that_is_not_finite_is_left_out():
     found = {("a", 0): {0: [[float("nan"), 0.0, 0.0]]}, ("a", 1): PATHS["a", 1]}
     assert set(ablation_data.path_data(*paths(found))["start"]) == {1}
+
+
+def test_a_path_whose_end_is_not_finite_leads_to_no_solution():
+    found = {("a", 0): PATHS["a", 0] | {4: [[float("inf"), 0.0, 0.0]]}, ("a", 1): PATHS["a", 1]}
+    assert set(ablation_data.path_data(*paths(found))["start"]) == {1}
+
+
+def test_a_solution_that_is_not_finite_is_left_out():
+    rows, records = solutions()
+    spoilt = record([0.0], [0], ((float("nan"), 1.0),))
+
+    def some(task):
+        return spoilt if task == "a0" else records(task)
+
+    data = ablation_data.pairs_data(rows, some)
+    assert set(zip(data["first"], data["second"], strict=True)) == {("a1", "b1"), ("b0", "b1")}
+    assert list(ablation_data.pca_data(rows, some)["start"]) == [1, 0, 1]
+    found = {one.key: one for one in ablation_sections(rows, lambda _: spoilt)}
+    assert not found["seeds-pairs"].figures
+    assert not found["seeds-pca"].figures
+
+
+def test_vectors_of_0_have_a_distance_and_no_cosine():
+    rows, _ = solutions()
+    found = {one.key: one for one in ablation_sections(rows, lambda _: record([0.0], [0]))}
+    [figure] = found["seeds-pairs"].figures
+    assert figure.name.startswith("seeds-distance")
+    figure.draw(style.LIGHT)
 
 
 def test_a_title_that_would_not_fit_is_broken():

@@ -120,8 +120,9 @@ def pairs_data(rows: DataFrame, records: Records) -> DataFrame:
     columns = ["label", "vectors", "length", "texts", "first", "second", "cosine", "distance"]
     found = []
     for key, solutions in _solutions(rows):
-        mems = {one["task"]: _flat(records, one["task"]) for one in solutions}
-        for one, other in combinations(solutions, 2):
+        mems = _mems(solutions, records)
+        finite = [one for one in solutions if one["task"] in mems]
+        for one, other in combinations(finite, 2):
             same = one["passage"] == other["passage"]
             if not same and one["condition"] != other["condition"]:
                 continue
@@ -142,13 +143,14 @@ def pca_data(rows: DataFrame, records: Records) -> DataFrame:
     columns = ["label", "vectors", "length", "source", "text_id", "start", "first", "second"]
     frames = []
     for key, solutions in _solutions(rows):
-        mems = np.stack([_flat(records, one["task"]) for one in solutions])
+        mems = _mems(solutions, records)
         if len(mems) < 3:
             continue
-        points, shares = _principal(mems)
+        points, shares = _principal(np.stack(list(mems.values())))
+        finite = [one for one in solutions if one["task"] in mems]
         values = [
             [*key, one["source"], one["text_id"], int(_number(one["condition"])), *point]
-            for one, point in zip(solutions, points.tolist(), strict=True)
+            for one, point in zip(finite, points.tolist(), strict=True)
         ]
         frame = DataFrame(values, columns=columns)
         frames.append(frame.assign(first_share=shares[0], second_share=shares[1]))
@@ -190,12 +192,18 @@ def path_data(rows: DataFrame, records: Records) -> DataFrame:
 
 
 def way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
-    """Steps and points (points, K · width) from the start to the solution; none where not kept."""
+    """Steps and points (points, K · width) from the start to the solution.
+
+    There are none where no path was kept, and where its end is not finite: that is no solution.
+    """
     if record.path is None or record.path_steps is None:
         return [], np.empty((0, 0))
     steps = record.path_steps.numpy()
     points = record.path.double().flatten(1).numpy()
-    wanted = (steps <= steps[-1]) & np.isfinite(points).all(1)
+    finite = np.isfinite(points).all(1)
+    if not finite[-1]:
+        return [], np.empty((0, 0))
+    wanted = (steps <= steps[-1]) & finite
     return steps[wanted].tolist(), points[wanted]
 
 
@@ -216,8 +224,11 @@ def _solutions(rows: DataFrame) -> Iterator[tuple[tuple[Any, ...], list[dict[str
     yield from groups.items()
 
 
-def _flat(records: Records, task: str) -> NDArray[np.float64]:
-    return np.asarray(records(task).mem.double().numpy()).ravel()
+def _mems(solutions: Sequence[dict[str, Any]], records: Records) -> dict[str, NDArray[np.float64]]:
+    """(K · width,) the vectors of each solution by its task, of those that are finite."""
+    tasks = [one["task"] for one in solutions]
+    flat = {task: np.asarray(records(task).mem.double().numpy()).ravel() for task in tasks}
+    return {task: mem for task, mem in flat.items() if np.isfinite(mem).all()}
 
 
 def _principal(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:

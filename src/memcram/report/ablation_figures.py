@@ -114,7 +114,7 @@ def pairs(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
     """
     with applied(theme):
         figure, axes = new_figure(height=3.5)
-        known = data[data[value].notna()]
+        known = data[data[value].notna()]  # vectors of 0 have no cosine
         ends = (float(known[value].min()), float(known[value].max()))
         bins = np.linspace(ends[0], ends[1] if ends[1] > ends[0] else ends[0] + 1, _BINS + 1)
         for place, texts in enumerate(("same", "different")):
@@ -173,16 +173,18 @@ def pca(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 def path(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     """Paths from start to solution, a panel a text with axes of its own; one K and length.
 
-    Of more than four texts four are drawn, evenly spread, and of each the first six starts.
+    Of more than four texts four are drawn, evenly spread, and of each the first six starts that
+    have a path.
     """
     texts = [one for _, one in data.groupby(["source", "text_id"], sort=True)]
     drawn = [texts[i] for i in np.linspace(0, len(texts) - 1, min(4, len(texts))).astype(int)]
-    starts = sorted(set(data["start"]))[:_STARTS]
+    drawn = [one[one["start"].isin(sorted(set(one["start"]))[:_STARTS])] for one in drawn]
+    starts = sorted({start for one in drawn for start in one["start"]})
     with applied(theme):
         height = 3.4 if len(drawn) == 1 else 2.1
         figure, panels = new_panels(len(drawn), height, _cell_title(data, "paths"))
         for axes, one in zip(panels, drawn, strict=True):
-            _paths(axes, one[one["start"].isin(starts)], theme)
+            _paths(axes, one, theme)
         handles = [
             Line2D([], [], label=f"start {start}", **_start_style(start, theme)) for start in starts
         ]

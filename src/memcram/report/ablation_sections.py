@@ -128,6 +128,7 @@ def _seeds(rows: DataFrame, records: Records) -> Iterator[Section]:
             )
             for (name, k, length), some in data.groupby(keys, sort=False)
             for value in ("cosine", "distance")
+            if some[value].notna().any()
         ),
         data,
     )
