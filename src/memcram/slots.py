@@ -16,7 +16,9 @@ from memcram.thinned import Thinned
 LENGTH_BLOCK = 16
 ROW_BLOCK = 32
 _CURVE_POINTS = 256
-_PATH_POINTS = 64
+# Points of a path, thinned when it reaches as many; fewer where they would exceed the memory (bytes
+# a text), but never so few that they say nothing: of 16 that are thinned, 8 stay.
+_PATH_POINTS, _PATH_BYTES, _FEW_PATH_POINTS = 64, 4 * 2**20, 16
 
 
 def padded_length(longest: int, max_positions: int | None) -> int:
@@ -37,7 +39,9 @@ class CramRequest:
         start: (K, start width) to begin from instead of the recipe's start.
         group: texts with the same number are optimised together from start to end, where the
             recipe's parametrisation shares parameters; it also seeds what they share.
-        with_path: hand back the path too: `[mem]` as it was measured at some of the steps.
+        with_path: hand back the path too: `[mem]` as it was measured at some of the steps, fewer
+            than 64 of them and the kept vectors; fewer than 4 MiB / (K · width · bytes of a value)
+            where that is less, but never thinned below 8.
     """
 
     key: Hashable
@@ -63,7 +67,8 @@ class Slot:
         clock: steps of the optimiser state, which a restored slot begins anew.
         token_steps: positions that went forward and backward.
         curve: (step, tokens held, mean loss) at some of the measurements, evenly spread.
-        path: measured `[mem]` (K, width) by step, evenly spread; None where it is not asked for.
+        path: measured `[mem]` (K, width) by step, evenly spread; None where it is not asked for,
+            and before the text is seated for the first time.
     """
 
     request: CramRequest
@@ -79,10 +84,12 @@ class Slot:
     path: Thinned[Tensor] | None = None
     _seen: int = 0
 
-    def __post_init__(self) -> None:
-        """Begin a path where the text asks for one."""
-        if self.request.with_path:
-            self.path = Thinned(_PATH_POINTS)
+    def begin_path(self) -> None:
+        """Begin a path where the text asks for one, of as many points as the memory allows."""
+        if self.request.with_path and self.path is None:
+            width = self.tensors["embeds"][0]
+            point = self.request.vectors * width.numel() * width.element_size()
+            self.path = Thinned(min(_PATH_POINTS, max(_FEW_PATH_POINTS, _PATH_BYTES // point)))
 
     def note(self, held: float, loss: float) -> None:
         """Add a point to the curve, where it wants this measurement."""
@@ -141,6 +148,8 @@ class Batch:
     def seat(self, slots: list[Slot]) -> None:
         """Give the rows to `slots`, those that stay with the state they have now."""
         self.unstack()
+        for slot in slots:
+            slot.begin_path()
         rows = {}
         for name in slots[0].tensors if slots else ():
             columns = [slot.tensors[name] for slot in slots]

@@ -129,6 +129,22 @@ def test_its_points_are_evenly_spread_and_bounded_in_number(tiny_lm, steps, stri
     assert len(one.path) <= 64
 
 
+@pytest.mark.parametrize(("vectors", "strides"), [(1000, (1, 1)), (40, (1, 2)), (1, (4, 4))])
+def test_its_points_are_bounded_in_memory(tiny_lm, monkeypatch, vectors, strides):
+    """By those of a text alone: one with more vectors has fewer of them, but 8 at least."""
+    recipe = memcram.get_recipe("direct")
+    recipe = dataclasses.replace(
+        recipe, strategy=Fixed(steps=32), optimiser=dataclasses.replace(recipe.optimiser, lr=0.0)
+    )
+    monkeypatch.setattr("memcram.slots._PATH_BYTES", vectors * 4 * tiny_lm.input_width)
+    requests = asking(torch.arange(20, 80), [(30, 1), (20, 2)])
+    found = run(tiny_lm, recipe, requests)
+    for request, stride in zip(requests, strides, strict=True):
+        steps = found[request.key].path_steps.tolist()
+        assert steps == [*range(stride, 33, stride), 0]
+        assert len(steps) >= 8
+
+
 def test_a_turn_that_ran_out_of_memory_is_no_second_point(pocket, prose):
     class Tight(Engine):
         turns = 0
