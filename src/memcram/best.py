@@ -86,8 +86,8 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
 def keep_path(batch: Batch, mem: Tensor) -> None:
     """Copy aside the `[mem]` just measured of each slot whose path wants this step.
 
-    Vectors that are measured a second time at one step, as those a slot was put back to, take the
-    place of the first.
+    A step is measured twice where a stage rests (`Progressive`), and where a turn is tried again
+    after it ran out of memory; both times the vectors are the same.
 
     Args:
         batch: its slots' paths are changed in place.

@@ -71,7 +71,8 @@ class Texts(Protocol):
 
     Attributes:
         rows: state by name; `step` (text,) are optimiser steps done, `most_held_step` (text,) the
-            step at which one more token was held for the last time.
+            step at which one more token was held for the last time, or the slot was put back to
+            earlier vectors.
         cells: (2, counted) text and index of each counted token, in the order of the logits; the
             logits have rows of padding behind them.
         in_loss: (text, token), those that are not only looked ahead at.
