@@ -13,6 +13,7 @@ from memcram.codec import chunk_plan
 from memcram.errors import TextError, UsageError
 from memcram.metrics.cutting import cut_cost
 from memcram.planning import plan, sample_starts
+from memcram.recipes import get_recipe
 
 LENGTHS = [12, 18, 25, 9, 17, 21, 18, 30]
 COSTS = [900, 1500, 2600, 500, 1400, 2000, 1500, 3500]
@@ -207,6 +208,8 @@ def test_the_command(capsys, tmp_path, tiny_folder):
     assert err == ""
     report = json.loads(out)
     assert report["tokens"] == len(TEXT) == report["text_bytes"]  # one token a byte
+    settings = get_recipe("default").with_steps(10).settings()
+    assert report["settings"] == json.loads(json.dumps(settings))
     assert [one["vectors_per_chunk"] for one in report["plans"]] == [1, 2]
     for one in report["plans"]:
         k = one["vectors_per_chunk"]

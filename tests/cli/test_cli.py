@@ -11,6 +11,7 @@ import pytest
 
 import memcram
 from memcram.cli import cli, run
+from memcram.recipes import get_recipe
 
 TEXT = "The ferry was late.\n"
 COMMANDS = [
@@ -220,6 +221,15 @@ def test_there_and_back_with_json(capsys, place):
     verified = report_of(capsys, "verify", "b.mem.safetensors")
     assert verified["restored"] is True
     assert verified["chunks_exact"] == report["chunks"]
+
+
+def test_horizon_says_what_was_run(capsys, place):
+    sizes = ["--samples", "2", "--max-tokens", "3", "--steps", "2", "--device", "cpu"]
+    report = report_of(capsys, "horizon", "a.txt", "--recipe", "default@tau=0.3", *sizes)
+    settings = get_recipe("default@tau=0.3").with_steps(2).settings()
+    assert report["settings"] == json.loads(json.dumps(settings))
+    assert report["settings"]["objective"] == {"kind": "SmoothMargin", "tau": 0.3}
+    assert len(report["samples"]) == report["n"] == 2
 
 
 def test_the_table_has_the_fields_of_the_json(capsys, place):

@@ -112,7 +112,8 @@ def horizon(
         "seconds": round(time.perf_counter() - started, 2),
     }
     if as_json:
-        print_json(summary | {"samples": [asdict(one) for one in measured]})
+        each = [asdict(one) for one in measured]
+        print_json(summary | {"settings": chosen.settings(), "samples": each})
     else:
         low, high = of.ci95 or (of.mean, of.mean)
         print_fields(summary | {"ci95_tokens": f"{low:.2f} to {high:.2f}"})

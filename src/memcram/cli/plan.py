@@ -118,7 +118,8 @@ def plan(
         "planning_seconds": round(time.perf_counter() - started, 2),
     }
     if as_json:
-        print_json(summary | {"plans": [asdict(one) for one in found.plans]})
+        plans = [asdict(one) for one in found.plans]
+        print_json(summary | {"settings": chosen.settings(), "plans": plans})
     else:
         print_fields(summary)
         click.echo()
