@@ -4,13 +4,15 @@
 
 Of each path that a study of seeds kept: how many principal axes take 90 and 99 % of its variance,
 and how many take as much of a path of the same recipe, with as many steps and points, whose
-gradients are independent normal noise and know of no text. A recipe is named by its study.
+gradients are independent normal noise and know of no text. A recipe is named by its study, which
+must have recorded its settings, and they must be today's.
 """
 
 import json
 import statistics
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -18,10 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 import memcram
+from memcram.errors import MemcramError, UsageError
+from memcram.files import check_writable, write_atomically
 from memcram.recipes import Recipe
 from memcram.report.ablation_data import axes_taken, way
-from memcram.study.grid import study_recipe
-from memcram.study.spec import read_spec
+from memcram.results import ResultRow
+from memcram.study.grid import deciding, resolve_model, study_recipe
+from memcram.study.spec import Spec, read_spec
 from memcram.study.store import Store
 
 Points = NDArray[np.float64]
@@ -106,9 +111,51 @@ def noise_path(
     return np.stack(points)
 
 
+def recipe_of(store: Store, spec: Spec, row: ResultRow, recorded: dict[str, Any] | None) -> Recipe:
+    """The recipe that led to a row, of which these settings were recorded.
+
+    Raises:
+        UsageError: its settings were not recorded, or are not those that its name has today.
+    """
+    if recorded is None:
+        raise UsageError(
+            f"STORE: the settings of {row.recipe!r} were not recorded in {str(store.folder)!r}; "
+            "run the study anew"
+        )
+    recipe = study_recipe(spec, row.recipe)
+    today = json.loads(json.dumps(deciding(recipe.settings())))
+    if differ := [name for name, value in deciding(recorded).items() if today.get(name) != value]:
+        raise UsageError(
+            f"STORE: the recipe {row.recipe!r} of {str(store.folder)!r} had other settings "
+            f"({', '.join(differ)}) than it has in this memcram; run the study anew"
+        )
+    return recipe
+
+
+def embedding_std(spec: Spec, row: ResultRow) -> float:
+    """Deviation of the embeddings of the model that a row was measured with.
+
+    Raises:
+        UsageError: the spec's model of that name has other weights now.
+        ModelError: it can't be loaded.
+    """
+    for model, load in enumerate(spec.loads):
+        if load.entry.id == row.model:
+            lm = memcram.load_lm(
+                resolve_model(spec, model),
+                revision=load.entry.revision,
+                device="cpu",
+                layers=load.layers,
+            )
+            if lm.identity.fingerprint == row.fingerprint:
+                return lm.embedding_std
+    raise UsageError(f"STORE: no model {row.model!r} of its spec has the weights it was run with")
+
+
 def pairs(store: Store) -> list[Pair]:
     """One for each solution whose path was kept."""
     spec = read_spec(store.spec_path, store.spec_folder)
+    recorded = store.recipes()
     stds: dict[str, float] = {}
     found = []
     for row in store.rows():
@@ -116,10 +163,10 @@ def pairs(store: Store) -> list[Pair]:
         steps, points = way(record)
         if len(steps) < 3:
             continue
-        if row.model not in stds:
-            stds[row.model] = memcram.load_lm(row.model, device="cpu").embedding_std
-        recipe = study_recipe(spec, row.recipe)
-        noise = noise_path(recipe, record.mem, stds[row.model], steps, row.seed)
+        recipe = recipe_of(store, spec, row, recorded.get(row.task))
+        if row.fingerprint not in stds:
+            stds[row.fingerprint] = embedding_std(spec, row)
+        noise = noise_path(recipe, record.mem, stds[row.fingerprint], steps, row.seed)
         found.append(
             Pair(
                 row.recipe,
@@ -158,10 +205,19 @@ def table(found: list[Pair]) -> str:
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path))
 def main(store: Path, output: Path | None) -> None:
     """Measure, print, and write JSON."""
-    found = pairs(Store(store))
-    click.echo(table(found))
-    if output:
-        output.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    try:
+        if output:
+            check_writable(output, force=True)
+        found = pairs(Store(store))
+        if not found:
+            raise UsageError(f"STORE: no path of three points or more in {str(store)!r}")
+        click.echo(table(found))
+        if output:
+            content = json.dumps([asdict(one) for one in found], indent=1) + "\n"
+            write_atomically(output, content.encode())
+    except MemcramError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit_code) from error
 
 
 if __name__ == "__main__":
