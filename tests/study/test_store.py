@@ -15,7 +15,8 @@ import torch
 from memcram.cli import run
 from memcram.errors import UsageError
 from memcram.results import TokenRecord
-from memcram.study.store import Store, read_record
+from memcram.study.records import read_record
+from memcram.study.store import Store
 from stored import assert_same
 
 

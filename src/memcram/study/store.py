@@ -11,21 +11,20 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from memcram.errors import UsageError
 from memcram.files import write_atomically
 from memcram.results import ResultRow, TokenRecord, column_types
 from memcram.study.lock import locked
+from memcram.study.records import damaged, read_record, record_bytes
 from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_to
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from memcram.study.grid import Task
 
 SUFFIX = ".study"
@@ -215,7 +214,7 @@ class Store:
             UsageError: the disk is full; what was added before is safe.
         """
         for row, record in measured:
-            write_atomically(self.vectors_path(row.task), _record_bytes(record))
+            write_atomically(self.vectors_path(row.task), record_bytes(record))
         holes = ", ".join("?" for _ in column_types())
         with self._transaction():
             for row, _ in measured:
@@ -259,7 +258,7 @@ class Store:
         for row in self._select("SELECT vectors, width FROM rows WHERE task = ?", (task,)):
             wanted = (row["vectors"], row["width"])
             if tuple(record.mem.shape) != wanted:
-                _damaged(path, "mem", record.mem, f"{wanted} of its row")
+                damaged(path, "mem", record.mem, f"{wanted} of its row")
         return record
 
     # -- runs -----------------------------------------------------------------------------------
@@ -358,55 +357,6 @@ class Store:
         there = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
         if lost := [name for name in _TABLES if name not in there]:
             raise UsageError(f"STORE: {str(self.folder)!r} is damaged: no table {', '.join(lost)}")
-
-
-def read_record(path: Path) -> TokenRecord:
-    """A token record from its file.
-
-    Raises:
-        UsageError: the file is missing or damaged.
-    """
-    import safetensors
-    import safetensors.torch
-
-    try:
-        found = safetensors.torch.load(path.read_bytes())
-        # What a field has a default for was not kept, or the store is older than the field.
-        names = [f.name for f in fields(TokenRecord) if f.name in found or f.default is MISSING]
-        record = TokenRecord(**{name: found[name] for name in names})
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
-        raise UsageError(f"{str(path)!r} can't be read as vectors ({error})") from error
-    _check_shapes(path, record)
-    return record
-
-
-def _check_shapes(path: Path, record: TokenRecord) -> None:
-    """Refuse vectors and a path that do not fit together."""
-    mem, points, steps = record.mem, record.path, record.path_steps
-    if mem.dim() != 2:
-        _damaged(path, "mem", mem, "(K, width)")
-    if points is None and steps is None:
-        return
-    if steps is None or steps.dim() != 1 or not len(steps) or steps.is_floating_point():
-        _damaged(path, "path_steps", steps, "(points,), one or more whole numbers")
-    wanted = (len(steps), *mem.shape)
-    if points is None or tuple(points.shape) != wanted:
-        _damaged(path, "path", points, f"{wanted}, as of its steps and of mem")
-
-
-def _damaged(path: Path, name: str, got: "Tensor | None", allowed: str) -> NoReturn:
-    shape = "none" if got is None else f"{tuple(got.shape)} of {str(got.dtype)[6:]}"
-    raise UsageError(f"{str(path)!r} is damaged: {name}: got {shape}, allowed: {allowed}")
-
-
-def _record_bytes(record: TokenRecord) -> bytes:
-    import safetensors.torch
-
-    every = {field.name: getattr(record, field.name) for field in fields(record)}
-    tensors = {name: value.contiguous() for name, value in every.items() if value is not None}
-    # One key: the library writes several in any order, and equal records are equal files.
-    data: bytes = safetensors.torch.save(tensors, {"format": f"memcram-study {VERSION}"})
-    return data
 
 
 def _check(folder: Path) -> None:

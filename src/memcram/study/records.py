@@ -1,0 +1,67 @@
+"""The file of one row: its vectors, and what is kept of its tokens."""
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from memcram.errors import UsageError
+from memcram.results import TokenRecord
+from memcram.study.schema import VERSION
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_record(path: Path) -> TokenRecord:
+    """A token record from its file.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    import safetensors
+    import safetensors.torch
+
+    try:
+        found = safetensors.torch.load(path.read_bytes())
+        # What a field has a default for was not kept, or the store is older than the field.
+        names = [f.name for f in fields(TokenRecord) if f.name in found or f.default is MISSING]
+        record = TokenRecord(**{name: found[name] for name in names})
+    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        raise UsageError(f"{str(path)!r} can't be read as vectors ({error})") from error
+    _check_shapes(path, record)
+    return record
+
+
+def _check_shapes(path: Path, record: TokenRecord) -> None:
+    """Refuse vectors and a path that do not fit together."""
+    mem, points, steps = record.mem, record.path, record.path_steps
+    if mem.dim() != 2:
+        damaged(path, "mem", mem, "(K, width)")
+    if points is None and steps is None:
+        return
+    if steps is None or steps.dim() != 1 or not len(steps) or steps.is_floating_point():
+        damaged(path, "path_steps", steps, "(points,), one or more whole numbers")
+    wanted = (len(steps), *mem.shape)
+    if points is None or tuple(points.shape) != wanted:
+        damaged(path, "path", points, f"{wanted}, as of its steps and of mem")
+
+
+def damaged(path: Path, name: str, got: "Tensor | None", allowed: str) -> NoReturn:
+    """Refuse a file for the shape of one of its tensors.
+
+    Raises:
+        UsageError: always.
+    """
+    shape = "none" if got is None else f"{tuple(got.shape)} of {str(got.dtype)[6:]}"
+    raise UsageError(f"{str(path)!r} is damaged: {name}: got {shape}, allowed: {allowed}")
+
+
+def record_bytes(record: TokenRecord) -> bytes:
+    """A token record as its file; equal records are equal files."""
+    import safetensors.torch
+
+    every = {field.name: getattr(record, field.name) for field in fields(record)}
+    tensors = {name: value.contiguous() for name, value in every.items() if value is not None}
+    # One key: the library writes several in any order.
+    data: bytes = safetensors.torch.save(tensors, {"format": f"memcram-study {VERSION}"})
+    return data
