@@ -101,7 +101,8 @@ def draw_figure(curves: dict[str, np.ndarray], length: int, folder: Path) -> lis
         "gradient_on_right": "gradient on tokens\nthat are right (share)",
     }
     figure = Figure(figsize=(10, 3.4), layout="constrained")
-    for axes, (column, name) in zip(figure.subplots(1, 3), enumerate(COLUMNS), strict=True):
+    panels = figure.subplots(1, 3)
+    for axes, (column, name) in zip(panels, enumerate(COLUMNS), strict=True):
         for dashes, (label, table) in zip(("-", "--", ":"), curves.items(), strict=False):
             low, middle, high = np.quantile(table[:, :, column], (0.25, 0.5, 0.75), axis=0)
             steps = np.arange(len(middle))
@@ -111,7 +112,7 @@ def draw_figure(curves: dict[str, np.ndarray], length: int, folder: Path) -> lis
         axes.grid(alpha=0.3)
         if name == "min_margin":
             axes.axhline(0, color="0.5", linewidth=0.8)
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0.0, 0.95))
+    panels[0].legend(fontsize="small", loc="lower right")
     texts = len(next(iter(curves.values())))
     figure.suptitle(f"{texts} texts of {length} tokens, K = 1: median and quartiles")
     folder.mkdir(parents=True, exist_ok=True)
