@@ -92,7 +92,7 @@ FAMILIES = {
     "Gemma-3": Gemma3TextConfig(
         **_GEMMA, sliding_window=12, layer_types=["sliding_attention", "full_attention"]
     ),
-    "Phi": PhiConfig(**_USUAL),
+    "Phi": PhiConfig(**(_USUAL | {"initializer_range": 0.2})),
     "GPT-2": GPT2Config(
         **_IDS,
         n_embd=128,
