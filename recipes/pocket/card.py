@@ -62,8 +62,9 @@ def write_card(
     run: dict[str, Any],
     quality: dict[str, Any],
     horizons: list[dict[str, Any]],
+    note: str = "",
 ) -> str:
-    """The card as Markdown."""
+    """The card as Markdown; `note` is what the record of the run does not say."""
     sample = quality["sample"]
     weights = (folder / "model.safetensors").stat().st_size
     longest = max(run["batching"]["lengths"])
@@ -79,7 +80,7 @@ def write_card(
         f"| data | {run['train_tokens'] / 1e6:.1f} million tokens of {run['train_books']} "
         "public-domain English books (Project Gutenberg), headers stripped, paragraphs "
         f"unwrapped; {len(run['held_out_books'])} whole books held out for the curve{inherited} |",
-        f"| training | {training_line(run)} |",
+        f"| training | {training_line(run)}{'; ' + note if note else ''} |",
         f"| quality | {quality['nats_per_token']:.4f} nats a token, "
         f"{quality['bits_per_byte']:.4f} bits a byte on {len(quality['books'])} unseen books "
         f"({sample['windows']} windows of {sample['length']} tokens each, {quality['tokens']} "
@@ -96,7 +97,7 @@ def write_card(
             "|---|---|",
             *rows,
             "",
-            "Limits: it writes plausible nineteenth-century prose for a line or two, knows no "
+            "Limits: it imitates nineteenth-century prose for a line or two, knows no "
             "facts, and knows no language but English. It repeats the views and the words of its "
             "books' times.",
             "",
@@ -110,7 +111,10 @@ def write_card(
 @click.option("--run", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--quality", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--horizons", type=click.Path(exists=True, path_type=Path), default=None)
-def main(folder: Path, name: str | None, run: Path, quality: Path, horizons: Path | None) -> None:
+@click.option("--note", default="", help="What the record of the run does not say.")
+def main(
+    folder: Path, name: str | None, run: Path, quality: Path, horizons: Path | None, note: str
+) -> None:
     """Write README.md into the model folder FOLDER."""
     card = write_card(
         name or folder.resolve().name,
@@ -118,6 +122,7 @@ def main(folder: Path, name: str | None, run: Path, quality: Path, horizons: Pat
         json.loads(run.read_text()),
         json.loads(quality.read_text()),
         json.loads(horizons.read_text()) if horizons else [],
+        note,
     )
     (folder / "README.md").write_text(card)
 

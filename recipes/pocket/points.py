@@ -137,15 +137,18 @@ def figure(rows: DataFrame, models: DataFrame, theme: Theme = LIGHT) -> Figure:
     training, depth = training_data(rows), depth_data(rows)
     quality = quality_data(rows, models)
     with applied(theme):
-        drawn, panels = new_panels(4, 2.35, "What a vector holds, by what the model was taught")
+        drawn, panels = new_panels(4, 2.35, "What a vector holds, by training and depth")
+        at = np.arange(len(training))  # evenly: the numbers span decades, and begin at 0
+        own_run = training["name"].isin(TRAINED)
         for axes, values in zip(panels, (_TOKENS, _NATS), strict=False):
-            at = np.arange(len(training))  # evenly: the numbers span decades, and begin at 0
-            _lines(axes, training, at, values, theme)
+            for apart, one in ((False, training[~own_run]), (True, training[own_run])):
+                _lines(axes, one, at[own_run == apart], values, theme, apart)
+            axes.set_xlim(-0.4, len(at) - 0.6)
             axes.set_xticks(at, [short(n) for n in training["trained"]], fontsize=7.5)
             axes.set_xlabel("tokens of training")
-        _against_quality(panels[2], quality, set(training["name"]), theme)
-        _lines(panels[3], depth, np.arange(len(depth)), _TOKENS, theme)
-        panels[3].set_xticks(np.arange(len(depth)), [f"{n:g}" for n in depth["layers"]])
+        _against_quality(panels[2], quality, set(training["name"][~own_run]), theme)
+        _lines(panels[3], depth, depth["layers"], _TOKENS, theme)
+        panels[3].set_xticks(list(depth["layers"]))
         panels[3].set_xlabel("first layers of pocket")
         for axes, unit in zip(panels, ("tokens", "nats", "tokens", "tokens"), strict=True):
             axes.set_ylabel(unit)
@@ -156,17 +159,19 @@ def figure(rows: DataFrame, models: DataFrame, theme: Theme = LIGHT) -> Figure:
         ]
         note = (
             f"{_texts(pd.concat([training, depth, quality]))} a mark, K = 1; bars: {MEAN}; gains "
-            "over t₂ … t_N of the prefix that is held; 30M: pocket, of a run of its own; hollow: "
-            "other models, with their width"
+            "over t₂ … t_N of the prefix that is held; snapshots of one run are joined, 30M is "
+            "pocket, of another run; hollow: other models, with their width"
         )
         return finish(drawn, theme, note, columns=3, handles=handles)
 
 
-def _lines(axes: Axes, data: DataFrame, at: Any, values: Sequence[str], theme: Theme) -> None:
-    """Means with their intervals at evenly spaced places, one line a value."""
+def _lines(
+    axes: Axes, data: DataFrame, at: Any, values: Sequence[str], theme: Theme, apart: bool = False
+) -> None:
+    """Means with their intervals at the places `at`, one line a value; marks alone if `apart`."""
     for value in values:
-        _errorbar(axes, data, at, value, _style(list(_VALUES).index(value), theme))
-    axes.set_xlim(-0.4, len(at) - 0.6)
+        style = _style(list(_VALUES).index(value), theme)
+        _errorbar(axes, data, at, value, style | ({"linestyle": ""} if apart else {}))
 
 
 def _errorbar(axes: Axes, data: DataFrame, at: Any, value: str, style: dict[str, Any]) -> None:
@@ -177,18 +182,21 @@ def _errorbar(axes: Axes, data: DataFrame, at: Any, value: str, style: dict[str,
 
 
 def _against_quality(axes: Axes, data: DataFrame, points: set[str], theme: Theme) -> None:
-    """Horizon against nats a token; snapshots are joined, other models hollow and named."""
+    """Horizon against nats a token; snapshots are joined, all other models named."""
     joined = data["name"].isin(points)
-    line = data[joined]
+    line, others = data[joined], data[~joined]
     _errorbar(axes, line, line["nats_per_token"], "horizon", _style(0, theme))
-    for _, row in data[~joined].iterrows():
-        style = _style(0, theme) | {"linestyle": "", "marker": "D", "markerfacecolor": theme.ground}
+    for _, row in others.iterrows():
+        style = _style(0, theme) | {"linestyle": ""}
+        if row["name"] not in TRAINED:
+            style |= {"marker": "D", "markerfacecolor": theme.ground}
         one = DataFrame([row])
         _errorbar(axes, one, one["nats_per_token"], "horizon", style)
+        lowest = row["horizon"] == others["horizon"].min()  # below, where no other name is
         axes.annotate(
             f"{row['name']}, {row['width']:g}",
             (row["nats_per_token"], row["horizon"]),
-            xytext=(-5, 3),
+            xytext=(-5, -16 if lowest else 3),
             textcoords="offset points",
             fontsize=7,
             ha="right",

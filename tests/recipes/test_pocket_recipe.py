@@ -191,10 +191,12 @@ def test_command_from_books_to_card(arch, books, tmp_path):
     horizons.write_text(json.dumps([row]))
     facts = tmp_path / arch / "run.json"
     command = f"{folder} --name tiny --run {facts} --quality {quality} --horizons {horizons}"
+    command += " --note 'killed once'"
     assert CliRunner().invoke(card.main, command, catch_exceptions=False).exit_code == 0
     text = (folder / "README.md").read_text()
     assert text.startswith("# tiny\n")
     assert "horizon, K = 4 | 31.2 tokens" in text
+    assert "decays linearly to zero; killed once |" in text
     measured = json.loads(quality.read_text())
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert tokenizer.decode(tokenizer.encode("Ünïcode — ok").ids) == "Ünïcode — ok"

@@ -56,20 +56,22 @@ def lines(axes):
 
 def test_panels_show_means_and_intervals_of_the_rows(rows, models):
     training, nats, quality, depth = points.figure(rows, models).axes
-    horizon, gain = lines(training)
-    assert horizon[:2] == ([0, 1, 2], [1.5, 5.0, 23.0])
-    assert gain[:2] == ([0, 1, 2], [0.5, 4.0, 22.0])
+    horizon, gain, packaged, packaged_gain = lines(training)
+    assert horizon[:2] == ([0, 1], [1.5, 5.0])
+    assert gain[:2] == ([0, 1], [0.5, 4.0])
+    assert (packaged[:2], packaged_gain[:2]) == (([2], [23.0]), ([2], [22.0]))
     low, high = spread([20, 26]).ci95
-    assert (horizon[2][2], horizon[3][2]) == pytest.approx((low, high))
+    assert (packaged[2][0], packaged[3][0]) == pytest.approx((low, high))
     assert [label.get_text() for label in training.get_xticklabels()] == ["0", "50k", "30M"]
     # 2 nats for each token of 2 … N, less the 0.5 that are left with [mem]
-    assert lines(nats)[0][1] == [0.5, 7.5, 43.5]
+    assert [line[1] for line in lines(nats)] == [[0.5, 7.5], [43.5]]
     assert [line[:2] for line in lines(quality)] == [
-        ([8.3, 7.0, 3.6], [1.5, 5.0, 23.0]),
+        ([8.3, 7.0], [1.5, 5.0]),
         ([4.5], [10.0]),
+        ([3.6], [23.0]),
     ]
-    assert [text.get_text() for text in quality.texts] == ["neox, 128"]
-    assert lines(depth)[0][:2] == ([0, 1], [4.0, 23.0])
+    assert [text.get_text() for text in quality.texts] == ["neox, 128", "pocket, 256"]
+    assert lines(depth)[0][:2] == ([1, 6], [4.0, 23.0])
     assert [label.get_text() for label in depth.get_xticklabels()] == ["1", "6"]
 
 
