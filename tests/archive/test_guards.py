@@ -39,7 +39,7 @@ def archives(pocket, loose):
     """An exact one, one cut short, and one full of guards."""
     return [
         (pocket, memcram.compress(TEXT, pocket)),
-        (pocket, memcram.compress(TEXT, pocket, chunk_tokens=8, steps=30)),
+        (pocket, memcram.compress(TEXT, pocket, chunk_tokens=8, steps=10)),
         (loose, memcram.compress(TEXT, loose, chunk_tokens=12, steps=60)),
     ]
 
