@@ -83,7 +83,8 @@ def test_a_name_whose_settings_changed_is_told_apart(tmp_path, rows_and_records,
     old = make_store(tmp_path, "old", rows.iloc[2:3], records, recorded=False)
     labels = [f"pocket · default [{name}]" for name in ("was", "now", "old")]
     assert list(stores.load_stores([was, now, old]).rows["label"]) == labels
-    monkeypatch.delitem(RECIPES, "default")
+    others = {name: recipe for name, recipe in RECIPES.items() if name != "default"}
+    monkeypatch.setattr("memcram.recipes.RECIPES", others)
     found = stores.load_stores([was, now, old])
     assert list(found.rows["label"]) == labels
     told = [part.settings["runs"][0]["settings"]["recipes"] for part in found.studies]
