@@ -92,6 +92,7 @@ class Arena:
             {
                 "settings": entry.recipe.settings(),
                 "grows": entry.grows,
+                **({"starts": entry.starts} if entry.starts > 1 else {}),
                 "terms": asdict(terms),
                 "model": self.lm.identity.fingerprint,
                 "dtype": self.lm.dtype_name,

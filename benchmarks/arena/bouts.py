@@ -23,6 +23,8 @@ from memcram.texts import TextSample
 
 # Texts keep their seed whatever the recipe; the stride keeps neighbouring seeds apart.
 _SEED_STRIDE = 1_000_003
+# Further starts of a text begin at seeds that no other text has.
+_START_STRIDE = 7_919
 _REPORT_EVERY = 10.0
 
 
@@ -55,6 +57,7 @@ def run_bout(
         "recipe": entry.name,
         "vectors": terms.vectors,
         "lengths": "grown" if entry.grows else "grid",
+        "starts": entry.starts,
         "settings": entry.recipe.settings(),
         "versions": {name: version(name) for name in ("memcram", "torch", "transformers")},
         "device": str(lm.device),
@@ -66,13 +69,20 @@ def run_bout(
 
 
 def _grown(lm: FrozenLM, entry: Entry, samples: Sequence[TextSample], terms: Terms) -> list[Row]:
-    """Once, with the budget in place of the strategy's own number of steps."""
+    """From each of its starts, with the budget in place of the strategy's own number of steps."""
     growing = entry.recipe.for_horizon()
     # Only the strategy's steps: its patience and a schedule of the optimiser stay its own.
-    strategy = Budgeted(replace(growing.strategy, steps=terms.budget), terms.budget)
+    budget = terms.budget // entry.starts
+    strategy = Budgeted(replace(growing.strategy, steps=budget), budget)
     recipe = replace(growing, strategy=strategy)
-    found = attempts(lm, recipe, [s.ids for s in samples], terms, entry.name)
-    return [grown_row(sample, attempt) for sample, attempt in zip(samples, found, strict=True)]
+    ids = [sample.ids for sample in samples]
+    of_starts = [
+        attempts(lm, recipe, ids, replace(terms, seed=terms.seed + _START_STRIDE * i), entry.name)
+        for i in range(entry.starts)
+    ]
+    return [
+        grown_row(sample, of_text) for sample, *of_text in zip(samples, *of_starts, strict=True)
+    ]
 
 
 def _on_grid(lm: FrozenLM, entry: Entry, samples: Sequence[TextSample], terms: Terms) -> list[Row]:

@@ -34,7 +34,7 @@ class Attempt:
 
     def reached(self, tokens: int) -> float | None:
         """Token-steps after which `tokens` were held, None if they never were."""
-        return next((spent for spent, held in self.history if held >= tokens), None)
+        return _reached(self.history, tokens)
 
 
 @dataclass(frozen=True)
@@ -101,20 +101,28 @@ def rises(points: Sequence[tuple[float, float]], at_most: int) -> tuple[Point, .
     return tuple(found)
 
 
-def grown_row(sample: TextSample, attempt: Attempt) -> Row:
-    """The row of a recipe that grew."""
+def grown_row(sample: TextSample, attempts: Sequence[Attempt]) -> Row:
+    """The row of a recipe that grew: the start that held most, of one after the other."""
+    best = max(attempts, key=lambda attempt: attempt.exact)
+    before = accumulate((attempt.token_steps for attempt in attempts), initial=0)
+    points = [
+        (earlier + spent, held)
+        for earlier, attempt in zip(before, attempts, strict=False)
+        for spent, held in attempt.history
+    ]
+    history = rises(points, best.exact)
     return Row(
         id=sample.id,
         origin=sample.origin,
         offset=sample.offset,
-        horizon=attempt.exact,
-        at_most=attempt.exact,
-        censored=attempt.exact == attempt.length,
-        min_margin=attempt.min_margin,
-        to_exact=attempt.reached(attempt.exact) if attempt.exact else None,
-        token_steps=attempt.token_steps,
-        history=attempt.history,
-        attempts=(_short(attempt),),
+        horizon=best.exact,
+        at_most=best.exact,
+        censored=best.exact == best.length,
+        min_margin=best.min_margin,
+        to_exact=_reached(history, best.exact) if best.exact else None,
+        token_steps=sum(attempt.token_steps for attempt in attempts),
+        history=history,
+        attempts=tuple(_short(attempt) for attempt in attempts),
     )
 
 
@@ -151,6 +159,10 @@ def exact_at(row: dict[str, Any], length: int, *, grows: bool) -> bool | None:
     if length in by_length:
         return bool(by_length[length]["exact"] == length)
     return None
+
+
+def _reached(history: Sequence[Point], tokens: int) -> float | None:
+    return next((spent for spent, held in history if held >= tokens), None)
 
 
 def _short(attempt: Attempt) -> dict[str, Any]:

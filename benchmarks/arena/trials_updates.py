@@ -6,7 +6,7 @@ All are AdamW but for one thing, and see each slot apart.
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from memcram.optimisers import AdamW
 from memcram.optimisers.adamw import State, column
-from memcram.ranges import AtLeastOne, NotNegative
+from memcram.ranges import AtLeastOne, Count, NotNegative, Positive
 from memcram.slots import ROW_BLOCK
 
 _SEED_STRIDE = 1_000_003
@@ -172,4 +172,92 @@ class NoisyAdam(AdamW):
             row.add_(noise.to(row.device), alpha=3**0.5 * self.sigma * self.rate(t))
 
 
-UPDATES = (EigenAdam, TensorAdam, CyclicAdam, NoisyAdam)
+@dataclass(frozen=True)
+class LimitedLBFGS(AdamW):
+    """AdamW for `after` steps, then L-BFGS with steps of limited length instead of a line search.
+
+    d = H g with H from the last `history` pairs (s, y) of moves and changes of the gradient, those
+    with sᵀy > 0 only;  x ← x − d · min(1, η / rms(d)); without any pair, x ← x − η · g / rms(g).
+    A line search would look at each slot's loss several times a step, while all slots share one
+    pass. Source: Liu and Nocedal, Mathematical Programming 45 (1989). Each parameter has its own H,
+    and a pair across which the prefix grew is of two losses.
+
+    Attributes:
+        history: pairs that are kept.
+        after: steps of AdamW at its `adam_lr` before.
+        adam_lr: η of these.
+    """
+
+    history: AtLeastOne = 10
+    after: Count = 0
+    adam_lr: Positive = 1.0
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The moments, the last point and gradient, the pairs, 1 / sᵀy of each, and sᵀy / yᵀy."""
+        return ("m", "v", "x", "g", "moves", "changes", "inverse", "size")
+
+    def init(self, parameter: Tensor) -> State:
+        """Zeros for one slot's parameter (n, ...); pairs are (n, history, ...)."""
+        pairs = parameter.unsqueeze(1).repeat_interleave(self.history, 1)
+        state = {name: torch.zeros_like(parameter) for name in ("m", "v", "x", "g")}
+        state |= {name: torch.zeros_like(pairs) for name in ("moves", "changes")}
+        return state | {
+            "inverse": parameter.new_zeros(self.history, dtype=torch.float64),
+            "size": parameter.new_zeros((), dtype=torch.float64),
+        }
+
+    @torch.no_grad()
+    def step(self, rows: Tensor, gradient: Tensor, state: State, clocks: Sequence[int]) -> None:
+        """Update `rows` (slot, ...) and `state` in place, as AdamW does."""
+        own = ((rows != 0) | (gradient != 0)).flatten(1).sum(1).clamp(min=1)
+        self._add_pair(rows, gradient, state, clocks)
+        early = torch.tensor([t <= self.after for t in clocks], device=rows.device)
+        adam = replace(AdamW(), lr=self.adam_lr, betas=self.betas)
+        stepped = rows.clone()
+        adam.step(stepped, gradient, state, clocks)
+        direction = _flat(gradient)
+        weights = []
+        for i in range(self.history):
+            move, change = _flat(state["moves"][:, :, i]), _flat(state["changes"][:, :, i])
+            weights.append(state["inverse"][:, i] * (move * direction).sum(1))
+            direction = direction - weights[-1][:, None] * change
+        direction = direction * torch.where(state["size"] > 0, state["size"], 1.0)[:, None]
+        for i in reversed(range(self.history)):
+            move, change = _flat(state["moves"][:, :, i]), _flat(state["changes"][:, :, i])
+            back = state["inverse"][:, i] * (change * direction).sum(1)
+            direction = direction + (weights[i] - back)[:, None] * move
+        length = (direction.square().sum(1) / own).sqrt() + self.eps
+        limit = torch.tensor([self.rate(t) for t in clocks], dtype=torch.float64).to(rows.device)
+        scale = limit / length
+        scale = torch.where(state["size"] > 0, scale.clamp(max=1.0), scale)
+        turned = rows - (direction * scale[:, None]).view(rows.shape).to(rows)
+        rows.copy_(torch.where(early.view(-1, *[1] * (rows.dim() - 1)), stepped, turned))
+
+    def _add_pair(
+        self, rows: Tensor, gradient: Tensor, state: State, clocks: Sequence[int]
+    ) -> None:
+        """Put the last move and its change of the gradient first, where they agree."""
+        move, change = rows - state["x"], gradient - state["g"]
+        # In double precision: a sum rounds by the shape of the batch.
+        along = (_flat(move) * _flat(change)).sum(1)
+        square = _flat(change).square().sum(1)
+        begun = torch.tensor([t > 1 for t in clocks], device=rows.device)
+        good = begun & (along > 1e-12 * square) & along.isfinite()
+        for row in good.nonzero()[:, 0].tolist():
+            for name, new in (("moves", move), ("changes", change)):
+                state[name][row] = state[name][row].roll(1, 1)
+                state[name][row, :, 0] = new[row]
+            state["inverse"][row] = state["inverse"][row].roll(1)
+            state["inverse"][row, 0] = 1 / along[row]
+            state["size"][row] = along[row] / square[row]
+        state["x"].copy_(rows)
+        state["g"].copy_(gradient)
+
+
+def _flat(values: Tensor) -> Tensor:
+    """(slot, n) in double precision."""
+    return values.double().flatten(1)
+
+
+UPDATES = (EigenAdam, TensorAdam, CyclicAdam, NoisyAdam, LimitedLBFGS)

@@ -13,7 +13,7 @@ from torch import Tensor
 from memcram.errors import UsageError
 from memcram.models import FrozenLM
 from memcram.parametrisations import LowDim, NormalStart, Parameters, UniformStart
-from memcram.ranges import AtLeastOne, NotNegative, Width
+from memcram.ranges import AtLeastOne, NotNegative, Positive, Width
 from memcram.recipes import Recipe
 from memcram.slots import CramRequest
 
@@ -49,6 +49,111 @@ class ScaleDirection:
         length = direction.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(direction.dtype).tiny)
         mem: Tensor = parameters["log_scale"].exp() * (direction / length)
         return mem
+
+
+@dataclass(frozen=True)
+class FixedLength:
+    """e = size · √width · u / |u|: only the direction of each vector is optimised.
+
+    Begins with |u| = √width, so that a coordinate of u is about 1. The start must not be 0.
+
+    Attributes:
+        size: root mean square of the coordinates of e.
+    """
+
+    size: Positive = 1.0
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def start_width(self, input_width: int) -> int:
+        """The width itself."""
+        return input_width
+
+    def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
+        """`direction` (K, width) of `start`."""
+        return {"direction": ScaleDirection().init(start, input_width, generator)["direction"]}
+
+    def mem(self, parameters: Parameters) -> Tensor:
+        """The directions at their length, (slot, K, width)."""
+        direction = parameters["direction"]
+        width = direction.shape[-1]
+        scale = direction.new_full((1, 1, 1), self.size * width**0.5).log()
+        return ScaleDirection().mem({"direction": direction, "log_scale": scale})
+
+
+@dataclass(frozen=True)
+class RowRates:
+    """Row j of `[mem]` is ratioʲ times a parameter: under Adam, a learning rate for each vector.
+
+    Adam moves a coordinate of the parameter by about η whatever the gradient's size, and so one of
+    row j by η · ratioʲ.
+
+    Attributes:
+        ratio: of the rate of a vector to that of the one before it.
+    """
+
+    ratio: Positive = 1.0
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def start_width(self, input_width: int) -> int:
+        """The width itself."""
+        return input_width
+
+    def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
+        """`rows` (K, width), which give `start`."""
+        return {"rows": start / self._rates(start)}
+
+    def mem(self, parameters: Parameters) -> Tensor:
+        """The rows at their rates, (slot, K, width)."""
+        return parameters["rows"] * self._rates(parameters["rows"][0])
+
+    def _rates(self, rows: Tensor) -> Tensor:
+        """(K, 1) of `rows` (K, width)."""
+        return torch.tensor([self.ratio**j for j in range(len(rows))]).to(rows)[:, None]
+
+
+@dataclass(frozen=True)
+class MapRates:
+    """e = (w W) (c z) + d b: the map of `LowDim` with a learning rate for each of its parts.
+
+    W, z and b begin at what gives the map of `LowDim`; as in `RowRates`, w, c and d multiply Adam's
+    rate.
+
+    Attributes:
+        k: coordinates of z; None: an eighth of the width, but at least 4.
+        weight, z, bias: w, c and d.
+    """
+
+    k: Width | None = None
+    weight: Positive = 1.0
+    z: Positive = 1.0
+    bias: Positive = 1.0
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def start_width(self, input_width: int) -> int:
+        """The coordinates of z."""
+        return LowDim(self.k).start_width(input_width)
+
+    def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
+        """`z` (K, k), `weight` (width, k) and `bias` (width,), each over its rate."""
+        whole = LowDim(self.k).init(start, input_width, generator)
+        return {name: value / getattr(self, name) for name, value in whole.items()}
+
+    def mem(self, parameters: Parameters) -> Tensor:
+        """The map at its rates of every row, (slot, K, width)."""
+        scaled = {name: value * getattr(self, name) for name, value in parameters.items()}
+        return LowDim(self.k).mem(scaled)
 
 
 @dataclass(frozen=True)
@@ -192,7 +297,7 @@ class OwnEmbeddings(ModelStart):
         return torch.stack(means) + _noise(self.noise, lm, request)
 
 
-MAPS = (ScaleDirection, TwoLayerMap, MapAtStart)
+MAPS = (ScaleDirection, FixedLength, RowRates, MapRates, TwoLayerMap, MapAtStart)
 STARTS = (MeanEmbedding, OwnEmbeddings)
 
 
@@ -212,7 +317,7 @@ def with_starts(
         raise UsageError(
             f"{recipe.name!r}: start: {type(start).__name__} gives {lm.input_width} coordinates, "
             f"and {type(recipe.parametrisation).__name__} begins from {width}; allowed: Direct, "
-            "ScaleDirection, MapAtStart"
+            "ScaleDirection, FixedLength, RowRates, MapAtStart"
         )
     return [replace(request, start=start.of_text(lm, request)) for request in requests]
 

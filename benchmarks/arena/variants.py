@@ -4,6 +4,7 @@ default                              a recipe by name
 tarasov2026@lr=0.3                   one setting changed (memcram.variants)
 default@objective=WorstTokens        a component on trial, which only the arena has (trials_*)
 default@lengths=grid                 at each length of the grid instead of growing
+default@starts=4                     four starts, each with a quarter of the budget; the best counts
 """
 
 import json
@@ -37,10 +38,12 @@ class Entry:
         recipe: with its overrides, named by the whole line.
         grows: it finds the horizon of a text by itself; otherwise it runs at each length of the
             grid.
+        starts: of each text; they share the budget, and the one that holds most counts.
     """
 
     recipe: Recipe
     grows: bool
+    starts: int = 1
 
     @property
     def name(self) -> str:
@@ -65,6 +68,9 @@ def parse_entry(line: str) -> Entry:
     lengths = overrides.pop("lengths", None)
     if lengths not in (None, GROWN, GRID):
         raise UsageError(f"{line!r}: lengths: got {lengths!r}, allowed: {GROWN!r}, {GRID!r}")
+    starts = overrides.pop("starts", 1)
+    if not isinstance(starts, int) or isinstance(starts, bool) or starts < 1:
+        raise UsageError(f"{line!r}: starts: got {starts!r}, allowed: 1 or more")
     recipe = variant(get_recipe(name), line.strip(), overrides, _COMPONENTS)
     if recipe.first_token_given:
         raise UsageError(
@@ -75,7 +81,9 @@ def parse_entry(line: str) -> Entry:
     if lengths == GROWN and not can_grow:
         raise UsageError(f"{line!r}: lengths: got {GROWN!r}, but its `horizon` keeps no prefix")
     grows = can_grow and lengths != GRID
-    return Entry(recipe, grows)
+    if starts > 1 and not grows:
+        raise UsageError(f"{line!r}: starts: got {starts}, but the recipe does not grow")
+    return Entry(recipe, grows, starts)
 
 
 def read_entries(path: Path) -> list[str]:

@@ -52,6 +52,8 @@ def test_how_lengths_are_found():
     assert not parse_entry("default@lengths=grid").grows
     assert not parse_entry("default@horizon=null").grows
     assert parse_entry("kuratov2025+t1@horizon=Horizon").grows
+    assert parse_entry("default@starts=3").starts == 3
+    assert parse_entry("default").starts == 1
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,9 @@ def test_how_lengths_are_found():
         ('default@{"objective": {"width": 1}}', "no setting 'width'"),
         ("default@{", "no JSON object"),
         ("default@lengths=all", "'grown', 'grid'"),
+        ("default@starts=0", "starts: got 0, allowed: 1 or more"),
+        ("default@starts=many", "starts: got 'many'"),
+        ("kuratov2025+t1@starts=2", "does not grow"),
         ("kuratov2025+t1@lengths=grown", "keeps no prefix"),
     ],
 )
@@ -95,7 +100,7 @@ def test_sweeps_can_be_parsed():
         settings = []
         for line in lines:
             entry = parse_entry(line)
-            settings.append((entry.grows, entry.recipe.settings() | {"name": ""}))
+            settings.append((entry.grows, entry.starts, entry.recipe.settings() | {"name": ""}))
         same = [line for i, line in enumerate(lines) if settings[i] in settings[:i]]
         assert not same, f"{sweep.name} asks twice for {same}"
 
@@ -195,6 +200,19 @@ def test_horizon_of_the_grid_at_its_ends():
     everything = rows.grid_row(sample(), [attempt(4, 4), attempt(6, 6)])
     assert everything.censored
     assert (everything.horizon, everything.at_most) == (6, 6)
+
+
+def test_of_several_starts_the_one_that_holds_most_counts_and_all_are_paid_for():
+    runs = [
+        attempt(96, 6, history=((30.0, 4), (80.0, 6))),
+        attempt(96, 9, history=((20.0, 5), (60.0, 9)), min_margin=0.1),
+        attempt(96, 7),
+    ]
+    row = rows.grown_row(sample(), runs)
+    assert (row.horizon, row.at_most, row.min_margin, row.token_steps) == (9, 9, 0.1, 300)
+    assert row.history == ((30.0, 4), (80.0, 6), (160.0, 9))
+    assert row.to_exact == 160.0
+    assert len(row.attempts) == 3
 
 
 def test_spent_along_a_curve_ends_at_what_was_counted():

@@ -14,11 +14,14 @@ from arena.trials_losses import (
     TruncatedCrossEntropy,
     WorstTokens,
 )
-from arena.trials_updates import CyclicAdam, EigenAdam, NoisyAdam, TensorAdam
+from arena.trials_updates import CyclicAdam, EigenAdam, LimitedLBFGS, NoisyAdam, TensorAdam
 from arena.trials_vectors import (
+    FixedLength,
     MapAtStart,
+    MapRates,
     MeanEmbedding,
     OwnEmbeddings,
+    RowRates,
     ScaleDirection,
     TwoLayerMap,
     with_starts,
@@ -28,6 +31,7 @@ from memcram import CramRequest, Engine
 from memcram.errors import UsageError
 from memcram.objective import SmoothMargin, margins
 from memcram.optimisers import AdamW
+from memcram.parametrisations import LowDim
 from memcram.recipes import get_recipe
 from memcram.slots import Batch
 from memcram.strategies import Fixed, Horizon
@@ -47,7 +51,12 @@ LINES = [
     "default@optimiser=CyclicAdam,lr=0.3,period=3",
     "default@optimiser=NoisyAdam,lr=0.3",
     "direct@optimiser=NoisyAdam",
+    "direct@optimiser=LimitedLBFGS,lr=0.3",
+    "default@optimiser=LimitedLBFGS,lr=0.3,after=2,adam_lr=0.3",
     "direct@parametrisation=ScaleDirection,lr=0.1",
+    "direct@parametrisation=FixedLength,size=0.5",
+    "direct@parametrisation=RowRates,ratio=0.5",
+    "default@parametrisation=MapRates,z=3.0",
     "default@parametrisation=TwoLayerMap",
     "default@parametrisation=MapAtStart,start=MeanEmbedding,noise=0.1",
     "default@parametrisation=MapAtStart,start=OwnEmbeddings",
@@ -88,7 +97,8 @@ def test_a_trial_takes_steps_and_batch_mates_change_nothing(pocket, prose, line)
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in LINES if "Adam" in line] + ["default", "direct@objective=WorstTokens"]
+    "line",
+    [line for line in LINES if "optimiser=" in line] + ["default", "direct@objective=WorstTokens"],
 )
 def test_a_back_off_begins_anew_whoever_is_beside(pocket, prose, line):
     backs_off = Horizon(steps=8, patience=2, first=10, lookahead=2)
@@ -276,6 +286,36 @@ def test_noise_is_that_of_the_slot_and_goes_with_the_rate():
     assert torch.equal(still, start)
 
 
+def descend(optimiser, curvature, start, steps):
+    """Where a quadratic with these curvatures is taken from `start`."""
+    state = {key: value[None] for key, value in optimiser.init(start).items()}
+    rows = start[None].clone()
+    for t in range(1, steps + 1):
+        optimiser.step(rows, curvature * rows, state, [t])
+    return rows[0]
+
+
+def test_lbfgs_solves_a_quadratic_that_adam_does_not():
+    curvature = torch.logspace(-2, 1, 6, dtype=torch.float64)[None]
+    start = torch.ones(1, 6, dtype=torch.float64)
+    found = descend(LimitedLBFGS(lr=1.0), curvature, start, 40)
+    assert found.abs().max() < 1e-6
+    assert descend(AdamW(lr=1.0), curvature, start, 40).abs().max() > 1e-2
+
+
+def test_lbfgs_steps_are_no_longer_than_its_rate_and_begin_after_adam():
+    curvature = torch.logspace(-2, 1, 6, dtype=torch.float64)[None]
+    start = torch.full((1, 6), 50.0, dtype=torch.float64)
+    moved = [descend(LimitedLBFGS(lr=0.1), curvature, start, n) for n in range(6)]
+    lengths = torch.stack(moved).diff(dim=0).square().mean(dim=(1, 2)).sqrt()
+    assert (lengths <= 0.1 + 1e-9).all()
+    late = LimitedLBFGS(lr=1.0, after=5, adam_lr=0.3, betas=(0.8, 0.8))
+    adam = AdamW(lr=0.3, betas=(0.8, 0.8))
+    for steps, same in ((5, True), (6, False)):
+        pair = [descend(one, curvature, start, steps) for one in (late, adam)]
+        assert torch.equal(*pair) == same
+
+
 # -- vectors ------------------------------------------------------------------------------------
 
 
@@ -289,6 +329,25 @@ def test_scale_and_direction_begin_at_the_start():
     one, mem = made(ScaleDirection(), start, 9)
     torch.testing.assert_close(mem, start)
     torch.testing.assert_close(one["direction"].norm(dim=-1), torch.full((2,), 3.0).double())
+
+
+def test_a_fixed_length_is_kept_and_only_the_direction_begins_at_the_start():
+    start = torch.randn(2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    one, mem = made(FixedLength(size=0.5), start, 9)
+    torch.testing.assert_close(mem.square().mean(-1).sqrt(), torch.full((2,), 0.5).double())
+    torch.testing.assert_close(mem / mem.norm(dim=-1)[:, None], start / start.norm(dim=-1)[:, None])
+    assert set(one) == {"direction"}
+
+
+def test_separate_rates_begin_where_one_rate_does():
+    start = torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    one, mem = made(RowRates(ratio=0.5), start, 8)
+    torch.testing.assert_close(mem, start)
+    torch.testing.assert_close(one["rows"][2], 4 * start[2])
+    _, plain = made(LowDim(k=8), start, 20)
+    parts, mapped = made(MapRates(k=8, weight=0.1, z=2.0, bias=3.0), start, 20)
+    torch.testing.assert_close(mapped, plain)
+    torch.testing.assert_close(parts["z"], start / 2)
 
 
 def test_two_layers_are_two_products():
@@ -327,7 +386,7 @@ def test_starts_from_the_model_and_the_text(tiny_lm):
 
 def test_a_start_of_vectors_is_refused_where_fewer_coordinates_begin(tiny_lm):
     recipe = parse_entry("default@start=MeanEmbedding").recipe
-    with pytest.raises(UsageError, match="allowed: Direct, ScaleDirection, MapAtStart"):
+    with pytest.raises(UsageError, match="allowed: Direct, ScaleDirection, FixedLength"):
         with_starts(tiny_lm, recipe, [])
     with pytest.raises(UsageError, match="in the arena only"):
         next(Engine(tiny_lm, recipe).run([CramRequest("a", torch.tensor([1, 2]))]))
