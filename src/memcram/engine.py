@@ -14,6 +14,7 @@ from torch import Tensor
 
 from memcram.best import BEST, PARAMETER, keep_best, keep_path, nothing_kept, path_to
 from memcram.errors import ModelError
+from memcram.memory import free_cache, is_out_of_memory
 from memcram.models.frozen_lm import FrozenLM
 from memcram.objective import Accounting, TextObjective
 from memcram.recipes import Recipe
@@ -235,20 +236,17 @@ class Engine:
 
     def _shrink(self, batch: Batch, waiting: list[Slot], error: RuntimeError) -> None:
         """After running out of memory: put half of the texts back and go on with less."""
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise error
-        together = units(batch.slots)
-        if len(together) == 1:
+        free_cache(self.lm.device)
+        length = batch.length
+        back = batch.halve()
+        if not back:
             raise ModelError(
                 "out of memory with a single text or group in the batch; use shorter chunks, a "
                 "smaller dtype or another device"
             ) from error
-        if self.lm.device.type == "cuda":
-            torch.cuda.empty_cache()
-        keep = sum(len(unit) for unit in together[: len(together) // 2])
-        self.batch_tokens = max(1, batch.length * keep)
-        back = batch.slots[keep:]
-        batch.seat(batch.slots[:keep])
+        self.batch_tokens = max(1, length * len(batch.slots))
         waiting[:0] = back
 
     def _follow(self, batch: Batch, decisions: dict[int, Decision]) -> list[Crammed]:
@@ -407,11 +405,3 @@ class Engine:
             for n, old in before.items():
                 wide = moving.view(-1, *[1] * (old.dim() - 1))
                 rows[n] = torch.where(wide > 0, rows[n], old)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in str(error).lower()
-        or ("can't allocate memory" in str(error))
-    )

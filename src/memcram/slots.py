@@ -161,6 +161,19 @@ class Batch:
         if slots:
             self.index()
 
+    def halve(self) -> list[Slot]:
+        """Keep the first half of the texts, groups whole, and hand back the others.
+
+        Nothing is handed back, and nothing changes, with a single text or group.
+        """
+        together = units(self.slots)
+        keep = sum(len(unit) for unit in together[: len(together) // 2])
+        if not keep:
+            return []
+        back = self.slots[keep:]
+        self.seat(self.slots[:keep])
+        return back
+
     def unstack(self) -> None:
         """Hand each slot its own state back, without the padding."""
         for row, slot in enumerate(self.slots):
