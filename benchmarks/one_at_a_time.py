@@ -28,9 +28,9 @@ from memcram.errors import MemcramError, UsageError
 from memcram.files import write_atomically
 from memcram.models import FrozenLM
 from memcram.recipes import Recipe
+from memcram.slots import SEED_STRIDE
 
 BEHIND, BEFORE = "behind", "before"
-_SEED_STRIDE = 1_000_003
 
 
 def shares(budget: int, vectors: int) -> list[int]:
@@ -44,7 +44,7 @@ def with_one_more(lm: FrozenLM, recipe: Recipe, stand: Stand, where: str) -> Sta
     """The same vectors and a fresh one from the recipe's start, `behind` or `before` them."""
     mems = []
     for i, mem in enumerate(stand.mems):
-        generator = torch.Generator().manual_seed(_SEED_STRIDE * i + len(mem))
+        generator = torch.Generator().manual_seed(SEED_STRIDE * i + len(mem))
         fresh = recipe.start.draw((1, lm.input_width), lm.embedding_std, generator).to(mem)
         mems.append(torch.cat([mem, fresh] if where == BEHIND else [fresh, mem]))
     return Stand(mems, stand.held, stand.spent)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 import memcram
-from arena.bouts import Terms, run_bout
+from arena.bouts import START_STRIDE, Terms, run_bout
 from arena.texts import CHOOSING, draw, read_books, split_books
 from arena.variants import Entry, parse_entry
 from memcram.errors import MemcramError
@@ -29,9 +29,6 @@ from memcram.files import write_atomically
 from memcram.models import FrozenLM
 from memcram.recipes import get_recipe
 from memcram.texts import TextSample
-
-# Starts of a text lie far from those of its neighbours.
-_START_STRIDE = 7_919
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def horizons(
 ) -> list[list[int]]:
     """Exact tokens (text, start), each start with the whole budget."""
     bouts = [
-        run_bout(lm, entry, samples, Terms(1, budget, None, _START_STRIDE * start))
+        run_bout(lm, entry, samples, Terms(1, budget, None, START_STRIDE * start))
         for start in range(starts)
     ]
     return [[bout["rows"][i]["horizon"] for bout in bouts] for i in range(len(samples))]

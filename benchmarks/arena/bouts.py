@@ -18,13 +18,11 @@ from memcram import decode
 from memcram.engine import Crammed, Engine, EngineStatus
 from memcram.models import FrozenLM
 from memcram.recipes import Recipe
-from memcram.slots import CramRequest
+from memcram.slots import SEED_STRIDE, CramRequest
 from memcram.texts import TextSample
 
-# Texts keep their seed whatever the recipe; the stride keeps neighbouring seeds apart.
-_SEED_STRIDE = 1_000_003
 # Further starts of a text begin at seeds that no other text has.
-_START_STRIDE = 7_919
+START_STRIDE = 7_919
 _REPORT_EVERY = 10.0
 
 
@@ -77,7 +75,7 @@ def _grown(lm: FrozenLM, entry: Entry, samples: Sequence[TextSample], terms: Ter
     recipe = replace(growing, strategy=strategy)
     ids = [sample.ids for sample in samples]
     of_starts = [
-        attempts(lm, recipe, ids, replace(terms, seed=terms.seed + _START_STRIDE * i), entry.name)
+        attempts(lm, recipe, ids, replace(terms, seed=terms.seed + START_STRIDE * i), entry.name)
         for i in range(entry.starts)
     ]
     return [
@@ -123,7 +121,7 @@ def cram_requests(recipe: Recipe, texts: Sequence[torch.Tensor], terms: Terms) -
     """One request a text, keyed by its place; where a recipe shares weights, neighbours do."""
     requests = []
     for i, ids in enumerate(texts):
-        request = CramRequest(i, ids, terms.vectors, terms.seed + _SEED_STRIDE * i)
+        request = CramRequest(i, ids, terms.vectors, terms.seed + SEED_STRIDE * i)
         if recipe.group_size:
             request = replace(request, group=i // recipe.group_size)
         requests.append(request)

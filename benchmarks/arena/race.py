@@ -9,7 +9,7 @@ from typing import Any
 import click
 import torch
 
-from arena.bouts import Terms, cram_requests, progress
+from arena.bouts import START_STRIDE, Terms, cram_requests, progress
 from arena.summary import Bout, share_exact
 from arena.trials_vectors import with_starts
 from arena.variants import BASELINE, Entry
@@ -20,9 +20,6 @@ from memcram.models import FrozenLM
 from memcram.recipes import Recipe
 from memcram.slots import CramRequest
 from memcram.strategies import Outcome
-
-# Restarts of one text begin at seeds that no other text has.
-_RESTART_STRIDE = 7_919
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def run_lap(lm: FrozenLM, side: Side, texts: Sequence[torch.Tensor], terms: Term
         if crammed.outcome == Outcome.RIGHT or attempt[key] >= side.restarts:
             return None
         attempt[key] += 1
-        seed = requests[key].seed + _RESTART_STRIDE * attempt[key]
+        seed = requests[key].seed + START_STRIDE * attempt[key]
         return with_starts(lm, side.recipe, [replace(requests[key], seed=seed)])[0]
 
     # A batch of one position has room for one slot, whatever the length.

@@ -15,9 +15,7 @@ from torch.nn import functional
 from memcram.optimisers import AdamW
 from memcram.optimisers.adamw import State, column
 from memcram.ranges import AtLeastOne, Count, NotNegative, Positive
-from memcram.slots import ROW_BLOCK
-
-_SEED_STRIDE = 1_000_003
+from memcram.slots import ROW_BLOCK, SEED_STRIDE
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ class NoisyAdam(AdamW):
         """Update `rows` (slot, ...) and `state` in place, as AdamW does."""
         super().step(rows, gradient, state, clocks)
         for row, seed, t in zip(rows, state["seed"].tolist(), clocks, strict=True):
-            generator = torch.Generator().manual_seed(_SEED_STRIDE * seed + t)
+            generator = torch.Generator().manual_seed(SEED_STRIDE * seed + t)
             # Uniform numbers are drawn one by one: a longer batch-mate does not change the first.
             noise = 2 * torch.rand(row.shape, generator=generator, dtype=row.dtype) - 1
             row.add_(noise.to(row.device), alpha=3**0.5 * self.sigma * self.rate(t))

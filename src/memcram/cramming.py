@@ -15,14 +15,12 @@ from memcram.archive.chunking import Chunk
 from memcram.engine import Crammed, Engine, EngineStatus
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes import Recipe
-from memcram.slots import CramRequest
+from memcram.slots import SEED_STRIDE, CramRequest
 from memcram.strategies import Outcome
 
 # Further starts for a chunk of given length that did not come out right: a hard chunk is often
 # a bad start.
 RESTARTS = 3
-# The start of a chunk is seeded by its place; the stride keeps neighbouring seeds apart.
-_SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -155,5 +153,5 @@ class _Work:
             key=place,
             ids=self.ids[place.start : end],
             vectors=self.plan.vectors,
-            seed=self.plan.seed + _SEED_STRIDE * offset,
+            seed=self.plan.seed + SEED_STRIDE * offset,
         )

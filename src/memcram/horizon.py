@@ -8,10 +8,8 @@ from memcram.engine import Crammed, Engine, EngineStatus
 from memcram.errors import UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes import Recipe
-from memcram.slots import CramRequest
+from memcram.slots import SEED_STRIDE, CramRequest
 from memcram.texts import TextSample
-
-_SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def measure_horizons(
     """
     engine = Engine(lm, recipe.for_horizon())
     requests = [
-        CramRequest(i, sample.ids, vectors, seed + _SEED_STRIDE * i)
+        CramRequest(i, sample.ids, vectors, seed + SEED_STRIDE * i)
         for i, sample in enumerate(samples)
     ]
     done: dict[object, Crammed] = {

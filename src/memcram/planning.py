@@ -23,10 +23,9 @@ from memcram.metrics.cutting import CutCost, Interval, cut_cost
 from memcram.metrics.statistics import Spread, spread
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes import Recipe
-from memcram.slots import CramRequest, padded_length
+from memcram.slots import SEED_STRIDE, CramRequest, padded_length
 from memcram.strategies import Fixed
 
-_SEED_STRIDE = 1_000_003
 _TIMED_POLLS = 12
 _ANY_SHA256 = "0" * 64
 
@@ -175,7 +174,7 @@ def _measure(
         for start in sample_starts(len(ids), samples, cut.seed):
             # At the text's end a sample goes on at its beginning, so that all places count alike.
             sample = tokens.roll(-start)[: _reach(cut)]
-            seed = cut.seed + _SEED_STRIDE * start
+            seed = cut.seed + SEED_STRIDE * start
             key = (cut.vectors, start)
             requests[key] = CramRequest(key, sample, cut.vectors, seed)
     crammed = {one.key: one for one in Engine(lm, recipe).run(requests.values(), on_poll)}

@@ -11,6 +11,9 @@ from memcram.errors import UsageError
 from memcram.objective import Accounting
 from memcram.thinned import Thinned
 
+# Texts are seeded by their place or number; the stride keeps neighbouring seeds apart.
+SEED_STRIDE = 1_000_003
+
 # CPU kernels work in blocks and finish with scalar code that rounds differently. With the length
 # in whole blocks, and the counted rows too, no value depends on where it stands in a batch.
 LENGTH_BLOCK = 16

@@ -16,14 +16,13 @@ from memcram.horizon import longest_sample
 from memcram.models.frozen_lm import FrozenLM
 from memcram.objective import Accounting
 from memcram.recipes import Recipe, get_recipe
+from memcram.slots import SEED_STRIDE
 from memcram.study.kinds import KINDS, Kind
 from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
 from memcram.study.variants import Between, Context, Made, Variant
 from memcram.texts.sample import TextSample
 from memcram.texts.sources import make_source
 
-# Neighbouring seeds of starts, kept apart.
-_SEED_STRIDE = 1_000_003
 # Other starts of the same texts; a prime, so that no text's start is another's.
 _START_STRIDE = 15_485_863
 
@@ -247,7 +246,7 @@ class _Grid:
         return recipe.bos_in_text and self.lm.adds_bos
 
     def _seed(self, cell: Cell, i: int) -> int:
-        return self.spec.study.seed + _SEED_STRIDE * i + _START_STRIDE * cell.variant.start
+        return self.spec.study.seed + SEED_STRIDE * i + _START_STRIDE * cell.variant.start
 
     def _condition(self, cell: Cell) -> str:
         return cell.variant.condition or self._load.condition
