@@ -8,21 +8,14 @@ recipe's own first tokens, or with all tokens that were held and some more asked
 better of the two runs counts, so that no way holds less than the first run.
 """
 
-import json
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import click
 
-import memcram
 from arena.bouts import START_STRIDE, Terms
+from arena.command import Setting, staged
 from arena.stages import Stand, exact_tokens, grow, line_of, show
-from arena.texts import CHOOSING, draw, read_books, split_books
-from arena.variants import parse_entry
-from memcram.errors import MemcramError
-from memcram.files import write_atomically
 from memcram.models import FrozenLM
 from memcram.recipes import Recipe
 from memcram.strategies import Horizon
@@ -68,68 +61,27 @@ def another_start(
     return Stand(mems, held, spent)
 
 
-@click.command()
-@click.argument("texts", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--model", default="pocket", show_default=True)
-@click.option("-k", "--vectors", default=1, show_default=True, type=click.IntRange(min=1))
-@click.option("-r", "--recipe", "name", default="default", show_default=True)
-@click.option("--samples", default=24, show_default=True, type=click.IntRange(min=1))
-@click.option("--max-tokens", default=96, show_default=True, type=click.IntRange(min=2))
-@click.option("--budget", default=12_000, show_default=True, type=click.IntRange(min=1))
+@staged(recipe="default", vectors=1, samples=24, max_tokens=96, budget=12_000)
 @click.option(
     "--more",
     "beyond",
     multiple=True,
     type=click.IntRange(min=1),
-    default=[1, 2, 4, 8],
+    default=[1, 2, 4],
     show_default=True,
     help="Tokens beyond those held, asked for at once.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON to write.")
-def main(
-    texts: tuple[Path, ...],
-    model: str,
-    vectors: int,
-    name: str,
-    samples: int,
-    max_tokens: int,
-    budget: int,
-    beyond: tuple[int, ...],
-    output: Path | None,
-) -> None:
+def main(setting: Setting, *, beyond: tuple[int, ...]) -> dict[str, Any]:
     """Compare on TEXTS (files, or folders of .txt), books for choosing."""
-    try:
-        recipe = parse_entry(name).recipe
-        books = read_books(texts)
-        half = split_books(list(books))[CHOOSING]
-        lm = memcram.load_lm(model)
-        chosen = {book: books[book] for book in half}
-        drawn = draw(lm, chosen, samples=samples, max_tokens=max_tokens, seed=0)
-    except MemcramError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(error.exit_code) from error
-    terms = Terms(vectors, budget, None, 0)
-    ids = [sample.ids for sample in drawn]
+    lm, ids, terms, recipe = setting.lm, setting.ids, setting.terms, setting.entry.recipe
     stand = grow(lm, recipe, ids, terms)
     before = exact_tokens(lm, stand, ids)
-    lines: list[dict[str, Any]] = [line_of("one start", before, before, stand)]
-    show(lines[-1])
+    lines = [show(line_of("one start", before, before, stand))]
     for more in (None, *beyond):
-        after = another_start(lm, recipe, drawn, stand, terms, more)
-        how = "growing" if more is None else f"{more} more at once"
-        lines.append(line_of(f"another start, {how}", exact_tokens(lm, after, ids), before, after))
-        show(lines[-1])
-    if output:
-        report = {
-            "model": lm.identity.id,
-            "recipe": recipe.settings(),
-            "vectors": vectors,
-            "budget": budget,
-            "texts": [sample.id for sample in drawn],
-            "versions": {key: version(key) for key in ("memcram", "torch", "transformers")},
-            "lines": lines,
-        }
-        write_atomically(output, (json.dumps(report, indent=1) + "\n").encode())
+        after = another_start(lm, recipe, setting.samples, stand, terms, more)
+        how = "another start, growing" if more is None else f"another start, {more} more at once"
+        lines.append(show(line_of(how, exact_tokens(lm, after, ids), before, after)))
+    return {"lines": lines}
 
 
 if __name__ == "__main__":

@@ -8,24 +8,17 @@ proportional to k. Texts are of books for choosing; tokens are those that free-r
 returns.
 """
 
-import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from torch import Tensor
 
-import memcram
 from arena.bouts import Terms
+from arena.command import Setting, begins_from_vectors, staged
 from arena.stages import Stand, exact_tokens, grow, line_of, show
-from arena.texts import CHOOSING, draw, read_books, split_books
-from arena.variants import parse_entry
-from memcram.errors import MemcramError, UsageError
-from memcram.files import write_atomically
 from memcram.models import FrozenLM
 from memcram.recipes import Recipe
 from memcram.slots import SEED_STRIDE
@@ -65,59 +58,19 @@ def one_after_the_other(
     return Stand(stand.mems, stand.held, spent)
 
 
-@click.command()
-@click.argument("texts", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--model", default="pocket", show_default=True)
-@click.option("-k", "--vectors", default=4, show_default=True, type=click.IntRange(min=2))
-@click.option("-r", "--recipe", "name", default="direct", show_default=True)
-@click.option("--samples", default=8, show_default=True, type=click.IntRange(min=1))
-@click.option("--max-tokens", default=256, show_default=True, type=click.IntRange(min=2))
-@click.option("--budget", default=16_000, show_default=True, type=click.IntRange(min=1))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON to write.")
-def main(
-    texts: tuple[Path, ...],
-    model: str,
-    vectors: int,
-    name: str,
-    samples: int,
-    max_tokens: int,
-    budget: int,
-    output: Path | None,
-) -> None:
+@staged(recipe="direct", vectors=4, samples=8, max_tokens=256, budget=16_000)
+def main(setting: Setting) -> dict[str, Any]:
     """Compare on TEXTS (files, or folders of .txt), books for choosing."""
-    try:
-        recipe = parse_entry(name).recipe
-        books = read_books(texts)
-        half = split_books(list(books))[CHOOSING]
-        lm = memcram.load_lm(model)
-        if recipe.parametrisation.start_width(lm.input_width) != lm.input_width:
-            raise UsageError(f"--recipe: {name!r} can't begin from vectors; allowed: as `direct`")
-        chosen = {book: books[book] for book in half}
-        drawn = draw(lm, chosen, samples=samples, max_tokens=max_tokens, seed=0)
-    except MemcramError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(error.exit_code) from error
-    ids = [sample.ids for sample in drawn]
-    together = grow(lm, recipe, ids, Terms(vectors, budget, None, 0))
+    lm, ids, terms, recipe = setting.lm, setting.ids, setting.terms, setting.entry.recipe
+    begins_from_vectors(lm, setting.entry)
+    together = grow(lm, recipe, ids, terms)
     before = exact_tokens(lm, together, ids)
-    lines: list[dict[str, Any]] = [line_of("all at once", before, before, together)]
-    show(lines[-1])
+    lines = [show(line_of("all at once", before, before, together))]
     for where in (BEHIND, BEFORE):
-        stand = one_after_the_other(lm, recipe, ids, vectors, budget, where)
+        stand = one_after_the_other(lm, recipe, ids, terms.vectors, terms.budget, where)
         exact = exact_tokens(lm, stand, ids)
-        lines.append(line_of(f"one at a time, {where}", exact, before, stand))
-        show(lines[-1])
-    if output:
-        report = {
-            "model": lm.identity.id,
-            "recipe": recipe.settings(),
-            "vectors": vectors,
-            "budget": budget,
-            "texts": [sample.id for sample in drawn],
-            "versions": {key: version(key) for key in ("memcram", "torch", "transformers")},
-            "lines": lines,
-        }
-        write_atomically(output, (json.dumps(report, indent=1) + "\n").encode())
+        lines.append(show(line_of(f"one at a time, {where}", exact, before, stand)))
+    return {"lines": lines}
 
 
 if __name__ == "__main__":

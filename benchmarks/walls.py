@@ -10,8 +10,6 @@ fed but not asked for; then the wall and the tokens just before it, more and mor
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,12 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-import memcram
 from arena.bouts import START_STRIDE, Terms, run_bout
-from arena.texts import CHOOSING, draw, read_books, split_books
-from arena.variants import Entry, parse_entry
-from memcram.errors import MemcramError
-from memcram.files import write_atomically
+from arena.command import Setting, staged
+from arena.variants import Entry
+from memcram.errors import UsageError
 from memcram.models import FrozenLM
 from memcram.recipes import get_recipe
 from memcram.texts import TextSample
@@ -139,57 +135,23 @@ def summarise(walls: Sequence[Wall]) -> dict[str, Any]:
     }
 
 
-@click.command()
-@click.argument("texts", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--model", default="pocket", show_default=True)
-@click.option("-r", "--recipe", "name", default="default", show_default=True)
-@click.option("--samples", default=16, show_default=True, type=click.IntRange(min=1))
-@click.option("--max-tokens", default=96, show_default=True, type=click.IntRange(min=2))
-@click.option("--budget", default=12_000, show_default=True, help="Token-steps of a start.")
+@staged(recipe="default", vectors=1, samples=16, max_tokens=96, budget=12_000)
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option("--steps", default=800, show_default=True, help="For the tokens before a wall.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON to write.")
-def main(
-    texts: tuple[Path, ...],
-    model: str,
-    name: str,
-    samples: int,
-    max_tokens: int,
-    budget: int,
-    starts: int,
-    steps: int,
-    output: Path | None,
-) -> None:
+def main(setting: Setting, *, starts: int, steps: int) -> dict[str, Any]:
     """Look at where growth ends on TEXTS (files, or folders of .txt), books for choosing."""
-    try:
-        entry = parse_entry(name)
-        books = read_books(texts)
-        half = split_books(list(books))[CHOOSING]
-        lm = memcram.load_lm(model)
-        chosen = {book: books[book] for book in half}
-        drawn = draw(lm, chosen, samples=samples, max_tokens=max_tokens, seed=0)
-    except MemcramError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(error.exit_code) from error
-    found = horizons(lm, entry, drawn, budget, starts)
-    open_ended = [i for i, held in enumerate(found) if max(held) < len(drawn[i].ids)]
-    walls = find_walls(lm, [drawn[i] for i in open_ended], [found[i] for i in open_ended], steps)
-    summary = summarise(walls)
+    lm, samples = setting.lm, setting.samples
+    if setting.terms.vectors != 1:
+        raise UsageError(f"--vectors: got {setting.terms.vectors}, allowed: 1")
+    found = horizons(lm, setting.entry, samples, setting.terms.budget, starts)
+    open_ended = [i for i, held in enumerate(found) if max(held) < len(samples[i].ids)]
+    walls = find_walls(lm, [samples[i] for i in open_ended], [found[i] for i in open_ended], steps)
     for wall in walls:
         margin = ", ".join(f"{n}: {value:+.2f}" for n, value in wall.margins.items())
         click.echo(f"{wall.horizons} {wall.token!r} {wall.nats:.1f} nats; margin of {margin}")
+    summary = summarise(walls)
     click.echo(json.dumps(summary, indent=1))
-    if output:
-        report = {
-            "model": lm.identity.id,
-            "recipe": entry.recipe.settings(),
-            "budget": budget,
-            "steps": steps,
-            "versions": {key: version(key) for key in ("memcram", "torch", "transformers")},
-            "summary": summary,
-            "walls": [asdict(wall) for wall in walls],
-        }
-        write_atomically(output, (json.dumps(report, indent=1) + "\n").encode())
+    return {"steps": steps, "summary": summary, "walls": [asdict(wall) for wall in walls]}
 
 
 if __name__ == "__main__":

@@ -67,10 +67,11 @@ def line_of(name: str, exact: list[int], before: list[int], stand: Stand) -> dic
     }
 
 
-def show(line: dict[str, Any]) -> None:
-    """One side."""
+def show(line: dict[str, Any]) -> dict[str, Any]:
+    """Print one side, and hand it on."""
     low, high = line["more_ci95"] or (line["more"], line["more"])
     click.echo(
         f"{line['name']}: {line['tokens']:.1f} tokens, {line['more']:+.1f} "
         f"[{low:+.1f}, {high:+.1f}], {line['token_steps']:,.0f} token-steps, n = {line['texts']}"
     )
+    return line

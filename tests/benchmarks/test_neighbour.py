@@ -14,7 +14,7 @@ def words(tmp_path):
     for i in range(2):
         books.append(tmp_path / f"{i}.txt")
         books[-1].write_text(f"It was dark and stormy night {i}, and the rain fell. " * 20)
-    return [*map(str, books), "--samples", "2", "--max-tokens", "12"]
+    return [*map(str, books), "--samples", "2", "--max-tokens", "24"]
 
 
 def test_command(tmp_path, words):
