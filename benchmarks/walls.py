@@ -35,7 +35,8 @@ class Wall:
         id: of the text.
         horizons: exact tokens of each start.
         token: as text.
-        nats: −log p of it given the text before, without `[mem]`.
+        nats: −log p of it given the text before, without `[mem]`; None where nothing stands
+            before it.
         rank: tokens that the model finds likelier there.
         margins: by how many tokens were asked for, the wall the last of them: the largest smallest
             margin (logits) that a vector reached; up to all tokens from t₁ on.
@@ -44,8 +45,8 @@ class Wall:
     id: str
     horizons: list[int]
     token: str
-    nats: float
-    rank: int
+    nats: float | None
+    rank: int | None
     margins: dict[int, float]
 
 
@@ -89,11 +90,13 @@ def reach(lm: FrozenLM, texts: Sequence[Tensor], asked: Sequence[int], steps: in
     return [float(value) for value in best]
 
 
-def surprise(lm: FrozenLM, ids: Tensor) -> tuple[float, int]:
+def surprise(lm: FrozenLM, ids: Tensor) -> tuple[float, int] | tuple[None, None]:
     """−log p of the last token given those before, without `[mem]`, and how many are likelier."""
+    fed = torch.cat([lm.prefix, lm.embed(ids[:-1])])
+    if not len(fed):
+        return None, None
     with torch.no_grad():
-        fed = torch.cat([lm.prefix, lm.embed(ids[:-1])])[None]
-        logits = lm.head(lm.hidden(fed))[0, -1].log_softmax(-1)
+        logits = lm.head(lm.hidden(fed[None]))[0, -1].log_softmax(-1)
     last = logits[ids[-1]]
     return -float(last), int((logits > last).sum())
 
@@ -118,6 +121,7 @@ def summarise(walls: Sequence[Wall]) -> dict[str, Any]:
     """Spread within and between texts, and at how many walls each question was answered by yes."""
     table = np.array([wall.horizons for wall in walls], dtype=float)
     smallest_first = [[wall.margins[n] for n in sorted(wall.margins)] for wall in walls]
+    nats = [wall.nats for wall in walls if wall.nats is not None]
     within = float(np.sqrt(table.var(axis=1, ddof=1).mean())) if table.shape[1] > 1 else None
     return {
         "texts": len(walls),
@@ -127,7 +131,7 @@ def summarise(walls: Sequence[Wall]) -> dict[str, Any]:
         "horizon_best_of_starts": float(table.max(axis=1).mean()),
         "std_within_texts": within,
         "std_between_texts": float(table.mean(axis=1).std(ddof=1)) if len(walls) > 1 else None,
-        "nats_median": float(np.median([wall.nats for wall in walls])),
+        "nats_median": float(np.median(nats)) if nats else None,
         "alone": sum(row[0] > 0 for row in smallest_first),
         "last_four": sum(wall.margins[min(4, max(wall.horizons) + 1)] > 0 for wall in walls),
         "last_half": sum(wall.margins[-(-(max(wall.horizons) + 1) // 2)] > 0 for wall in walls),
@@ -148,7 +152,8 @@ def main(setting: Setting, *, starts: int, steps: int) -> dict[str, Any]:
     walls = find_walls(lm, [samples[i] for i in open_ended], [found[i] for i in open_ended], steps)
     for wall in walls:
         margin = ", ".join(f"{n}: {value:+.2f}" for n, value in wall.margins.items())
-        click.echo(f"{wall.horizons} {wall.token!r} {wall.nats:.1f} nats; margin of {margin}")
+        nats = "first" if wall.nats is None else f"{wall.nats:.1f} nats"
+        click.echo(f"{wall.horizons} {wall.token!r} {nats}; margin of {margin}")
     summary = summarise(walls)
     click.echo(json.dumps(summary, indent=1))
     return {"steps": steps, "summary": summary, "walls": [asdict(wall) for wall in walls]}

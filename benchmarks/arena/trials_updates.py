@@ -6,7 +6,7 @@ All are AdamW but for one thing, and see each slot apart.
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -211,9 +211,10 @@ class LimitedLBFGS(AdamW):
         own = ((rows != 0) | (gradient != 0)).flatten(1).sum(1).clamp(min=1)
         self._add_pair(rows, gradient, state, clocks)
         early = torch.tensor([t <= self.after for t in clocks], device=rows.device)
-        adam = replace(AdamW(), lr=self.adam_lr, betas=self.betas)
         stepped = rows.clone()
-        adam.step(stepped, gradient, state, clocks)
+        if bool(early.any()):
+            adam = AdamW(lr=self.adam_lr, betas=self.betas)
+            adam.step(stepped, gradient, state, clocks)
         direction = _flat(gradient)
         weights = []
         for i in range(self.history):

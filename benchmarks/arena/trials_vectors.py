@@ -20,22 +20,34 @@ from memcram.slots import CramRequest
 # -- parametrisations ---------------------------------------------------------------------------
 
 
+class _OfWidth:
+    """Begins from the vectors' own coordinates; texts share nothing."""
+
+    shared = ()
+
+    def start_width(self, input_width: int) -> int:
+        """The width itself."""
+        return input_width
+
+
+class _OfCoordinates:
+    """Begins from as many coordinates as `LowDim`; texts share nothing."""
+
+    k: Width | None
+    shared = ()
+
+    def start_width(self, input_width: int) -> int:
+        """The coordinates of z."""
+        return LowDim(self.k).start_width(input_width)
+
+
 @dataclass(frozen=True)
-class ScaleDirection:
+class ScaleDirection(_OfWidth):
     """e = exp(s) · u / |u|: the length of each vector and its direction apart.
 
     Begins with |u| = √width, so that a coordinate of u is about 1, and exp(s) the length of the
     start, which must not be 0.
     """
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def start_width(self, input_width: int) -> int:
-        """The width itself."""
-        return input_width
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`log_scale` (K, 1) and `direction` (K, width) of `start`."""
@@ -52,7 +64,7 @@ class ScaleDirection:
 
 
 @dataclass(frozen=True)
-class FixedLength:
+class FixedLength(_OfWidth):
     """e = size · √width · u / |u|: only the direction of each vector is optimised.
 
     Begins with |u| = √width, so that a coordinate of u is about 1. The start must not be 0.
@@ -62,15 +74,6 @@ class FixedLength:
     """
 
     size: Positive = 1.0
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def start_width(self, input_width: int) -> int:
-        """The width itself."""
-        return input_width
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`direction` (K, width) of `start`."""
@@ -85,7 +88,7 @@ class FixedLength:
 
 
 @dataclass(frozen=True)
-class RowRates:
+class RowRates(_OfWidth):
     """Row j of `[mem]` is ratioʲ times a parameter: under Adam, a learning rate for each vector.
 
     Adam moves a coordinate of the parameter by about η whatever the gradient's size, and so one of
@@ -96,15 +99,6 @@ class RowRates:
     """
 
     ratio: Positive = 1.0
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def start_width(self, input_width: int) -> int:
-        """The width itself."""
-        return input_width
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`rows` (K, width), which give `start`."""
@@ -120,7 +114,7 @@ class RowRates:
 
 
 @dataclass(frozen=True)
-class MapRates:
+class MapRates(_OfCoordinates):
     """e = (w W) (c z) + d b: the map of `LowDim` with a learning rate for each of its parts.
 
     W, z and b begin at what gives the map of `LowDim`; as in `RowRates`, w, c and d multiply Adam's
@@ -136,15 +130,6 @@ class MapRates:
     z: Positive = 1.0
     bias: Positive = 1.0
 
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def start_width(self, input_width: int) -> int:
-        """The coordinates of z."""
-        return LowDim(self.k).start_width(input_width)
-
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`z` (K, k), `weight` (width, k) and `bias` (width,), each over its rate."""
         whole = LowDim(self.k).init(start, input_width, generator)
@@ -157,7 +142,7 @@ class MapRates:
 
 
 @dataclass(frozen=True)
-class TwoLayerMap:
+class TwoLayerMap(_OfCoordinates):
     """e = W₂ W₁ z + b for each text: the map of `LowDim` as a product of two.
 
     W₁, W₂ and b begin as in torch.nn.Linear, uniform in ±1/√(columns of the matrix).
@@ -169,15 +154,6 @@ class TwoLayerMap:
 
     k: Width | None = None
     hidden: Width | None = None
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def start_width(self, input_width: int) -> int:
-        """The coordinates of z."""
-        return LowDim(self.k).start_width(input_width)
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`z` (K, k), a copy of `start`; `first` (hidden, k), `second` (width, hidden), `bias`."""
@@ -202,7 +178,7 @@ class TwoLayerMap:
 
 
 @dataclass(frozen=True)
-class MapAtStart:
+class MapAtStart(_OfWidth):
     """e = W z + b as `LowDim`, with b at the mean of the start's rows instead of a random place.
 
     So a map can begin where coordinates do, but for W z, which begins near 0; z is from U[0, 0.02).
@@ -212,15 +188,6 @@ class MapAtStart:
     """
 
     k: Width | None = None
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-    def start_width(self, input_width: int) -> int:
-        """The width itself."""
-        return input_width
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`z` (K, k), `weight` (width, k) and `bias` (width,), the mean row of `start`."""

@@ -8,13 +8,9 @@ from click.testing import CliRunner
 import afresh
 
 
-def test_another_start_never_holds_less_and_stays_within_the_budget(tmp_path):
-    books = []
-    for i in range(2):
-        books.append(tmp_path / f"{i}.txt")
-        books[-1].write_text(f"It was dark and stormy night {i}, and the rain fell. " * 20)
+def test_another_start_never_holds_less_and_stays_within_the_budget(tmp_path, books):
     out = tmp_path / "found.json"
-    words = [*map(str, books), "--samples", "2", "--max-tokens", "16", "--budget", "900"]
+    words = [str(books), "--samples", "2", "--max-tokens", "16", "--budget", "900"]
     # A patience so short that growth gives up with budget left.
     words += ["-r", "default@horizon.patience=3", "--more", "2", "-o", str(out)]
     done = CliRunner().invoke(afresh.main, words)

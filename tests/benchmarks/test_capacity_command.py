@@ -24,15 +24,6 @@ def test_groups_are_neighbours_and_seeds_do_not_depend_on_the_recipe():
     assert len({request.seed for request in alone}) == 5
 
 
-@pytest.fixture
-def books(tmp_path):
-    folder = tmp_path / "books"
-    folder.mkdir()
-    for name in ("a", "b"):
-        (folder / f"{name}.txt").write_text(f"{name}: the lamp in the harbour went out. " * 20)
-    return folder
-
-
 def invoke(*arguments):
     return CliRunner().invoke(capacity.main, [str(argument) for argument in arguments])
 

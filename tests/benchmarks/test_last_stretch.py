@@ -51,13 +51,9 @@ def test_it_holds_no_less_than_before_and_stays_within_its_budget(pocket, prose)
     assert torch.equal(back, prose[: pressed.held])
 
 
-def test_command(tmp_path, tiny_folder):
-    books = []
-    for i in range(2):
-        books.append(tmp_path / f"{i}.txt")
-        books[-1].write_text("It was a dark and stormy night, and the rain fell. " * 20)
+def test_command(tmp_path, tiny_folder, books):
     out = tmp_path / "found.json"
-    words = [*map(str, books), "--model", str(tiny_folder), "--samples", "2", "--max-tokens", "24"]
+    words = [str(books), "--model", str(tiny_folder), "--samples", "2", "--max-tokens", "24"]
     words += ["--budget", "200", "--more", "200", "-o", str(out)]
     done = CliRunner().invoke(last_stretch.main, words)
     assert done.exit_code == 0, done.output

@@ -9,17 +9,13 @@ import neighbour
 
 
 @pytest.fixture
-def words(tmp_path):
-    books = []
-    for i in range(2):
-        books.append(tmp_path / f"{i}.txt")
-        books[-1].write_text(f"It was dark and stormy night {i}, and the rain fell. " * 20)
-    return [*map(str, books), "--samples", "2", "--max-tokens", "24"]
+def words(books):
+    return [str(books), "--samples", "2", "--max-tokens", "24"]
 
 
 def test_command(tmp_path, words):
     out = tmp_path / "found.json"
-    done = CliRunner().invoke(neighbour.main, [*words, "--budget", "200", "-o", str(out)])
+    done = CliRunner().invoke(neighbour.main, [*words, "--budget", "600", "-o", str(out)])
     assert done.exit_code == 0, done.output
     own, moved = json.loads(out.read_text())["lines"]
     assert own["more"] == 0

@@ -30,13 +30,9 @@ def test_the_vectors_there_are_stay_as_they_are(tiny_lm):
         assert not torch.equal(*more.mems)
 
 
-def test_command(tmp_path, tiny_folder):
-    books = []
-    for i in range(2):
-        books.append(tmp_path / f"{i}.txt")
-        books[-1].write_text("It was a dark and stormy night, and the rain fell. " * 20)
+def test_command(tmp_path, tiny_folder, books):
     out = tmp_path / "found.json"
-    words = [*map(str, books), "--model", str(tiny_folder), "--samples", "2", "-k", "2"]
+    words = [str(books), "--model", str(tiny_folder), "--samples", "2", "-k", "2"]
     words += ["--max-tokens", "24", "--budget", "300", "-o", str(out)]
     done = CliRunner().invoke(one_at_a_time.main, words)
     assert done.exit_code == 0, done.output

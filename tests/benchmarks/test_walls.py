@@ -21,6 +21,7 @@ def test_surprise_is_that_of_the_last_token(pocket, prose):
     logits = pocket.module(prose[None, :8]).logits[0, -1]
     assert nats == pytest.approx(-float(logits.log_softmax(-1)[prose[8]]), abs=1e-4)
     assert rank == int((logits > logits[prose[8]]).sum())
+    assert walls.surprise(pocket, prose[:1]) == (None, None)
 
 
 def test_summary_by_hand():
@@ -37,13 +38,9 @@ def test_summary_by_hand():
     assert shares == [2, 1, 1, 0]
 
 
-def test_command(tmp_path, tiny_folder):
-    books = []
-    for i in range(2):
-        books.append(tmp_path / f"{i}.txt")
-        books[-1].write_text("It was a dark and stormy night, and the rain fell. " * 20)
+def test_command(tmp_path, tiny_folder, books):
     out = tmp_path / "found.json"
-    words = [*map(str, books), "--model", str(tiny_folder), "--samples", "2", "--starts", "2"]
+    words = [str(books), "--model", str(tiny_folder), "--samples", "2", "--starts", "2"]
     words += ["--max-tokens", "24", "--budget", "200", "--steps", "5", "-o", str(out)]
     done = CliRunner().invoke(walls.main, words)
     assert done.exit_code == 0, done.output
