@@ -1,4 +1,4 @@
-"""What is copied aside at a measurement, so that what is saved is what was measured.
+"""What is copied aside at a measurement, and back: what is saved is what was measured.
 
 Everything stays on the device: whether vectors are the best so far is never asked by the host.
 """
@@ -6,6 +6,7 @@ Everything stays on the device: whether vectors are the best so far is never ask
 import torch
 from torch import Tensor
 
+from memcram.optimisers import AdamW
 from memcram.slots import Batch, Slot
 from memcram.strategies import Strategy
 
@@ -81,6 +82,19 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
     rows["best_step"] = torch.where(better, rows["step"], rows["best_step"])
     rows["most_held_step"] = torch.where(more, rows["step"], rows["most_held_step"])
     return torch.stack([held, rows["most_held"], rows["most_held_step"], smallest, mean], 1)
+
+
+def restore_best(batch: Batch, row: int, optimiser: AdamW) -> None:
+    """Put one slot back to its best vectors, with a fresh optimiser; its patience begins anew."""
+    rows, slot = batch.rows, batch.slots[row]
+    for name in [name for name in rows if name.startswith(PARAMETER)]:
+        rows[name][row] = rows[name.replace(PARAMETER, BEST, 1)][row]
+        own = rows[name][row][tuple(slice(size) for size in slot.tensors[name].shape)]
+        for key, fresh in optimiser.init(own).items():
+            state = rows[name.replace(PARAMETER, f"{key}.", 1)][row]
+            state[tuple(slice(size) for size in fresh.shape)] = fresh
+    slot.clock = 0
+    rows["most_held_step"][row] = rows["step"][row]
 
 
 def keep_path(batch: Batch, mem: Tensor) -> None:

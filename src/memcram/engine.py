@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memcram.best import BEST, PARAMETER, keep_best, keep_path, nothing_kept, path_to
+from memcram.best import (
+    BEST,
+    PARAMETER,
+    keep_best,
+    keep_path,
+    nothing_kept,
+    path_to,
+    restore_best,
+)
 from memcram.errors import ModelError
 from memcram.memory import free_cache, is_out_of_memory
 from memcram.models.frozen_lm import FrozenLM
@@ -257,25 +265,13 @@ class Engine:
             slot = batch.slots[row]
             slot.accounting = replace(slot.accounting, n_tokens=retarget.n_tokens)
             if retarget.restore:
-                self._restore(batch, row)
+                restore_best(batch, row, self.recipe.optimiser)
         slots = batch.slots
         if stops:
             batch.seat([slot for row, slot in enumerate(slots) if row not in stops])
         elif targets:
             batch.index()
         return [self._result(slots[row], stop.outcome) for row, stop in stops.items()]
-
-    def _restore(self, batch: Batch, row: int) -> None:
-        """Back to the best vectors, with a fresh optimiser; the patience begins anew."""
-        rows, slot = batch.rows, batch.slots[row]
-        for name in [name for name in rows if name.startswith(PARAMETER)]:
-            rows[name][row] = rows[name.replace(PARAMETER, BEST, 1)][row]
-            own = rows[name][row][tuple(slice(size) for size in slot.tensors[name].shape)]
-            for key, fresh in self.recipe.optimiser.init(own).items():
-                state = rows[name.replace(PARAMETER, f"{key}.", 1)][row]
-                state[tuple(slice(size) for size in fresh.shape)] = fresh
-        slot.clock = 0
-        rows["most_held_step"][row] = rows["step"][row]
 
     def _result(self, slot: Slot, outcome: Outcome) -> Crammed:
         best = {
