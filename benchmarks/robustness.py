@@ -26,7 +26,8 @@ from arena.texts import CHOOSING, REPORTING, draw, packaged_passage, read_books,
 from arena.trials_vectors import with_starts
 from arena.variants import parse_entry
 from memcram import decode
-from memcram.engine import Crammed, Engine
+from memcram.crammed import Crammed
+from memcram.engine import Engine
 from memcram.errors import MemcramError, UsageError
 from memcram.files import check_writable, write_atomically
 from memcram.models import FrozenLM

@@ -15,7 +15,8 @@ from arena.rows import Attempt, Row, grid_row, grown_row, rises, spent_along
 from arena.trials_vectors import with_starts
 from arena.variants import Entry
 from memcram import decode
-from memcram.engine import Crammed, Engine, EngineStatus
+from memcram.crammed import Crammed
+from memcram.engine import Engine, EngineStatus
 from memcram.models import FrozenLM
 from memcram.recipes import Recipe
 from memcram.slots import SEED_STRIDE, CramRequest

@@ -14,8 +14,9 @@ from arena.summary import Bout, share_exact
 from arena.trials_vectors import with_starts
 from arena.variants import BASELINE, Entry
 from memcram import decode
+from memcram.crammed import Crammed
 from memcram.cramming import RESTARTS
-from memcram.engine import Crammed, Engine
+from memcram.engine import Engine
 from memcram.models import FrozenLM
 from memcram.recipes import Recipe
 from memcram.slots import CramRequest

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memcram.archive import Archive
     from memcram.codec import compress, cram, decompress
-    from memcram.engine import Crammed, Engine
+    from memcram.crammed import Crammed
+    from memcram.engine import Engine
     from memcram.errors import ArchiveError, MemcramError, ModelError, TextError, UsageError
     from memcram.metrics.bound import capacity_bound
     from memcram.models import FrozenLM, load_lm, packaged_models
@@ -28,7 +29,7 @@ _HOMES = {
     "Archive": "memcram.archive",
     "ArchiveError": "memcram.errors",
     "CramRequest": "memcram.slots",
-    "Crammed": "memcram.engine",
+    "Crammed": "memcram.crammed",
     "Engine": "memcram.engine",
     "FrozenLM": "memcram.models",
     "MemcramError": "memcram.errors",

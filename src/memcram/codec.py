@@ -16,8 +16,9 @@ from memcram.archive.corrections import GUARD_MARGINS, find_corrections
 from memcram.archive.format import Archive, ArchiveTensors, Manifest, ModelRecord, TextRecord
 from memcram.archive.partial import PartialArchive
 from memcram.archive.pieces import TokenizedText, detokenize, tokenize
+from memcram.crammed import Crammed
 from memcram.cramming import ChunkPlan, CodecProgress, OnProgress, cram_chunks
-from memcram.engine import Crammed, Engine
+from memcram.engine import Engine
 from memcram.errors import ArchiveError, Interrupted, TextError, UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.modes import DTYPE_NAMES

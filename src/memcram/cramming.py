@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from memcram.archive.chunking import Chunk
-from memcram.engine import Crammed, Engine, EngineStatus
+from memcram.crammed import Crammed
+from memcram.engine import Engine, EngineStatus
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes import Recipe
 from memcram.slots import SEED_STRIDE, CramRequest

@@ -6,21 +6,14 @@ is what was measured: the best vectors are copied aside at the measurement, befo
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from memcram.best import (
-    BEST,
-    PARAMETER,
-    keep_best,
-    keep_path,
-    nothing_kept,
-    path_to,
-    restore_best,
-)
+from memcram.best import PARAMETER, keep_best, keep_path, nothing_kept, restore_best
+from memcram.crammed import Crammed, crammed_of
 from memcram.errors import ModelError
 from memcram.memory import free_cache, is_out_of_memory
 from memcram.models.frozen_lm import FrozenLM
@@ -42,43 +35,6 @@ from memcram.strategies import Continue, Decision, Measurement, Outcome, Retarge
 _LOGITS_AT_ONCE = 2**25
 _CPU_BATCH_TOKENS = 1024
 _ACCELERATOR_BATCH_TOKENS = 16_384
-
-
-@dataclass(frozen=True)
-class Crammed:
-    """The best vectors of one text, and how they came about.
-
-    Attributes:
-        key: of the request.
-        mem: (K, width) on the CPU, in the model's dtype: the vectors that were measured.
-        outcome: how it ended, judged under teacher forcing; decoding has the last word.
-        n_right: tokens held: those that are the argmax, or, for a strategy that keeps a prefix,
-            those before the first that is not.
-        margins: (counted,) in logits; of the prefix, where one is kept.
-        learned_step: (counted,) the step from which each token was right without a break up to
-            these vectors; −1 where it was not right. As fine as the measurements seen.
-        best_step: optimiser steps before these vectors.
-        steps: optimiser steps spent in all.
-        token_steps: positions that went forward and backward.
-        least_loss: smallest mean loss of the run, at whatever step it was.
-        curve: (points, 3) step, tokens held and mean loss, evenly spread over the run.
-        path_steps: (points,) the steps of `path`; None where it was not asked for.
-        path: (points, K, width) as measured, evenly spread over the run; `mem` is the last.
-    """
-
-    key: Hashable
-    mem: Tensor
-    outcome: Outcome
-    n_right: int
-    margins: Tensor
-    learned_step: Tensor
-    best_step: int
-    steps: int
-    token_steps: int
-    least_loss: float
-    curve: Tensor
-    path_steps: Tensor | None = None
-    path: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +140,7 @@ class Engine:
         except KeyboardInterrupt:
             batch.unstack()
             yield from retired
-            yield from (self._result(slot, Outcome.INTERRUPTED) for slot in batch.slots)
+            yield from (self._retired(slot, Outcome.INTERRUPTED) for slot in batch.slots)
             raise
 
     # -- slots ----------------------------------------------------------------------------------
@@ -271,35 +227,10 @@ class Engine:
             batch.seat([slot for row, slot in enumerate(slots) if row not in stops])
         elif targets:
             batch.index()
-        return [self._result(slots[row], stop.outcome) for row, stop in stops.items()]
+        return [self._retired(slots[row], stop.outcome) for row, stop in stops.items()]
 
-    def _result(self, slot: Slot, outcome: Outcome) -> Crammed:
-        best = {
-            name.removeprefix(BEST): value.unsqueeze(0)
-            for name, value in slot.tensors.items()
-            if name.startswith(BEST)
-        }
-        mem = self.recipe.parametrisation.mem(best)[0].to(self.lm.dtype).detach()
-        best_step = int(slot.tensors["best_step"])
-        path_steps, path = path_to(slot, mem, best_step)
-        held = max(0, int(slot.tensors["most_held"]))
-        first, end = slot.accounting.tokens.start, slot.accounting.n_tokens
-        end = first + held if self.recipe.strategy.keeps_prefix else end
-        return Crammed(
-            key=slot.request.key,
-            mem=mem.cpu().clone(),
-            outcome=outcome,
-            n_right=held,
-            margins=slot.tensors["best_margins"][first:end].cpu().clone(),
-            learned_step=slot.tensors["best_right_since"][first:end].cpu().long(),
-            best_step=best_step,
-            steps=slot.step,
-            token_steps=slot.token_steps,
-            least_loss=float(slot.tensors["least_loss"]),
-            curve=torch.tensor([*slot.curve.kept.values()], dtype=torch.float64).reshape(-1, 3),
-            path_steps=path_steps,
-            path=path,
-        )
+    def _retired(self, slot: Slot, outcome: Outcome) -> Crammed:
+        return crammed_of(slot, outcome, self.recipe, self.lm.dtype)
 
     # -- one turn -------------------------------------------------------------------------------
 

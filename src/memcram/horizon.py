@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from memcram import decode
-from memcram.engine import Crammed, Engine, EngineStatus
+from memcram.crammed import Crammed
+from memcram.engine import Engine, EngineStatus
 from memcram.errors import UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes import Recipe

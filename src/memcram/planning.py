@@ -15,8 +15,9 @@ from memcram.archive.corrections import GUARD_MARGINS, find_corrections
 from memcram.archive.pieces import TokenizedText, tokenize
 from memcram.archive.size import ArchiveCounts, archive_bytes
 from memcram.codec import archive_recipe, chunk_plan, decode_utf8, manifest_of
+from memcram.crammed import Crammed
 from memcram.cramming import ChunkPlan
-from memcram.engine import Crammed, Engine, EngineStatus
+from memcram.engine import Engine, EngineStatus
 from memcram.errors import ModelError, TextError, UsageError
 from memcram.metrics.bound import capacity_bound
 from memcram.metrics.cutting import CutCost, Interval, cut_cost

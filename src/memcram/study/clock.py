@@ -2,7 +2,8 @@
 
 import time
 
-from memcram.engine import Crammed, EngineStatus
+from memcram.crammed import Crammed
+from memcram.engine import EngineStatus
 
 
 class Clock:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memcram import decode
-from memcram.engine import Crammed
+from memcram.crammed import Crammed
 from memcram.models.frozen_lm import FrozenLM
 from memcram.results import ResultRow, TokenRecord
 from memcram.scoring import Scored, score

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from memcram.engine import Crammed, Engine, EngineStatus
+from memcram.crammed import Crammed
+from memcram.engine import Engine, EngineStatus
 from memcram.errors import Interrupted, MemcramError, ModelError, UsageError
 from memcram.models import load_lm
 from memcram.models.frozen_lm import FrozenLM
