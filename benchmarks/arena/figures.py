@@ -74,7 +74,8 @@ def _save(figure: Any, axes: Any, bouts: Sequence[Bout], stem: Path) -> list[Pat
     axes.set_title(f"K = {bouts[0]['vectors']}, {len(bouts[0]['rows'])} texts")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    # Below the axes, where no curve runs.
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     paths = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     for path in paths:
         dateless = {"Date": None} if path.suffix == ".svg" else {}
