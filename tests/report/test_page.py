@@ -152,3 +152,30 @@ def test_a_report_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_names_of_pages_are_safe():
     assert page._page_name("0f3a") == "0f3a.html"
     assert re.fullmatch(r"[0-9a-f]{64}\.html", page._page_name("../../etc/passwd"))
+
+
+def test_sources_in_other_scripts_and_cases_keep_figures_of_their_own():
+    rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
+    rows = rows[rows["length"].isin([16, 32])]
+    names = {"books": "Книги", "fanfics": "Стихи", "random": "книги"}
+    models = [
+        rows.assign(model=f"runs/{name}", task=rows["task"] + name) for name in names.values()
+    ]
+    rows = pd.concat(models, ignore_index=True)
+    records = {task + name: one for task, one in records.items() for name in names.values()}
+    part = data.StudyPart("dev", rows, len(rows))
+    files = dict(page.report_files(data.combine([part], records.__getitem__, plausible.pieces)))
+    found = page.sections(data.with_label(rows), page.table_1(data.with_label(rows)), records.get)
+    figures = [drawn.name for section in found for drawn in section.figures]
+    assert len(figures) == len(set(figures))
+    assert sum(name.startswith("learning-curves") for name in figures) == 3
+    assert {f"figures/{name}.svg" for name in figures} <= set(files)
+
+
+def test_horizons_of_fewer_vectors_take_no_learning_curves_away():
+    rows, records = plausible.study(samples=2, vectors=(1, 2), models=("pocket",))
+    few = (rows["kind"] == "horizon") & (rows["vectors"] == 1)
+    rows = rows[few | ((rows["kind"] == "capacity") & (rows["vectors"] == 2))]
+    labelled = data.with_label(rows.reset_index(drop=True))
+    found = page.sections(labelled, page.table_1(labelled), records.__getitem__)
+    assert "learning-curves" in [section.key for section in found]

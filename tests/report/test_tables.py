@@ -158,3 +158,35 @@ def test_missing_columns_are_named():
 def test_a_capacity_says_where_it_ends(most, following, published, words):
     row = {"max_tokens": most, "next_tokens": following, "published": published}
     assert html.capacity_of(row) == words
+
+
+def test_models_of_one_name_in_different_folders_are_different_models():
+    rows = fixed_rows()
+    rows = pd.concat(
+        [
+            rows.assign(model="runs/a/final"),
+            rows.assign(model="runs/b/final", width=4096, parameters=7),
+        ],
+        ignore_index=True,
+    )
+    table = tables.table_1(data.with_label(rows)).set_index("label")
+    assert list(table.loc[["a/final", "b/final"], "width"]) == [256, 4096]
+    assert table.loc["b/final", "parameters"] == 7
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["pocket"],
+        ["org/x", "other/x"],
+        ["x", "a/x", "b/a/x"],
+        ["final", "final/", "/final"],
+        ["a\\x", "a/x", "b\\x"],
+        ["/", "a/"],
+    ],
+)
+def test_short_names_tell_all_models_apart(names):
+    short = data.short_models(names)
+    assert list(short) == names
+    assert len(set(short.values())) == len(names)
+    assert all(one for one in short.values())

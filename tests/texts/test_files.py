@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from memcram.errors import TextError
-from memcram.texts import make_source
+from memcram.texts import make_source, sample_files
+from memcram.texts.files import text_files
 from small_texts import tokenize
 
 
@@ -86,3 +87,23 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path):
         pytest.skip("this file system takes UTF-8 names only")
     with pytest.raises(TextError, match="is not UTF-8; rename the file"):
         places(tmp_path, 1)
+
+
+@pytest.mark.parametrize("words", [40, 200, 20_000])
+def test_stretches_are_all_different_however_short_the_text(words):
+    text = " ".join(f"word{i}" for i in range(words))
+    drawn = sample_files({"a.txt": text}, tokenize, samples=16, max_tokens=100)
+    assert len({one.offset for one in drawn}) == len({one.id for one in drawn}) == 16
+    for one in drawn:
+        assert one.offset == 0 or text[one.offset - 1] == " "
+
+
+def test_a_text_with_too_few_places_is_refused():
+    with pytest.raises(TextError, match=r"'a.txt' has 5 places to begin at"):
+        sample_files({"a.txt": "It was a dark night"}, tokenize, samples=16, max_tokens=100)
+
+
+def test_names_that_are_no_utf8_are_refused_before_any_work(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.txt")
+    with pytest.raises(TextError, match="is not UTF-8; rename the file"):
+        text_files(Path(path))

@@ -1,5 +1,6 @@
 """bound."""
 
+import math
 from typing import Any
 
 import click
@@ -33,6 +34,8 @@ def bound(models: tuple[str, ...], bits: float, revision: str | None, as_json: b
       memcram bound EleutherAI/pythia-160m meta-llama/Llama-3.1-8B --bits 8
       memcram bound pocket --json
     """
+    if not math.isfinite(bits):
+        raise click.BadParameter(f"got {bits}, allowed: a number above 0", param_hint="--bits")
     known = published_shapes()
     rows: list[dict[str, Any]] = []
     for name in models or tuple(known):

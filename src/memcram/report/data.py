@@ -1,7 +1,8 @@
 """What a report is made of, and how several studies become one table."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,7 +146,7 @@ def published_only() -> ReportData:
 def with_label(rows: DataFrame) -> DataFrame:
     """The rows with the column `label`: the shortest label that keeps their settings apart."""
     rows = rows.copy()
-    labels = rows["model"].map(short_model).astype(str)
+    labels = rows["model"].map(short_models(rows["model"].unique())).astype(str)
     # A model cut to its first layers has a fingerprint of its own, and that is no other setting.
     loaded = rows["model"] + rows["condition"].fillna("").where(rows["kind"] == "depth", "")
     for column in _APART:
@@ -171,6 +172,24 @@ def with_label(rows: DataFrame) -> DataFrame:
     return rows
 
 
-def short_model(name: str) -> str:
-    """A hub id or folder without what stands before its last slash."""
-    return name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] or name
+def short_model(name: str, parts: int = 1) -> str:
+    """The last parts of a hub id or folder."""
+    whole = name.replace("\\", "/").rstrip("/").split("/")
+    return "/".join(whole[-parts:]) or name
+
+
+def short_models(names: Iterable[str]) -> dict[str, str]:
+    """Hub ids and folders without what stands before their last slashes.
+
+    Where that would give two of them one name, they keep as many parts as tell them apart.
+
+    >>> short_models(["org/pocket", "runs/a/final", "runs/b/final"])
+    {'org/pocket': 'pocket', 'runs/a/final': 'a/final', 'runs/b/final': 'b/final'}
+    """
+    short = {name: short_model(name) for name in names}
+    longest = max((name.count("/") + name.count("\\") for name in short), default=0)
+    for parts in range(2, longest + 2):
+        counts = Counter(short.values())
+        short = {n: one if counts[one] == 1 else short_model(n, parts) for n, one in short.items()}
+    counts = Counter(short.values())
+    return {name: one if counts[one] == 1 else name for name, one in short.items()}

@@ -9,7 +9,7 @@ from memcram.report import figure_data, figures, token_figures
 from memcram.report.ablation_sections import ablation_sections
 from memcram.report.drawing import largest
 from memcram.report.figure_data import Records
-from memcram.report.section import Drawn, Section, drawn_later, file_name
+from memcram.report.section import Drawn, Section, drawn_later, file_name, with_names_apart
 
 _FITTED = f"texts with teacher-forced accuracy ≤ {THRESHOLD}"
 
@@ -26,7 +26,7 @@ def sections(rows: DataFrame, table: DataFrame, records: Records) -> list[Sectio
     if len(rows):
         own = rows[rows["kind"].isin(("capacity", "horizon"))]
         found += [*_of_rows(own, records), *ablation_sections(rows, records)]
-    return [section for section in found if section.figures]
+    return with_names_apart(section for section in found if section.figures)
 
 
 def _of_table(table: DataFrame) -> Iterator[Section]:
@@ -145,8 +145,7 @@ def _of_rows(rows: DataFrame, records: Records) -> Iterator[Section]:
 
 
 def _of_tokens(rows: DataFrame, records: Records) -> Iterator[Section]:
-    data = figure_data.curves_data(_fewest_vectors(rows), records)
-    data = data[data["kind"] == "capacity"]
+    data = figure_data.curves_data(_fewest_vectors(rows[rows["kind"] == "capacity"]), records)
     yield Section(
         "learning-curves",
         "Learning curves",

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from memcram.errors import TextError
-from memcram.texts.passages import Passage, Paths, cut_in_turn, files_in, read_utf8
+from memcram.texts.passages import Passage, Paths, check_name, cut_in_turn, files_in, read_utf8
 from memcram.texts.sample import TextSample, Tokenize
 
 # Characters read for each token wanted; the tokens beyond are dropped.
@@ -84,6 +84,9 @@ def sample_files(
 ) -> list[TextSample]:
     """Draw stretches that begin at a word, in turn from each text, at seeded places.
 
+    No two are the same, but they overlap where places are many. A text too short for a stretch and
+    places before it is begun in its first half, and its stretches are shorter than `max_tokens`.
+
     Args:
         texts: content by file name.
         tokenize: text to token ids.
@@ -92,17 +95,25 @@ def sample_files(
         seed: the same seed draws the same samples.
 
     Raises:
-        TextError: a text has no token to predict.
+        TextError: a text has no token to predict, or too few places to begin at.
     """
     names = sorted(texts)
     draw = random.Random(seed)
+    window = _CHARS_PER_TOKEN * max_tokens
+    taken: dict[str, set[int]] = {name: set() for name in names}
     found = []
     for i in range(samples):
         name = names[i % len(names)]
         text = texts[name]
-        window = _CHARS_PER_TOKEN * max_tokens
-        offset = draw.randint(0, max(0, len(text) - window))
-        offset = _word_start(text, offset)
+        span = max(len(text) - window, len(text) // 2)
+        tries = (_word_start(text, draw.randint(0, span)) for _ in range(_TRIES))
+        offset = next((at for at in tries if at not in taken[name]), None)
+        if offset is None:
+            raise TextError(
+                f"TEXT: {name!r} has {len(taken[name])} places to begin at, and more stretches "
+                "than that are to be drawn; ask for fewer samples, or take a longer text"
+            )
+        taken[name].add(offset)
         stretch = text[offset : offset + window]
         ids = tokenize(stretch)[:max_tokens]
         if not ids:
@@ -115,13 +126,13 @@ def text_files(path: Path) -> list[Path]:
     """The file itself, or the .txt files of a folder, by name.
 
     Raises:
-        TextError: there is no such file, or no .txt file in the folder.
+        TextError: there is no .txt file in the folder, or a name is not UTF-8.
     """
-    if not path.is_dir():
-        return [path]
-    files = sorted(path.glob("*.txt"))
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not files:
         raise TextError(f"TEXT: the folder {str(path)!r} has no .txt file")
+    for file in files:
+        check_name(str(file))
     return files
 
 

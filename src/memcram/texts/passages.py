@@ -87,11 +87,19 @@ def files_in(path: Paths, suffixes: tuple[str, ...]) -> list[Path]:
         for one in inside:
             if one.name in found:
                 raise TextError(f"TEXT: two files are named {one.name!r}; give each its own name")
-            # Names go into ids and tables; a byte that is no UTF-8 is a lone surrogate here.
-            if any("\ud800" <= character <= "\udfff" for character in one.name):
-                raise TextError(f"TEXT: the name {one.name!r} is not UTF-8; rename the file")
+            check_name(one.name)
             found[one.name] = one
     return [found[name] for name in sorted(found)]
+
+
+def check_name(name: str) -> None:
+    """Refuse a file's name that can't go into ids and tables.
+
+    Raises:
+        TextError: it is not UTF-8; such a byte is a lone surrogate here.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise TextError(f"TEXT: the name {name!r} is not UTF-8; rename the file")
 
 
 def read_utf8(path: Path) -> str:
