@@ -207,21 +207,11 @@ def archive_recipe(recipe: str | Recipe, steps: int | None, lm: FrozenLM) -> Rec
     Raises:
         UsageError: there is no such recipe, or an archive could not be read back.
     """
-    # Twice the guard margin, so that guards stay the exception.
-    chosen = get_recipe_with(recipe, steps).with_margin(2 * GUARD_MARGINS[lm.dtype])
-    _check_portable(chosen, lm)
-    return chosen
-
-
-def _check_portable(recipe: Recipe, lm: FrozenLM) -> None:
-    """Refuse what an archive could not be read back from."""
-    if recipe.first_token_given:
-        raise UsageError(
-            f"--recipe: {recipe.name!r} never predicts the first token, so that no text comes "
-            f"back; allowed: one that does, such as {recipe.name}+t1"
-        )
+    chosen = get_recipe_with(recipe, steps).for_one_text()
     if lm.autocast is not None:
         raise UsageError(f"autocast: got {lm.dtype_name}, allowed for archives: none")
+    # Twice the guard margin, so that guards stay the exception.
+    return chosen.with_margin(2 * GUARD_MARGINS[lm.dtype])
 
 
 def chunk_plan(

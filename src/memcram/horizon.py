@@ -67,9 +67,12 @@ def measure_horizons(
     """Grow the prefix that K vectors hold, for all samples side by side.
 
     What the engine holds under teacher forcing is decoded free-running; the horizon is what comes
-    back before the first miss.
+    back before the first miss. Each text is crammed by itself, t₁ included.
+
+    Raises:
+        UsageError: the recipe never predicts t₁, or finds no length by itself.
     """
-    engine = Engine(lm, recipe.for_horizon())
+    engine = Engine(lm, recipe.for_one_text().for_horizon())
     requests = [
         CramRequest(i, sample.ids, vectors, seed + SEED_STRIDE * i)
         for i, sample in enumerate(samples)

@@ -81,6 +81,24 @@ class Recipe:
             )
         return dataclasses.replace(self, strategy=self.horizon)
 
+    def for_one_text(self) -> "Recipe":
+        """The same recipe for texts that share nothing, whose first token is theirs.
+
+        Groups, and a BOS in the text, are off, and the settings say so.
+
+        Raises:
+            UsageError: it never predicts the first token, so that no text comes back.
+        """
+        if self.first_token_given:
+            raise UsageError(
+                f"--recipe: {self.name!r} never predicts the first token, so that no text comes "
+                "back; allowed: one that does, such as kuratov2025+t1"
+            )
+        alone = self.parametrisation
+        if isinstance(alone, LowDim):
+            alone = dataclasses.replace(alone, in_group=False)
+        return dataclasses.replace(self, parametrisation=alone, bos_in_text=False, group_size=None)
+
     def settings(self) -> dict[str, Any]:
         """Every setting, as plain JSON values; components carry their class name as `kind`."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}

@@ -232,6 +232,23 @@ def test_horizon_says_what_was_run(capsys, place):
     assert len(report["samples"]) == report["n"] == 2
 
 
+def test_horizon_crams_each_text_by_itself_and_says_so(capsys, place):
+    sizes = ["--samples", "2", "--max-tokens", "3", "--steps", "2", "--device", "cpu"]
+    report = report_of(capsys, "horizon", "a.txt", "--recipe", "tarasov2026+low-dim@k=8", *sizes)
+    settings = report["settings"]
+    assert settings["parametrisation"] == {"kind": "LowDim", "k": 8, "in_group": False}
+    assert (settings["group_size"], settings["bos_in_text"]) == (None, False)
+
+
+@pytest.mark.parametrize("command", [["horizon"], ["plan"], ["compress", "-o", "new.safetensors"]])
+@pytest.mark.parametrize("recipe", ["kuratov2025", "default@first_token_given=true"])
+def test_a_recipe_that_gives_the_first_token_away_is_refused(command, recipe, capsys, place):
+    assert run([*command, "a.txt", "--recipe", recipe, "--device", "cpu"]) == 2
+    _, err = capsys.readouterr()
+    assert f"--recipe: {recipe!r} never predicts the first token" in err
+    assert "such as kuratov2025+t1" in err
+
+
 def test_the_table_has_the_fields_of_the_json(capsys, place):
     report = report_of(capsys, "compress", "a.txt", "-o", "b.mem.safetensors")
     assert run(["compress", "a.txt", "-o", "c.mem.safetensors"]) == 0

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     default=16,
     show_default=True,
     metavar="N",
-    help="Stretches to measure, drawn in turn from each TEXT.",
+    help="Different stretches to measure, drawn in turn from each TEXT.",
 )
 @click.option(
     "--max-tokens",
@@ -64,7 +64,8 @@ def horizon(
     """Measure how many tokens of each TEXT (files, or folders of .txt) fit into K vectors.
 
     The horizon is the longest prefix that free-running decoding returns, within the budget. A
-    stretch that ended first is censored: its horizon is a lower bound.
+    stretch that ended first is censored: its horizon is a lower bound. Stretches of a short text
+    overlap, and the interval, which takes them for independent, is then too narrow.
 
     \b
     Examples:
@@ -81,7 +82,7 @@ def horizon(
 
     files = [path for text in texts for path in text_files(Path(text))]
     contents = {str(path): decode_utf8(read_input(str(path), "TEXT"), str(path)) for path in files}
-    chosen = get_recipe_with(recipe, steps)
+    chosen = get_recipe_with(recipe, steps).for_one_text()
     lm = load_lm(model, revision=revision, device=device, dtype=dtype)
     longest = longest_sample(lm, vectors)
     if max_tokens is not None and max_tokens > longest:
