@@ -94,6 +94,16 @@ def test_another_model_is_refused_and_both_are_named(tiny_lm, tmp_path):
         memcram.verify(archive, other)
 
 
+@pytest.mark.parametrize("field", ["input_width", "vocab_size"])
+def test_a_forged_shape_of_the_model_is_refused(tiny_lm, field):
+    archive = memcram.compress(TEXT, tiny_lm, steps=1)
+    record = archive.manifest.model.model_copy(update={field: 10**6})
+    manifest = archive.manifest.model_copy(update={"model": record})
+    for use in (memcram.decompress, memcram.verify):
+        with pytest.raises(ArchiveError, match="1000000"):
+            use(dataclasses.replace(archive, manifest=manifest), tiny_lm)
+
+
 @pytest.mark.parametrize("mode", [{"dtype": "bfloat16"}, {"layout": "mem+bos"}])
 def test_another_mode_is_refused(tiny_lm, tiny_folder, mode):
     archive = memcram.compress(TEXT, tiny_lm, steps=1)

@@ -165,9 +165,15 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
     """Refuse a model that is not the one an archive was made with.
 
     Raises:
-        ArchiveError: another model, dtype or layout; both are named.
+        ArchiveError: another width, vocabulary, model, dtype or layout; both are named.
     """
     made = archive.manifest
+    shape, own = (made.model.input_width, made.model.vocab_size), (lm.input_width, lm.vocab_size)
+    if own != shape:
+        raise ArchiveError(
+            f"archive: made with {made.model.id}, width {shape[0]} and {shape[1]} tokens in the "
+            f"vocabulary, but {lm.identity.id} has {own[0]} and {own[1]}"
+        )
     if lm.identity.fingerprint != made.model.fingerprint:
         raise ArchiveError(
             f"archive: made with {made.model.id} (fingerprint {made.model.fingerprint[:12]}…), "
@@ -178,7 +184,6 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
             f"archive: made in {made.dtype} with layout {made.layout}, but the model is loaded in "
             f"{DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
         )
-
     lengths = zip(archive.tensors.chunk_vectors.tolist(), archive.chunk_tokens, strict=True)
     longest = max((lm.input_positions(k, n) for k, n in lengths), default=0)
     if lm.max_positions is not None and longest > lm.max_positions:

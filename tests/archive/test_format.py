@@ -126,6 +126,16 @@ def test_a_header_that_lies_about_its_size(content, tmp_path):
         Archive.read(tmp_path / "a")
 
 
+@pytest.mark.parametrize("shape", [[0, 2**62, 2**62], [2**62, 0, 2**62], [0, 2**63 - 1]])
+def test_a_shape_of_nothing_that_torch_can_not_hold_is_refused(content, shape):
+    header = json.loads(content[8 : header_end(content)])
+    offsets = header["raw_bytes"]["data_offsets"]
+    assert offsets[0] == offsets[1]
+    header["raw_bytes"]["shape"] = shape
+    text = json.dumps(header).encode()
+    refused(struct.pack("<Q", len(text)) + text + content[header_end(content) :])
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -163,6 +173,9 @@ def test_a_manifest_is_bounded(archive):
     [
         ("model.id", ""),
         ("model.id", 3),
+        ("model.id", "pocket\nrestored  yes"),
+        ("model.revision", "main\nrestored  yes"),
+        ("model.revision", "main\x9b31m"),
         ("model.fingerprint", "0" * 63),
         ("model.input_width", 0),
         ("model.input_width", 31),

@@ -31,7 +31,10 @@ MANIFEST_KEY = "memcram"
 CHECKSUM_KEY = "memcram.sha256"
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
-Name = Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")
+# Without control characters, which could forge lines where a name is printed.
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+Name = Field(min_length=1, max_length=512, pattern=_PRINTABLE)
+Revision = Field(default=None, min_length=1, max_length=128, pattern=_PRINTABLE)
 
 
 class _Strict(BaseModel):
@@ -42,7 +45,7 @@ class ModelRecord(_Strict):
     """The model an archive was made with."""
 
     id: str = Name
-    revision: str | None = Field(default=None, max_length=128)
+    revision: str | None = Revision
     fingerprint: str = Sha256
     input_width: int = Field(ge=1, le=1_000_000)
     vocab_size: int = Field(ge=1, le=100_000_000)
@@ -237,7 +240,14 @@ class Archive:
         manifest = _parse_manifest(name, header.get("__metadata__"))
         try:
             loaded = safetensors.torch.load(data)
-        except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        # Of an impossible shape torch itself says so, with a RuntimeError.
+        except (
+            safetensors.SafetensorError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+        ) as error:
             raise ArchiveError(f"{name}: damaged ({error})") from error
         expected = {field.name for field in fields(ArchiveTensors)}
         if set(loaded) != expected:

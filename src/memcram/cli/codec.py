@@ -31,7 +31,7 @@ from memcram.cli.options import (
     vectors_option,
     write_output,
 )
-from memcram.errors import ArchiveError, UsageError
+from memcram.errors import UsageError
 
 if TYPE_CHECKING:
     from memcram.archive import Archive
@@ -256,10 +256,4 @@ def open_model(opened: "Archive", model: str | None, device: str | None) -> "Fro
     made = opened.manifest
     name = made.model.id if model is None else model
     revision = made.model.revision if model is None else None
-    lm = load_lm(name, revision=revision, device=device, dtype=made.dtype, layout=made.layout)
-    if lm.input_width != made.model.input_width:
-        raise ArchiveError(
-            f"archive: its vectors are {made.model.input_width} wide, those of {name} "
-            f"{lm.input_width}"
-        )
-    return lm
+    return load_lm(name, revision=revision, device=device, dtype=made.dtype, layout=made.layout)

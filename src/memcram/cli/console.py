@@ -48,7 +48,14 @@ def _shown(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.4g}"
-    return str(value)
+    return _on_one_line(str(value))
+
+
+def _on_one_line(text: str) -> str:
+    """The text with an escape for each character that is not printed, such as a line break."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 class _Speed(ProgressColumn):
