@@ -31,6 +31,9 @@ MANIFEST_KEY = "memcram"
 CHECKSUM_KEY = "memcram.sha256"
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+# What safetensors raises, and torch (RuntimeError) of a shape that it can't hold.
+_UNREADABLE = (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
+
 # Without control characters, which could forge lines where a name is printed.
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 Name = Field(min_length=1, max_length=512, pattern=_PRINTABLE)
@@ -240,14 +243,7 @@ class Archive:
         manifest = _parse_manifest(name, header.get("__metadata__"))
         try:
             loaded = safetensors.torch.load(data)
-        # Of an impossible shape torch itself says so, with a RuntimeError.
-        except (
-            safetensors.SafetensorError,
-            ValueError,
-            KeyError,
-            TypeError,
-            RuntimeError,
-        ) as error:
+        except _UNREADABLE as error:
             raise ArchiveError(f"{name}: damaged ({error})") from error
         expected = {field.name for field in fields(ArchiveTensors)}
         if set(loaded) != expected:
