@@ -100,7 +100,8 @@ def compress(
 
     Raises:
         TextError: the text is empty or not UTF-8.
-        UsageError: a number is out of range, or `partial` holds a run with other settings.
+        UsageError: a number is out of range, `partial` holds a run with other settings, or another
+            process writes there.
         Interrupted: Ctrl-C; says how many chunks are kept.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
@@ -112,8 +113,15 @@ def compress(
     keeper = PartialArchive(partial, job, force=force) if partial is not None else None
     finished = [chunk for chunk in keeper.load() if _fits(chunk, plan, lm)] if keeper else []
     chunks = {chunk.start: chunk for chunk in finished}
+
+    def report(progress: CodecProgress) -> None:
+        if keeper:
+            keeper.flush_if_due()
+        if on_progress is not None:
+            on_progress(progress)
+
     try:
-        for chunk in cram_chunks(lm, chosen, ids, plan, finished, on_progress):
+        for chunk in cram_chunks(lm, chosen, ids, plan, finished, report):
             chunks[chunk.start] = chunk
             if keeper:
                 keeper.add(chunk)
@@ -122,7 +130,7 @@ def compress(
         raise Interrupted(kept if keeper and chunks else "nothing was written") from error
     finally:
         if keeper:
-            keeper.flush()
+            keeper.close()
     ordered = [chunks[start] for start in _in_order(chunks)]
     tensors = _tensors(lm, ordered, ids, tokenized)
     return Archive(manifest_of(lm, chosen, seed, data, len(ids), tensors.sha256()), tensors)

@@ -1,9 +1,14 @@
 """Interrupted and resumed is uninterrupted."""
 
+import os
+import shutil
+
 import pytest
 import torch
 
 import memcram
+from memcram.archive.chunking import Chunk
+from memcram.archive.partial import PartialArchive
 from memcram.errors import Interrupted
 
 TEXT = "The lamp in the harbour went out at nine, and nobody noticed."
@@ -64,3 +69,83 @@ def test_another_run_is_not_mixed_in(pocket, tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     forced = memcram.compress(TEXT, pocket, partial=folder, seed=1, force=True, **settings)
     assert memcram.decompress(forced, pocket) == TEXT.encode()
+
+
+def job(seed):
+    return {"seed": seed}
+
+
+def chunk(start):
+    return Chunk(start, 1, torch.zeros(1, 4))
+
+
+def test_two_runs_never_write_one_folder(tmp_path):
+    folder = tmp_path / "a.partial"
+    first = PartialArchive(folder, job(1))
+    second = PartialArchive(folder, job(2))  # neither has a chunk yet, and so no folder
+    first.add(chunk(0))
+    first.flush()
+    with pytest.raises(memcram.UsageError, match=f"is being written by process {os.getpid()};"):
+        PartialArchive(folder, job(2), force=True)
+    second.add(chunk(5))
+    with pytest.raises(memcram.UsageError, match="is being written by process"):
+        second.close()
+    first.add(chunk(1))
+    first.close()
+    assert [one.start for one in PartialArchive(folder, job(1)).load()] == [0, 1]
+
+
+def test_a_run_that_began_beside_another_does_not_add_to_its_chunks(tmp_path):
+    folder = tmp_path / "a.partial"
+    second = PartialArchive(folder, job(2))
+    first = PartialArchive(folder, job(1))
+    first.add(chunk(0))
+    first.close()
+    second.add(chunk(5))
+    with pytest.raises(memcram.UsageError, match=r"with other settings \(seed\)"):
+        second.close()
+    assert [one.start for one in PartialArchive(folder, job(1)).load()] == [0]
+
+
+def test_a_folder_that_is_dropped_is_dropped_whole(tmp_path):
+    folder = tmp_path / "a.partial"
+    first = PartialArchive(folder, job(1))
+    first.add(chunk(0))
+    first.close()
+    second = PartialArchive(folder, job(2), force=True)
+    assert second.load() == []
+    second.add(chunk(5))
+    second.close()
+    again = PartialArchive(folder, job(2))
+    assert [one.start for one in again.load()] == [5]
+
+
+def test_a_folder_that_someone_removed_is_made_again(tmp_path):
+    folder = tmp_path / "a.partial"
+    run = PartialArchive(folder, job(1))
+    run.add(chunk(0))
+    run.flush()
+    shutil.rmtree(folder)
+    run.add(chunk(1))
+    run.flush()
+    with pytest.raises(memcram.UsageError, match="is being written by process"):
+        PartialArchive(folder, job(1))
+    run.close()
+    assert [one.start for one in PartialArchive(folder, job(1)).load()] == [1]
+
+
+def test_a_finished_chunk_is_on_disk_while_others_are_worked_on(pocket, tmp_path, monkeypatch):
+    """Not only when another one is finished, which may take long."""
+    folder = tmp_path / "a.partial"
+    keeper = PartialArchive(folder, job(1))
+    keeper.add(chunk(0))
+    assert not folder.exists()  # less than a second after the last time
+    monkeypatch.setattr("memcram.archive.partial._FLUSH_SECONDS", 0.0)
+    keeper.flush_if_due()
+    assert [one.start for one in keeper.load()] == [0]
+    keeper.close()
+
+    asked = []
+    monkeypatch.setattr(PartialArchive, "flush_if_due", lambda _: asked.append(1))
+    memcram.compress("A lamp.", pocket, chunk_tokens=8, steps=5, partial=tmp_path / "b.partial")
+    assert len(asked) > 5  # at each look of the host, and once for the chunk

@@ -111,8 +111,8 @@ def test_no_folder_and_a_file_in_its_place(place, capsys):
 HOLD = """
 import sys, time
 from pathlib import Path
-from memcram.study.lock import locked
-with locked(Path(sys.argv[1]) / "lock", Path(sys.argv[1])):
+from memcram.lock import locked
+with locked(Path(sys.argv[1]) / "lock", "it"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -125,7 +125,7 @@ def test_a_second_run_is_refused_with_the_pid_of_the_first(store, place, capsys)
             assert first.stdout.readline() == b"held\n"
             assert run(["study", "run", str(place / "small.toml")]) == 2
             line = capsys.readouterr().err
-            assert f"is being run by process {first.pid};" in line
+            assert f"is being written by process {first.pid};" in line
             assert line.count("\n") == 1
             assert run(["study", "status", str(store)]) == 0  # reading needs no lock
         finally:

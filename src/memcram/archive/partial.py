@@ -1,7 +1,7 @@
 """`NAME.partial/`: the finished chunks of a compression that has not ended yet."""
 
+import contextlib
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import torch
 from memcram.archive.chunking import Chunk
 from memcram.errors import UsageError
 from memcram.files import write_atomically
+from memcram.lock import locked
 
 _JOB = "job.json"
+_LOCK = "lock"
 _PARTS = "chunks-*.safetensors"
 _FLUSH_SECONDS = 1.0
 
@@ -23,7 +25,8 @@ class PartialArchive:
     """Keeps finished chunks safe on disk until the archive is written.
 
     A chunk depends on the job and its place alone, so whatever is found here can be used, and
-    whatever is missing or damaged is simply crammed again.
+    whatever is missing or damaged is simply crammed again. One process writes the folder: it holds
+    it from when it finds or makes it until `close`.
 
     Args:
         folder: `NAME.partial`; made when the first chunks are kept.
@@ -31,7 +34,7 @@ class PartialArchive:
         force: drop what another job left in the folder.
 
     Raises:
-        UsageError: the folder holds another job, and `force` is off.
+        UsageError: the folder holds another job, and `force` is off; or another process writes it.
     """
 
     def __init__(self, folder: Path, job: dict[str, Any], *, force: bool = False) -> None:
@@ -39,20 +42,15 @@ class PartialArchive:
         self.job: dict[str, Any] = json.loads(json.dumps(job))
         self._pending: list[Chunk] = []
         self._flushed = time.monotonic()
+        self._hold: contextlib.ExitStack | None = None
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{str(folder)!r} is in the way of the unfinished chunks; move it")
         if folder.is_dir() and not (folder / _JOB).is_file() and self._is_foreign():
             raise UsageError(
                 f"{str(folder)!r} is in the way of the unfinished chunks and not memcram's; move it"
             )
-        other = self._other_job()
-        if other and not force:
-            raise UsageError(
-                f"{str(folder)!r} holds an unfinished run with other settings ({other}); run it "
-                "again with those, or pass --force to drop it"
-            )
-        if other:
-            self.remove()
+        if folder.is_dir():
+            self._take(force=force)
 
     def load(self) -> list[Chunk]:
         """Finished chunks of an earlier run; damaged files are passed over."""
@@ -68,8 +66,12 @@ class PartialArchive:
         return chunks
 
     def add(self, chunk: Chunk) -> None:
-        """Keep a chunk; it is on disk a second later at most."""
+        """Keep a chunk; it is on disk at the first `flush_if_due` a second later."""
         self._pending.append(chunk)
+        self.flush_if_due()
+
+    def flush_if_due(self) -> None:
+        """Write what is pending, a second after the last time or later."""
         if time.monotonic() - self._flushed >= _FLUSH_SECONDS:
             self.flush()
 
@@ -81,7 +83,7 @@ class PartialArchive:
         """
         if not self._pending:
             return
-        if not (self.folder / _JOB).exists():
+        if self._hold is None or not (self.folder / _JOB).exists():
             self._make()
         chunks = self._pending
         part = {
@@ -101,9 +103,12 @@ class PartialArchive:
         self._pending = []
         self._flushed = time.monotonic()
 
-    def remove(self) -> None:
-        """Drop the folder, once the archive is safe."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def close(self) -> None:
+        """Write what is pending, and let go of the folder."""
+        try:
+            self.flush()
+        finally:
+            self._let_go()
 
     def _make(self) -> None:
         try:
@@ -112,11 +117,34 @@ class PartialArchive:
             raise UsageError(
                 f"{str(self.folder)!r} could not be made ({error.strerror})"
             ) from error
+        self._take(force=False)
         write_atomically(self.folder / _JOB, json.dumps(self.job, sort_keys=True).encode())
+
+    def _take(self, *, force: bool) -> None:
+        """Hold the folder; refuse it with the chunks of another job, or drop them."""
+        self._let_go()  # of one that was removed meanwhile
+        with contextlib.ExitStack() as hold:
+            hold.enter_context(locked(self.folder / _LOCK, repr(str(self.folder))))
+            other = self._other_job()
+            if other and not force:
+                raise UsageError(
+                    f"{str(self.folder)!r} holds an unfinished run with other settings ({other}); "
+                    "run it again with those, or pass --force to drop it"
+                )
+            if other:
+                for path in [*self.folder.glob(_PARTS), self.folder / _JOB]:
+                    path.unlink(missing_ok=True)
+            self._hold = hold.pop_all()
+
+    def _let_go(self) -> None:
+        if self._hold is not None:
+            self._hold.close()
+        self._hold = None
 
     def _is_foreign(self) -> bool:
         """Whether anything is here but what a run killed at its very start leaves behind."""
-        return not all(path.match(f".{_JOB}.*.tmp") for path in self.folder.iterdir())
+        own = (_LOCK, f".{_JOB}.*.tmp")
+        return not all(any(map(path.match, own)) for path in self.folder.iterdir())
 
     def _other_job(self) -> str | None:
         """The settings in which the folder's job differs from this one."""

@@ -264,20 +264,24 @@ class _RecipeRun:
                 task = self._left.get(str(crammed.key))
                 if task is not None and is_kept(crammed):
                     self._waiting.append((task, crammed))
-                waited = time.monotonic() - self._kept_at
-                if len(self._waiting) >= _GROUP or (self._waiting and waited >= _GROUP_SECONDS):
-                    self._clock.pause()
-                    self._keep()
-                    self._clock.resume()
+                self._keep_if_due()
         finally:
             self._clock.pause()
         self._keep()
 
     def _poll(self, status: EngineStatus) -> None:
         self._clock.seen(status)
+        self._keep_if_due()
         if time.monotonic() - self._told_at >= 0.5:
             self._told_at = time.monotonic()
             self._session.report(self._label)
+
+    def _keep_if_due(self) -> None:
+        waited = time.monotonic() - self._kept_at
+        if len(self._waiting) >= _GROUP or (self._waiting and waited >= _GROUP_SECONDS):
+            self._clock.pause()
+            self._keep()
+            self._clock.resume()
 
     def _keep(self) -> None:
         """Measure what waits, and commit it."""

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from memcram.errors import UsageError
 from memcram.files import write_atomically
+from memcram.lock import locked
 from memcram.results import ResultRow, TokenRecord, column_types
-from memcram.study.lock import locked
 from memcram.study.records import damaged, read_record, record_bytes
 from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_to
 
@@ -103,7 +103,7 @@ class Store:
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """The right to write, as a context; refused while another process has it."""
-        return locked(self.folder / _LOCK, self.folder)
+        return locked(self.folder / _LOCK, f"STORE: {str(self.folder)!r}")
 
     def close(self) -> None:
         """Let go of the database."""
