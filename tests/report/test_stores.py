@@ -1,5 +1,6 @@
 """From stores on disk to a report and to the page of one text."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -118,5 +119,28 @@ def test_an_empty_store_is_an_error(tmp_path, rows_and_records):
 
 def test_tokens_of_an_unknown_model_are_told_by_id():
     pieces = stores.Pieces()
-    assert pieces("no/such/model", [3, 5]) == ["#3 ", "#5 "]
-    assert "".join(pieces("pocket", [300, 301, 302])).strip()
+    assert pieces("pocket", "main", [3, 5]) == ["#3 ", "#5 "]  # a packaged model has no revisions
+    assert "".join(pieces("pocket", None, [300, 301, 302])).strip()
+
+
+def test_a_folder_that_is_gone_is_not_looked_for_on_the_hub(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked"))
+    assert stores.Pieces()("tiny", None, [3, 5]) == ["#3 ", "#5 "]
+    asked = []
+    monkeypatch.setattr("memcram.report.stores.load_tokenizer", lambda *a: asked.append(a) or str)
+    stores.Pieces()("org/tiny", "0a1b", [3, 5])
+    assert asked == [("org/tiny", "0a1b")]
+
+
+def test_a_model_beside_the_spec_is_found_from_anywhere(
+    tmp_path, rows_and_records, tiny_folder, monkeypatch
+):
+    rows, records = rows_and_records
+    shutil.copytree(tiny_folder, tmp_path / "tiny")
+    folder = make_store(tmp_path, "dev", rows.assign(model="tiny", revision=None), records)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = stores.load_stores([folder])
+    told = found.pieces(rows["task"][0], [5, 6, 7])
+    assert told == stores.Pieces()(str(tiny_folder), None, [5, 6, 7])
+    assert not told[0].startswith("#5")

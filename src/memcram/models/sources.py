@@ -39,6 +39,20 @@ def packaged_models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
 
 
+def is_here(name: str) -> bool:
+    """Whether a packaged model or a local folder has the name, so that no hub is asked."""
+    return name in packaged_models() or _expanded(name).is_dir()
+
+
+def model_beside(folder: Path, name: str) -> str:
+    """The name under which a model is loaded that a file in `folder` names.
+
+    A folder beside that file comes before one of the working directory and before the hub.
+    """
+    beside = folder / name
+    return str(beside) if name not in packaged_models() and beside.is_dir() else name
+
+
 def find_model(name: str, revision: str | None = None, *, config_only: bool = False) -> ModelSource:
     """Resolve a packaged name, a local folder or a hub id (downloaded if need be).
 

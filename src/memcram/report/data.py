@@ -46,7 +46,7 @@ class ReportData:
     Attributes:
         rows: of all studies, with a column `label`: model, and what keeps its rows apart.
         tokens: the token record of a row, by its task.
-        pieces: (row's model, ids) → the text of each token.
+        pieces: (row's task, ids) → the text of each token.
         studies: the parts, for their settings and how far each has come.
     """
 

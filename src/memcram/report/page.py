@@ -126,7 +126,7 @@ def report_files(
     tell("texts")
     for row in _records(_spread_evenly(data.rows, most_texts)):
         record = data.tokens(str(row["task"]))
-        pieces = data.pieces(str(row["model"]), record.ids.tolist())
+        pieces = data.pieces(str(row["task"]), record.ids.tolist())
         view = view_of_record(row, record, pieces)
         name = _page_name(str(row["task"]))
         texts.append({**row, "file": name, "begins": _preview(pieces)})

@@ -1,5 +1,6 @@
 """From the stores of studies to what a report needs; the only part that opens any."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from memcram.errors import ModelError, UsageError
 from memcram.metrics.summary import results_table
 from memcram.models import load_tokenizer
+from memcram.models.sources import is_here, model_beside
 from memcram.report.data import ReportData, StudyPart, combine
 from memcram.report.explain import TokenView, token_pieces, view_of_record
 from memcram.results import TokenRecord
@@ -28,14 +30,21 @@ def load_stores(folders: Sequence[Path]) -> ReportData:
 
     opened = [Store(folder) for folder in folders]
     holders: dict[str, Store] = {}
+    models: dict[str, tuple[str, str | None]] = {}
     for store in opened:
+        place = store.spec_folder
         for row in store.rows():
             holders.setdefault(row.task, store)
+            models.setdefault(row.task, (model_beside(place, row.model), row.revision))
+    text_of = Pieces()
 
     def tokens(task: str) -> TokenRecord:
         return holders[task].record(task)
 
-    return combine(_told_apart([_part(store) for store in opened], folders), tokens, Pieces())
+    def pieces(task: str, ids: Sequence[int]) -> list[str]:
+        return text_of(*models[task], ids)
+
+    return combine(_told_apart([_part(store) for store in opened], folders), tokens, pieces)
 
 
 def _told_apart(parts: Sequence[StudyPart], folders: Sequence[Path]) -> list[StudyPart]:
@@ -75,19 +84,23 @@ def _told(run: dict[str, Any]) -> dict[str, Any]:
 
 
 class Pieces:
-    """Text of tokens by the model's own tokenizer, or their ids where it can't be had."""
+    """Text of tokens by the model's own tokenizer, or their ids where it can't be had.
+
+    A model without a revision was a folder: if that is gone, no hub is asked for its name.
+    """
 
     def __init__(self) -> None:
-        self._detokenize: dict[str, Callable[[Sequence[int]], str] | None] = {}
+        self._detokenize: dict[tuple[str, str | None], Callable[[Sequence[int]], str] | None] = {}
 
-    def __call__(self, model: str, ids: Sequence[int]) -> list[str]:
+    def __call__(self, model: str, revision: str | None, ids: Sequence[int]) -> list[str]:
         """The text of each token."""
-        if model not in self._detokenize:
-            try:
-                self._detokenize[model] = load_tokenizer(model)
-            except ModelError:
-                self._detokenize[model] = None
-        detokenize = self._detokenize[model]
+        key = model, revision
+        if key not in self._detokenize:
+            self._detokenize[key] = None
+            if revision is not None or is_here(model):
+                with contextlib.suppress(ModelError):
+                    self._detokenize[key] = load_tokenizer(model, revision)
+        detokenize = self._detokenize[key]
         if detokenize is None:
             return [f"#{token} " for token in ids]
         return token_pieces(detokenize, ids)
@@ -109,5 +122,5 @@ def view_of_text(folder: Path, text_id: str | None) -> TokenView:
         raise UsageError(f"TEXT_ID: got {got}, allowed: {', '.join(known[:_NAMED])}{more}")
     row = chosen.sort_values("tokens", kind="stable").iloc[-1]
     record = data.tokens(str(row["task"]))
-    pieces = data.pieces(str(row["model"]), record.ids.tolist())
+    pieces = data.pieces(str(row["task"]), record.ids.tolist())
     return view_of_record({str(name): row[name] for name in row.index}, record, pieces)

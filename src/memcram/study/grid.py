@@ -327,11 +327,9 @@ class _Grid:
 
 def resolve_model(spec: Spec, model: int) -> str:
     """The name under which a model is loaded: a folder beside the spec, or the name itself."""
-    from memcram.models.sources import packaged_models
+    from memcram.models.sources import model_beside
 
-    name = spec.loads[model].entry.id
-    beside = spec.folder / name
-    return str(beside) if name not in packaged_models() and beside.is_dir() else name
+    return model_beside(spec.folder, spec.loads[model].entry.id)
 
 
 def _with(cell: Cell) -> str:
