@@ -147,6 +147,25 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(pocket, prose, monke
         assert one.outcome == tight[key].outcome
 
 
+def test_a_turn_that_ran_out_of_memory_at_its_step_counts_once(pocket, prose, monkeypatch):
+    requests = texts(prose)
+    calm = by_key(Engine(pocket, recipe()).run(requests))
+    step, failures = Engine._step, []
+
+    def crowded(self, batch, *rest):
+        if len(batch.slots) > 2:
+            failures.append(len(batch.slots))
+            raise torch.OutOfMemoryError("out of memory")
+        step(self, batch, *rest)
+
+    monkeypatch.setattr(Engine, "_step", crowded)
+    tight = by_key(Engine(pocket, recipe()).run(requests))
+    assert failures == [4]
+    for key, one in calm.items():
+        assert torch.equal(one.mem, tight[key].mem)
+        assert one.token_steps == tight[key].token_steps
+
+
 def test_no_memory_even_for_one_text(pocket, prose, monkeypatch):
     def full(self, embeds):
         raise torch.OutOfMemoryError("out of memory")

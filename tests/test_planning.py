@@ -122,6 +122,17 @@ def test_samples_are_spread_over_the_text():
     assert starts == sample_starts(1000, 10, seed=3) != sample_starts(1000, 10, seed=4)
 
 
+@pytest.mark.parametrize("n_tokens", [2, 3, 16, 17, 30])
+def test_samples_are_all_different_however_short_the_text(n_tokens):
+    for samples in {2, n_tokens // 2 + 1, n_tokens}:
+        for seed in range(50):
+            starts = sample_starts(n_tokens, samples, seed)
+            assert len(set(starts)) == samples
+            assert starts == sorted(starts)
+            assert starts[0] >= 0
+            assert starts[-1] < n_tokens
+
+
 # -- the size -----------------------------------------------------------------------------------
 
 

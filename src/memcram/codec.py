@@ -90,7 +90,8 @@ def compress(
         vectors: K, vectors of each chunk.
         chunk_tokens: tokens of each chunk; None cuts the text where the vectors are full.
         recipe: name of a recipe, or one of your own.
-        steps: budget per chunk in optimiser steps; None takes the recipe's.
+        steps: budget in optimiser steps of each start of a chunk; None takes the recipe's. With
+            `chunk_tokens` a chunk that is not right is begun anew, up to three times.
         seed: of the starts.
         partial: folder that keeps finished chunks while the work goes on (`NAME.partial`); the
             same call with the same folder goes on from there. The caller removes it once the

@@ -247,13 +247,14 @@ class Engine:
         loss, margin, gradient = self._score(batch, counted.detach())
         seen = keep_best(batch, self.recipe.strategy, loss, margin)
         keep_path(batch, mem)
-        for slot in batch.slots:
-            slot.token_steps += slot.length
         decisions = self._decide(batch, seen) if poll else {}
         resting = {row for row, decision in decisions.items() if self._rests(decision)}
         if len(resting) < len(batch.slots):
             counted.backward(gradient)
             self._step(batch, parameters, resting)
+        # Last, so that a turn that is tried again after it ran out of memory counts once.
+        for slot in batch.slots:
+            slot.token_steps += slot.length
         return decisions
 
     def _score(self, batch: Batch, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -292,7 +293,7 @@ class Engine:
                 min_margin=smallest,
                 loss=loss,
                 text_tokens=len(slot.request.ids) - given,
-                token_steps=slot.token_steps,
+                token_steps=slot.token_steps + slot.length,
             )
             slot.note(held, loss)
             decision = self.recipe.strategy.decide(measured)

@@ -152,9 +152,20 @@ def _check_long_enough(n_tokens: int, samples: int, vectors: int, usual: int) ->
 
 
 def sample_starts(n_tokens: int, samples: int, seed: int) -> list[int]:
-    """First tokens of the samples: one at a seeded place in each of as many equal parts."""
+    """First tokens of the samples, all different: a seeded place in each of as many equal parts.
+
+    Args:
+        n_tokens: of the text, at least `samples`.
+        samples: how many.
+        seed: of the places.
+    """
     draw = random.Random(seed)
-    return [int((i + draw.random()) * n_tokens / samples) for i in range(samples)]
+    starts: list[int] = []
+    for i in range(samples):
+        drawn = int((i + draw.random()) * n_tokens / samples)
+        # Where parts end within a token, two may begin at it.
+        starts.append(max(drawn, starts[-1] + 1) if starts else drawn)
+    return starts
 
 
 # -- measuring ----------------------------------------------------------------------------------

@@ -108,6 +108,8 @@ def refused(capsys, place, *arguments, code=2):
         (["verify", "none"], ["none", "does not exist"]),
         (["bound", "./none"], ["none"]),
         (["bound", "pocket", "--bits", "0"], ["--bits", "0"]),
+        (["bound", "pocket", "--bits", "nan"], ["--bits", "nan"]),
+        (["bound", "--bits", "inf"], ["--bits", "inf"]),
         (["frobnicate"], ["frobnicate"]),
     ],
     ids=lambda value: " ".join(value)[:60],

@@ -5,9 +5,11 @@ import dataclasses
 import json
 import math
 import sqlite3
+import tomllib
 from dataclasses import asdict
 
 import pyarrow.parquet
+import pytest
 
 from memcram.cli import run
 from memcram.parametrisations import NormalStart
@@ -61,8 +63,8 @@ def test_dry_run_measures_nothing(place, capsys):
     code, out, _ = command(capsys, "run", place / "small.toml", "--dry-run", "--json")
     report = json.loads(out)
     assert (code, report["cells"], report["texts"]) == (0, 5, 15)
-    # (8 + 1) measurements × 3 texts × positions: 4, 9, 5, 10, and 6 for a mean of 2 to 12.
-    assert report["token_steps_at_most"] == 9 * 3 * (4 + 9 + 5 + 10 + 6)
+    # (8 + 1) measurements × 3 texts × positions: 4, 9, 5, 10, and 12 for a length of 2 to 12.
+    assert report["token_steps_at_most"] == 9 * 3 * (4 + 9 + 5 + 10 + 12)
     assert not (place / "small.study").exists()
     assert command(capsys, "run", place / "small.toml", "--dry-run")[0] == 0
 
@@ -106,6 +108,14 @@ def test_new_lists(capsys):
     assert code == 0
     assert len(json.loads(out)["studies"]) == 18
     assert command(capsys, "new")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["\U00020bb7モデル", 'a"b'])
+def test_a_starter_for_a_folder_of_any_name_can_be_read(place, capsys, monkeypatch, name):
+    monkeypatch.chdir(place)
+    code, _, err = command(capsys, "new", f"./{name}", "-o", "new.toml")
+    assert (code, err) == (0, "")
+    assert tomllib.loads((place / "new.toml").read_text("utf-8"))["models"] == [f"./{name}"]
 
 
 def test_rows_keep_the_settings_they_were_measured_with(place, measured, monkeypatch):

@@ -199,6 +199,14 @@ def test_first_token_given_and_the_columns_of_the_paper(measured, write_spec):
         assert row.paper_lm_nats == pytest.approx(row.lm_nats / (row.tokens - 1) * row.tokens)
 
 
+def test_another_loss_than_the_papers_fills_none_of_its_columns(measured, write_spec):
+    recipe = "kuratov2025@objective=HingeMargin"
+    change = ("steps = 8", f'steps = 8\nrecipes = ["{recipe}"]')
+    for row in measured(write_spec(change, name="b.toml"), limit=2).rows():
+        assert row.recipe == recipe
+        assert row.paper_mem_nats is None
+
+
 def test_horizon_keeps_the_prefix_that_is_held(measured, write_spec, tiny_folder, pocket):
     kind = 'kind = "horizon"\nlengths = [24]'
     changes = [("lengths = [4, 9]", kind), (str(tiny_folder), "pocket"), ("= 12\n", "= 3\n")]

@@ -65,6 +65,9 @@ def compress(
 ) -> None:
     """Cram TEXT (a UTF-8 file, or - for standard input) into vectors.
 
+    With --chunk-tokens N a chunk that does not come out right is begun anew, up to three times.
+    --force drops finished chunks of a run with other settings, too.
+
     \b
     Examples:
       memcram compress poem.txt

@@ -42,7 +42,7 @@ def explain(
     \b
     Examples:
       memcram explain poem.txt.mem.safetensors -o poem.html
-      memcram explain pocket.study books-003 -o text.html
+      memcram explain pocket.study 5d1f0c2b7a9e4c38 -o text.html
     """
     if output == STREAM and as_json:
         raise UsageError("--json: stdout already carries the page (-o -)")

@@ -85,7 +85,7 @@ steps_option = click.option(
     "--steps",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Optimiser steps a chunk or text may take.  [default: the recipe's]",
+    help="Optimiser steps from each start of a chunk or text.  [default: the recipe's]",
 )
 seed_option = click.option(
     "--seed",

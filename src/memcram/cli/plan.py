@@ -46,9 +46,9 @@ _ROWS = (
     type=click.IntRange(min=1),
     multiple=True,
     default=(1,),
-    show_default="1",
+    show_default=False,
     metavar="K",
-    help="Vectors for each chunk; name several to compare: -K 1 -K 4.",
+    help="Vectors for each chunk; name several to compare: -K 1 -K 4.  [default: 1]",
 )
 @click.option(
     "--samples",

@@ -227,11 +227,11 @@ def _show_grid(spec: "Spec", *, as_json: bool) -> None:
             steps = budget(study_recipe(spec, cell.recipe))
             texts = cell_samples(spec, cell)
             cap = entry.lengths_up_to
-            # Half of the cap is the mean length; a horizon's length is known with the model only.
-            mean = cap // 2 if cap is not None else cell.length
+            # A horizon's length is known with the model only.
+            longest = cell.length if cap is None else cap
             # The last measurement takes no step.
             passes = texts * (steps + 1 if cell.vectors and not cell.variant.ends else 1)
-            tokens = None if mean is None else mean * cell.variant.times + cell.inputs - 1
+            tokens = None if longest is None else longest * cell.variant.times + cell.inputs - 1
             cost = None if tokens is None else passes * tokens
             rows.append(
                 {

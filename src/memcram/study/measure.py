@@ -10,6 +10,8 @@ from torch import Tensor
 from memcram import decode
 from memcram.crammed import Crammed
 from memcram.models.frozen_lm import FrozenLM
+from memcram.objective import CrossEntropy
+from memcram.recipes import Recipe
 from memcram.results import ResultRow, TokenRecord
 from memcram.scoring import Scored, score
 from memcram.strategies import Outcome
@@ -109,6 +111,11 @@ def measure(
     return found
 
 
+def _is_kuratov(recipe: Recipe) -> bool:
+    """Whether the loss is in nats as the published code of `kuratov2025` has it."""
+    return recipe.name.startswith("kuratov2025") and isinstance(recipe.objective, CrossEntropy)
+
+
 def _text_key(task: Task) -> tuple[str, bool, int]:
     """Equal for tasks of which the text of one is a prefix of that of the other."""
     return task.sample.id, task.bos_in_text, 0 if task.is_prefix else len(task.ids)
@@ -151,7 +158,7 @@ def _row(
     n_right = int((margins > 0).sum())
     text = record.ids[int(task.bos_in_text) :]
     offered = len(task.ids) - given
-    as_published = recipe.name.startswith("kuratov2025") and task.made is None
+    as_published = _is_kuratov(recipe) and task.made is None
     paper = _paper_columns(one, record) if as_published else {}
     return ResultRow(
         task=task.id,

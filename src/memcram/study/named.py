@@ -94,9 +94,9 @@ def _capacity(study: NamedStudy, rows: Sequence[PublishedGrid], scale: float) ->
     head = (
         f"# Kuratov et al., ACL 2025: the grid that its scripts ran for {study.model}.\n"
         f"{_HUB_NOTE}\n\n"
-        f"name = {json.dumps(study.name)}\n"
+        f"name = {_toml(study.name)}\n"
         'kind = "capacity"\n'
-        f"models = [{json.dumps(study.model)}]\n"
+        f"models = [{_toml(study.model)}]\n"
         'recipes = ["kuratov2025"]  # as published; add "default" to see what more is possible\n'
         "# steps = 5000  # the recipe's own budget\n"
         'dtype = "float32"\n'
@@ -127,7 +127,7 @@ def _entry(row: PublishedGrid, scale: float) -> str:
 
 def _table(text: str, samples: int, vectors: Sequence[int], length: str) -> str:
     return (
-        f"\n[[texts]]\nname = {json.dumps(text)}\n{_TEXTS[text]}\n"
+        f"\n[[texts]]\nname = {_toml(text)}\n{_TEXTS[text]}\n"
         f"samples = {samples}\nvectors = {list(vectors)}\n{length}\n"
     )
 
@@ -136,9 +136,9 @@ def _progressive(study: NamedStudy, scale: float) -> str:
     return (
         f"# Tarasov et al., ICML 2026 (progressive cramming): exact horizons of {study.model}.\n"
         f"{_HUB_NOTE}\n\n"
-        f"name = {json.dumps(study.name)}\n"
+        f"name = {_toml(study.name)}\n"
         'kind = "horizon"\n'
-        f"models = [{json.dumps(study.model)}]\n"
+        f"models = [{_toml(study.model)}]\n"
         f'recipes = ["tarasov2026", "{_low_dim(study.model)}"]\n'
         "vectors = [1]\n"
         "# lengths = [2048]  # tokens offered; without it, as many as there is room for\n"
@@ -161,9 +161,9 @@ def _starter(model: str, scale: float) -> str:
     return (
         f"# A starter for {model}: edit it, then `memcram study run {short_name(model)}.toml`.\n"
         "# docs/studies.md explains every key.\n\n"
-        f"name = {json.dumps(short_name(model))}\n"
+        f"name = {_toml(short_name(model))}\n"
         'kind = "capacity"  # or "horizon": as much of each text as fits\n'
-        f"models = [{json.dumps(model, ensure_ascii=False)}]\n"
+        f"models = [{_toml(model)}]\n"
         'recipes = ["default"]\n'
         f"vectors = {list(_thinned(vectors, scale))}\n"
         f"lengths = {list(_thinned(lengths, scale))}\n"
@@ -175,6 +175,11 @@ def _starter(model: str, scale: float) -> str:
         'path = "texts"  # a .txt file or a folder of them, from this file on\n'
         '\n[[texts]]\nname = "random"\nsource = "random-words"\n'
     )
+
+
+def _toml(text: str) -> str:
+    """A TOML string: a JSON one, but TOML knows no surrogate pairs."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _samples(samples: int, scale: float) -> int:
