@@ -41,6 +41,25 @@ def test_outcome_right_and_its_margin(pocket, prose):
     assert one.token_steps == 6 * (one.steps + 1)  # K + n − 1 positions, one more look than steps
 
 
+@pytest.mark.parametrize("name", ["default", "tarasov2026"])
+def test_rises_say_when_each_token_was_held_first(pocket, prose, name):
+    chosen = memcram.get_recipe(name).for_horizon().with_steps(200)
+    [one] = Engine(pocket, chosen, poll_every=1).run([CramRequest("a", prose[:20])])
+    assert len(one.rises) > 1
+    assert (one.rises.diff(dim=0)[:, 1:] > 0).all()  # a stage may begin without a step
+    assert (one.rises.diff(dim=0)[:, 0] >= 0).all()
+    step, spent, held = one.rises[-1].tolist()
+    assert held == one.n_right
+    assert step <= one.best_step <= one.steps
+    assert spent <= one.token_steps
+
+
+def test_rises_at_a_fixed_length_cost_the_same_each_step(pocket, prose):
+    [one] = Engine(pocket, recipe(steps=30)).run([CramRequest("a", prose[:6])])
+    assert one.rises[:, 1].tolist() == [6 * (step + 1) for step in one.rises[:, 0].tolist()]
+    assert one.rises[-1, 2] == one.n_right
+
+
 def test_outcome_budget_exhausted_spends_exactly_the_budget(pocket, prose):
     [one] = Engine(pocket, recipe(steps=5)).run([CramRequest("a", prose[:60])])
     assert one.outcome is Outcome.BUDGET_EXHAUSTED

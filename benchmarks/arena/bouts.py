@@ -11,7 +11,7 @@ import click
 import torch
 
 from arena.budget import Budgeted, grid_up_to, is_over, steps_within
-from arena.rows import Attempt, Row, grid_row, grown_row, rises, spent_along
+from arena.rows import Attempt, Row, grid_row, grown_row, rises
 from arena.trials_vectors import with_starts
 from arena.variants import Entry
 from memcram import decode
@@ -111,10 +111,8 @@ def attempts(
         max(1, one.n_right) if grows else len(ids) for one, ids in zip(crammed, texts, strict=True)
     ]
     decoded = decode.greedy(lm, [one.mem for one in crammed], asked)
-    fixed = terms.vectors + len(lm.prefix) - 1
     return [
-        _attempt(one, ids, back, fixed, grows=grows)
-        for one, ids, back in zip(crammed, texts, decoded, strict=True)
+        _attempt(one, ids, back) for one, ids, back in zip(crammed, texts, decoded, strict=True)
     ]
 
 
@@ -129,37 +127,18 @@ def cram_requests(recipe: Recipe, texts: Sequence[torch.Tensor], terms: Terms) -
     return requests
 
 
-def _attempt(
-    crammed: Crammed, ids: torch.Tensor, back: decode.Decoded, fixed: int, *, grows: bool
-) -> Attempt:
+def _attempt(crammed: Crammed, ids: torch.Tensor, back: decode.Decoded) -> Attempt:
     right = back.ids == ids[: len(back.ids)]
     exact = int(right.long().cumprod(0).sum())
-    curve = _curve(crammed, exact)
-    spent = spent_along(curve, crammed.steps, crammed.token_steps, fixed, grows=grows)
-    points = [(at, held) for at, (_, held) in zip(spent, curve, strict=True)]
-    # What the curve left out is certain at the end of the run.
-    points.append((float(crammed.token_steps), float(exact)))
     return Attempt(
         length=len(ids),
         exact=exact,
         min_margin=back.margins[:exact].min().item() if exact else None,
         steps=crammed.steps,
         token_steps=crammed.token_steps,
-        history=rises(points, exact),
+        history=rises(((spent, held) for _, spent, held in crammed.rises.tolist()), exact),
         outcome=str(crammed.outcome),
     )
-
-
-def _curve(crammed: Crammed, exact: int) -> list[tuple[float, float]]:
-    """(step, tokens held) of the run, with the step from which the exact tokens stayed right.
-
-    The engine's curve is thinned out; that step is not.
-    """
-    curve = [(step, held) for step, held, _ in crammed.curve.tolist()]
-    learned = crammed.learned_step[:exact].tolist()
-    if learned and min(learned) >= 0:
-        curve.append((float(max(learned)), float(exact)))
-    return sorted(curve)
 
 
 def progress(name: str, vectors: int) -> Callable[[EngineStatus], None]:

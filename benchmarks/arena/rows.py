@@ -1,13 +1,13 @@
 """What the arena keeps of one text: its horizon, what it cost, and the way there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 from memcram.texts import TextSample
 
-Point = tuple[float, int]
+Point = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Attempt:
         exact: tokens that free-running decoding returns before the first miss.
         min_margin: smallest margin over these, in logits; None if there are none.
         steps, token_steps: spent in all.
-        history: (token-steps, tokens held under teacher forcing) wherever the second rose, ending
-            with what decoding confirms.
+        history: (token-steps, tokens held under teacher forcing) wherever the second rose, up to
+            what decoding confirms.
         outcome: of the engine.
     """
 
@@ -32,7 +32,7 @@ class Attempt:
     history: tuple[Point, ...]
     outcome: str
 
-    def reached(self, tokens: int) -> float | None:
+    def reached(self, tokens: int) -> int | None:
         """Token-steps after which `tokens` were held, None if they never were."""
         return _reached(self.history, tokens)
 
@@ -62,42 +62,19 @@ class Row:
     at_most: int
     censored: bool
     min_margin: float | None
-    to_exact: float | None
+    to_exact: int | None
     token_steps: int
     history: tuple[Point, ...]
     attempts: tuple[dict[str, Any], ...]
 
 
-def spent_along(
-    curve: Sequence[tuple[float, float]], steps: int, token_steps: int, fixed: int, *, grows: bool
-) -> list[float]:
-    """Token-steps at each point of a curve, interpolated so that they end at `token_steps`.
-
-    The engine counts them at the end only. At a fixed length every step costs the same. In growth
-    a step costs the positions before the text and the tokens held by then: the slice between two
-    points is weighted by that, and the whole is scaled to what was counted.
-
-    Args:
-        curve: (step, tokens held), by rising step.
-        steps: of the whole run.
-        token_steps: of the whole run.
-        fixed: positions besides the tokens of the text.
-        grows: whether the length grew.
-    """
-    ends = [*curve, (float(steps), curve[-1][1])]
-    weights = [(b[0] - a[0]) * (fixed + max(1.0, a[1]) if grows else 1) for a, b in pairwise(ends)]
-    before = (fixed + max(1.0, curve[0][1]) if grows else 1) * curve[0][0]
-    at = list(accumulate(weights, initial=before))
-    return [token_steps * value / at[-1] for value in at[:-1]] if at[-1] else [0.0] * len(curve)
-
-
-def rises(points: Sequence[tuple[float, float]], at_most: int) -> tuple[Point, ...]:
+def rises(points: Iterable[Point], at_most: int) -> tuple[Point, ...]:
     """The points at which the tokens rise, with no more than `at_most` tokens."""
     found: list[Point] = []
     for spent, held in points:
-        tokens = min(int(held), at_most)
+        tokens = min(held, at_most)
         if tokens > (found[-1][1] if found else 0):
-            found.append((round(spent, 1), tokens))
+            found.append((spent, tokens))
     return tuple(found)
 
 
@@ -132,7 +109,7 @@ def grid_row(sample: TextSample, attempts: Sequence[Attempt]) -> Row:
     best = held[-1] if held else None
     longer = [a.length for a in attempts if best is None or a.length > best.length]
     horizon = best.length if best else 0
-    points = sorted((a.reached(a.length) or 0.0, a.length) for a in held)
+    points = sorted((a.reached(a.length) or 0, a.length) for a in held)
     return Row(
         id=sample.id,
         origin=sample.origin,
@@ -161,7 +138,7 @@ def exact_at(row: dict[str, Any], length: int, *, grows: bool) -> bool | None:
     return None
 
 
-def _reached(history: Sequence[Point], tokens: int) -> float | None:
+def _reached(history: Sequence[Point], tokens: int) -> int | None:
     return next((spent for spent, held in history if held >= tokens), None)
 
 

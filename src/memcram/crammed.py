@@ -30,6 +30,8 @@ class Crammed:
         token_steps: positions that went forward and backward.
         least_loss: smallest mean loss of the run, at whatever step it was.
         curve: (points, 3) step, tokens held and mean loss, evenly spread over the run.
+        rises: (rises, 3) step, token-steps and tokens held, wherever more were held than at any
+            measurement before; where the host sees only some of them, token-steps are of that one.
         path_steps: (points,) the steps of `path`; None where it was not asked for.
         path: (points, K, width) as measured, evenly spread over the run; `mem` is the last.
     """
@@ -45,6 +47,7 @@ class Crammed:
     token_steps: int
     least_loss: float
     curve: Tensor
+    rises: Tensor
     path_steps: Tensor | None = None
     path: Tensor | None = None
 
@@ -81,6 +84,7 @@ def crammed_of(slot: Slot, outcome: Outcome, recipe: Recipe, dtype: torch.dtype)
         token_steps=slot.token_steps,
         least_loss=float(slot.tensors["least_loss"]),
         curve=torch.tensor([*slot.curve.kept.values()], dtype=torch.float64).reshape(-1, 3),
+        rises=torch.tensor(slot.rises, dtype=torch.long).reshape(-1, 3),
         path_steps=path_steps,
         path=path,
     )

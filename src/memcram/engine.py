@@ -295,7 +295,7 @@ class Engine:
                 text_tokens=len(slot.request.ids) - given,
                 token_steps=slot.token_steps + slot.length,
             )
-            slot.note(held, loss)
+            slot.note(measured)
             decision = self.recipe.strategy.decide(measured)
             if not math.isfinite(loss):
                 decision = Stop(Outcome.NON_FINITE)

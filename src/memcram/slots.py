@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from memcram.errors import UsageError
 from memcram.objective import Accounting
+from memcram.strategies import Measurement
 from memcram.thinned import Thinned
 
 # Texts are seeded by their place or number; the stride keeps neighbouring seeds apart.
@@ -70,6 +71,7 @@ class Slot:
         clock: steps of the optimiser state, which a restored slot begins anew.
         token_steps: positions that went forward and backward.
         curve: (step, tokens held, mean loss) at some of the measurements, evenly spread.
+        rises: (step, token-steps, tokens held) wherever more were held than ever before.
         path: measured `[mem]` (K, width) by step, evenly spread; None where it is not asked for,
             and before the text is seated for the first time.
     """
@@ -84,6 +86,7 @@ class Slot:
     curve: Thinned[tuple[float, float, float]] = field(
         default_factory=lambda: Thinned(_CURVE_POINTS)
     )
+    rises: list[tuple[int, int, int]] = field(default_factory=list)
     path: Thinned[Tensor] | None = None
     _seen: int = 0
 
@@ -94,11 +97,14 @@ class Slot:
             point = self.request.vectors * width.numel() * width.element_size()
             self.path = Thinned(min(_PATH_POINTS, max(_FEW_PATH_POINTS, _PATH_BYTES // point)))
 
-    def note(self, held: float, loss: float) -> None:
-        """Add a point to the curve, where it wants this measurement."""
+    def note(self, measured: Measurement) -> None:
+        """Add a point to the curve, where it wants this measurement, and to the rises."""
         if self.curve.wants(self._seen):
-            self.curve.keep(self._seen, (self.step, held, loss))
+            self.curve.keep(self._seen, (measured.step, measured.n_held, measured.loss))
         self._seen += 1
+        if measured.most_held > (self.rises[-1][-1] if self.rises else 0):
+            rise = measured.most_held_step, measured.token_steps, measured.most_held
+            self.rises.append(rise)
 
     @property
     def measured(self) -> Accounting:

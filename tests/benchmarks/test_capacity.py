@@ -215,21 +215,9 @@ def test_of_several_starts_the_one_that_holds_most_counts_and_all_are_paid_for()
     assert len(row.attempts) == 3
 
 
-def test_spent_along_a_curve_ends_at_what_was_counted():
-    curve = [(0.0, 0.0), (10.0, 4.0), (20.0, 8.0)]
-    fixed = rows.spent_along(curve, 40, 400, 1, grows=False)
-    assert fixed == pytest.approx([0, 100, 200])
-    grown = rows.spent_along(curve, 20, 400, 1, grows=True)
-    assert grown[0] == 0
-    assert grown[-1] == pytest.approx(400)
-    # Two thirds of the steps' positions lie in the second half: 1 + 1 against 1 + 4 a step.
-    assert grown[1] == pytest.approx(400 * 2 / 7)
-    assert rows.spent_along([(0.0, 3.0)], 0, 9, 1, grows=True) == [0.0]
-
-
 def test_rises_never_fall_and_never_pass_what_was_confirmed():
-    points = [(0.0, 0.0), (5.0, 3.0), (6.0, 2.0), (7.0, 9.0), (8.0, 12.0)]
-    assert rows.rises(points, 10) == ((5.0, 3), (7.0, 9), (8.0, 10))
+    points = [(0, 0), (5, 3), (6, 2), (7, 9), (8, 12)]
+    assert rows.rises(points, 10) == ((5, 3), (7, 9), (8, 10))
 
 
 def bout(horizons, *, name="one", vectors=1, at_most=None, lengths="grown"):

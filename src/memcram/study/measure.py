@@ -247,6 +247,7 @@ def untrained(key: str, mem: Tensor, n_tokens: int) -> Crammed:
         token_steps=0,
         least_loss=math.nan,
         curve=torch.empty(0, 3, dtype=torch.float64),
+        rises=torch.empty(0, 3, dtype=torch.long),
     )
 
 
