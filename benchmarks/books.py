@@ -23,11 +23,11 @@ def first_bytes(path: Path, limit: int) -> bytes:
     return path.read_bytes()[:limit].decode("utf-8", "ignore").encode()
 
 
-def measure(path: Path, limit: int, lm: memcram.FrozenLM) -> dict[str, Any]:
+def measure(path: Path, limit: int, lm: memcram.FrozenLM, recipe: str) -> dict[str, Any]:
     """Compress, write, read, decompress and compare one book's beginning."""
     data = first_bytes(path, limit)
     started = time.perf_counter()
-    archive = memcram.compress(data, lm)
+    archive = memcram.compress(data, lm, recipe=recipe)
     seconds = time.perf_counter() - started
     read = memcram.Archive.from_bytes(archive.to_bytes())
     restored = memcram.decompress(read, lm) == data
@@ -38,13 +38,14 @@ def measure(path: Path, limit: int, lm: memcram.FrozenLM) -> dict[str, Any]:
 @click.argument("books", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--bytes", "limit", default=1500, show_default=True, help="Taken from each book.")
 @click.option("--model", default="pocket", show_default=True)
+@click.option("--recipe", default="default", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON to write.")
-def main(books: tuple[Path, ...], limit: int, model: str, output: Path | None) -> None:
+def main(books: tuple[Path, ...], limit: int, model: str, recipe: str, output: Path | None) -> None:
     """Measure each book and print the spread."""
     lm = memcram.load_lm(model)
     rows = []
     for book in books:
-        row = measure(book, limit, lm)
+        row = measure(book, limit, lm, recipe)
         rows.append(row)
         print(
             f"{row['book']}: restored {row['restored']}, {row['tokens']} tokens in "
@@ -55,6 +56,7 @@ def main(books: tuple[Path, ...], limit: int, model: str, output: Path | None) -
     tokens = sum(row["tokens"] for row in rows)
     summary = {
         "model": lm.identity.id,
+        "recipe": memcram.get_recipe(recipe).settings(),
         "bytes": limit,
         "books": len(rows),
         "restored": sum(row["restored"] for row in rows),
