@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memcram.errors import UsageError
-from memcram.objective import CrossEntropy, Objective, SmoothMargin, TextObjective
+from memcram.objective import CrossEntropy, HingeMargin, Objective, SmoothMargin, TextObjective
 from memcram.optimisers import AdamW
 from memcram.parametrisations import (
     Direct,
@@ -60,9 +60,14 @@ class Recipe:
         )
 
     def with_margin(self, at_least: float) -> "Recipe":
-        """The same recipe, polishing until margins exceed `at_least` logits."""
+        """The same recipe, polishing until margins exceed `at_least` logits.
+
+        A margin loss is made wide enough to have a gradient there: a smooth one with τ of half the
+        margin holds four times the tokens of τ = 0.1 at 2 logits (docs/findings.md).
+        """
         return dataclasses.replace(
             self,
+            objective=_reaching(self.objective, at_least),
             strategy=self.strategy.with_margin(at_least),
             horizon=self.horizon and self.horizon.with_margin(at_least),
         )
@@ -102,6 +107,17 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """Every setting, as plain JSON values; components carry their class name as `kind`."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+def _reaching(objective: Objective | TextObjective, at_least: float) -> Objective | TextObjective:
+    """The loss, with a gradient left where margins are about `at_least` logits."""
+    match objective:
+        case SmoothMargin(tau):
+            return SmoothMargin(max(tau, at_least / 2))
+        case HingeMargin(tau, power):
+            return HingeMargin(max(tau, 2 * at_least), power)
+        case _:
+            return objective
 
 
 def _plain(value: Any) -> Any:
