@@ -32,10 +32,11 @@ def load_stores(folders: Sequence[Path]) -> ReportData:
     holders: dict[str, Store] = {}
     models: dict[str, tuple[str, str | None]] = {}
     for store in opened:
-        place = store.spec_folder
-        for row in store.rows():
+        rows, place = store.rows(), store.spec_folder
+        found = {name: model_beside(place, name) for name in {row.model for row in rows}}
+        for row in rows:
             holders.setdefault(row.task, store)
-            models.setdefault(row.task, (model_beside(place, row.model), row.revision))
+            models.setdefault(row.task, (found[row.model], row.revision))
     text_of = Pieces()
 
     def tokens(task: str) -> TokenRecord:
