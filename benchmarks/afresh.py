@@ -17,8 +17,8 @@ from arena.bouts import START_STRIDE, Terms
 from arena.command import Setting, staged
 from arena.stages import Stand, exact_tokens, grow, line_of, show
 from memcram.models import FrozenLM
-from memcram.recipes import Recipe
-from memcram.strategies import Horizon
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Horizon
 from memcram.texts import TextSample
 
 # A rest of the budget below this share is not worth another start.

@@ -39,8 +39,8 @@ from arena.texts import (
 from arena.tuning import RATES, tune, with_best_rates
 from arena.variants import BASELINE, Entry, parse_entry, read_entries
 from memcram.errors import MemcramError, UsageError
-from memcram.horizon import longest_sample
 from memcram.models import FrozenLM
+from memcram.study.horizon import longest_sample
 from memcram.texts import TextSample
 
 RECIPES = ("default", BASELINE, "tarasov2026", "tarasov2026+low-dim")

@@ -23,13 +23,14 @@ import memcram
 from arena.bouts import Terms, cram_requests
 from arena.texts import CHOOSING, draw, read_books, split_books
 from arena.variants import parse_entry
-from memcram.engine import Engine
+from memcram.engine.loop import Engine
 from memcram.errors import MemcramError
 from memcram.files import write_atomically
 from memcram.models import FrozenLM
-from memcram.objective import CrossEntropy, Objective, SmoothMargin, TokenScores, margins
-from memcram.recipes import Recipe
-from memcram.strategies import Fixed
+from memcram.models.accounting import margins
+from memcram.recipes.objectives import CrossEntropy, Objective, SmoothMargin, TokenScores
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Fixed
 
 COLUMNS = ("share_right", "min_margin", "gradient_on_right")
 

@@ -24,10 +24,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import memcram
-from memcram import decode
-from memcram.engine import Engine
-from memcram.models import FrozenLM, packaged_models
-from memcram.objective import margins
+from memcram.engine.loop import Engine
+from memcram.models import FrozenLM, decoding, packaged_models
+from memcram.models.accounting import margins
 
 TOKENS = 16
 BATCHES = (1, 2, 7, 32)
@@ -170,7 +169,7 @@ def crammed_inputs(lm: FrozenLM, texts: tuple[str, ...], chunks: int, steps: int
     requests = [memcram.CramRequest(i, stretch, seed=i) for i, stretch in enumerate(chosen)]
     done = {crammed.key: crammed.mem for crammed in Engine(lm, recipe).run(requests)}
     mems = [done[i] for i in range(len(chosen))]
-    decoded = decode.greedy(lm, mems, [TOKENS] * len(mems))
+    decoded = decoding.greedy(lm, mems, [TOKENS] * len(mems))
     kept = [i for i, one in enumerate(decoded) if torch.equal(one.ids, chosen[i])]
     click.echo(f"{len(kept)} of {len(chosen)} chunks of {TOKENS} tokens crammed exactly", err=True)
     kept = kept or list(range(len(chosen)))

@@ -19,9 +19,9 @@ from torch import Tensor
 from arena.bouts import Terms
 from arena.command import Setting, begins_from_vectors, staged
 from arena.stages import Stand, exact_tokens, grow, line_of, show
+from memcram.engine.batch import SEED_STRIDE
 from memcram.models import FrozenLM
-from memcram.recipes import Recipe
-from memcram.slots import SEED_STRIDE
+from memcram.recipes.recipe import Recipe
 
 BEHIND, BEFORE = "behind", "before"
 

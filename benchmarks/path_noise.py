@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 import memcram
 from memcram.errors import MemcramError, UsageError
 from memcram.files import check_writable, write_atomically
-from memcram.recipes import Recipe
+from memcram.recipes.recipe import Recipe
 from memcram.report.ablation_data import axes_taken, way
-from memcram.results import ResultRow
 from memcram.study.grid import deciding, resolve_model, study_recipe
-from memcram.study.spec import Spec, read_spec
+from memcram.study.read import read_spec
+from memcram.study.results import ResultRow
+from memcram.study.spec import Spec
 from memcram.study.store import Store
 
 Points = NDArray[np.float64]

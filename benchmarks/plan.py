@@ -18,8 +18,8 @@ import click
 import torch
 
 import memcram
+from memcram.compression.estimate import Plan, plan
 from memcram.metrics.cutting import Interval
-from memcram.planning import Plan, plan
 
 
 def first_bytes(path: Path, limit: int) -> bytes:

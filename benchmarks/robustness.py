@@ -25,14 +25,13 @@ from arena.survival import draw_figure, summarise, survival_tables
 from arena.texts import CHOOSING, REPORTING, draw, packaged_passage, read_books, split_books
 from arena.trials_vectors import with_starts
 from arena.variants import parse_entry
-from memcram import decode
-from memcram.crammed import Crammed
-from memcram.engine import Engine
+from memcram.engine.loop import Engine
+from memcram.engine.result import Crammed
 from memcram.errors import MemcramError, UsageError
 from memcram.files import check_writable, write_atomically
-from memcram.models import FrozenLM
-from memcram.recipes import Recipe
-from memcram.strategies import Fixed
+from memcram.models import FrozenLM, decoding
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Fixed
 from memcram.texts import TextSample
 
 MARGINS = (0.0, 0.02, 0.1, 0.3, 1.0, 2.0)
@@ -128,7 +127,7 @@ def survivals(
         lengths = [len(ids) for ids in texts]
         # Texts of one length and K fill a batch up to the positions it may hold.
         room = batch * (len(vectors[0]) + max(lengths)) if vectors else 1
-        back = decode.greedy(model, vectors, lengths, batch_tokens=room)
+        back = decoding.greedy(model, vectors, lengths, batch_tokens=room)
         for one, decoded, ids in zip(found, back, texts, strict=True):
             one[condition] = torch.equal(decoded.ids, ids)
 

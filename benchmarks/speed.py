@@ -27,11 +27,10 @@ import torch
 from torch import Tensor
 
 import memcram
-from memcram import decode
-from memcram.engine import Engine
-from memcram.models import FrozenLM
-from memcram.recipes import Recipe
-from memcram.strategies import Continue, Decision, Fixed, Measurement, Outcome, Stop
+from memcram.engine.loop import Engine
+from memcram.models import FrozenLM, decoding
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Continue, Decision, Fixed, Measurement, Outcome, Stop
 
 MODEL = "pocket"
 TEXTS = 32
@@ -170,10 +169,10 @@ def decode_archive(lm: FrozenLM, mems: list[Tensor], *, together: bool) -> None:
     """Decode all chunks, at once or one after another."""
     lengths = [ARCHIVE_TOKENS] * len(mems)
     if together:
-        decode.greedy(lm, mems, lengths)
+        decoding.greedy(lm, mems, lengths)
     else:
         for mem in mems:
-            decode.greedy(lm, [mem], [ARCHIVE_TOKENS])
+            decoding.greedy(lm, [mem], [ARCHIVE_TOKENS])
 
 
 # -- measuring ----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from arena.command import Setting, staged
 from arena.variants import Entry
 from memcram.errors import UsageError
 from memcram.models import FrozenLM
-from memcram.recipes import get_recipe
+from memcram.recipes.catalogue import get_recipe
 from memcram.texts import TextSample
 
 

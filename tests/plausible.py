@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from memcram.results import TokenRecord, column_types
+from memcram.study.results import TokenRecord, column_types
 
 MODELS = {
     # name: parameters, layers, width, vocab, positions, nats held by one vector

@@ -14,12 +14,11 @@ from arena.budget import Budgeted, grid_up_to, is_over, steps_within
 from arena.rows import Attempt, Row, grid_row, grown_row, rises
 from arena.trials_vectors import with_starts
 from arena.variants import Entry
-from memcram import decode
-from memcram.crammed import Crammed
-from memcram.engine import Engine, EngineStatus
-from memcram.models import FrozenLM
-from memcram.recipes import Recipe
-from memcram.slots import SEED_STRIDE, CramRequest
+from memcram.engine.batch import SEED_STRIDE, CramRequest
+from memcram.engine.loop import Engine, EngineStatus
+from memcram.engine.result import Crammed
+from memcram.models import FrozenLM, decoding
+from memcram.recipes.recipe import Recipe
 from memcram.texts import TextSample
 
 # Further starts of a text begin at seeds that no other text has.
@@ -110,7 +109,7 @@ def attempts(
     asked = [
         max(1, one.n_right) if grows else len(ids) for one, ids in zip(crammed, texts, strict=True)
     ]
-    decoded = decode.greedy(lm, [one.mem for one in crammed], asked)
+    decoded = decoding.greedy(lm, [one.mem for one in crammed], asked)
     return [
         _attempt(one, ids, back) for one, ids, back in zip(crammed, texts, decoded, strict=True)
     ]
@@ -127,7 +126,7 @@ def cram_requests(recipe: Recipe, texts: Sequence[torch.Tensor], terms: Terms) -
     return requests
 
 
-def _attempt(crammed: Crammed, ids: torch.Tensor, back: decode.Decoded) -> Attempt:
+def _attempt(crammed: Crammed, ids: torch.Tensor, back: decoding.Decoded) -> Attempt:
     right = back.ids == ids[: len(back.ids)]
     exact = int(right.long().cumprod(0).sum())
     return Attempt(

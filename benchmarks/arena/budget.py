@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memcram.errors import UsageError
-from memcram.objective import Accounting
-from memcram.strategies import Decision, Measurement, Outcome, Stop, Strategy
+from memcram.models.accounting import Accounting
+from memcram.recipes.strategies import Decision, Measurement, Outcome, Stop, Strategy
 
 # Two successive lengths at which no text is exact end the grid.
 EMPTY_LENGTHS = 2

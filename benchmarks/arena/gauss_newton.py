@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from memcram.models import FrozenLM
-from memcram.objective import margins
+from memcram.models.accounting import margins
 
 # Damping, relative to the mean diagonal of J Jᵀ: where it begins, and what a candidate changes.
 _DAMPING, _FACTORS = 1e-2, (100.0, 10.0, 1.0, 0.1, 0.01)

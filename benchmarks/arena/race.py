@@ -13,14 +13,13 @@ from arena.bouts import START_STRIDE, Terms, cram_requests, progress
 from arena.summary import Bout, share_exact
 from arena.trials_vectors import with_starts
 from arena.variants import BASELINE, Entry
-from memcram import decode
-from memcram.crammed import Crammed
-from memcram.cramming import RESTARTS
-from memcram.engine import Engine
-from memcram.models import FrozenLM
-from memcram.recipes import Recipe
-from memcram.slots import CramRequest
-from memcram.strategies import Outcome
+from memcram.compression.chunks import RESTARTS
+from memcram.engine.batch import CramRequest
+from memcram.engine.loop import Engine
+from memcram.engine.result import Crammed
+from memcram.models import FrozenLM, decoding
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Outcome
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,9 @@ def run_lap(lm: FrozenLM, side: Side, texts: Sequence[torch.Tensor], terms: Term
         pass
     mems = [best[i].mem for i in range(len(texts))]
     if side.one_by_one:
-        back = [decode.greedy(lm, [m], [len(ids)])[0] for m, ids in zip(mems, texts, strict=True)]
+        back = [decoding.greedy(lm, [m], [len(ids)])[0] for m, ids in zip(mems, texts, strict=True)]
     else:
-        back = decode.greedy(lm, mems, [len(ids) for ids in texts])
+        back = decoding.greedy(lm, mems, [len(ids) for ids in texts])
     exact = sum(torch.equal(b.ids, ids) for b, ids in zip(back, texts, strict=True))
     return Lap(time.perf_counter() - started, exact, token_steps)
 

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from arena.bouts import Terms, cram_requests
 from arena.budget import Budgeted
-from memcram import decode
-from memcram.engine import Engine
+from memcram.engine.loop import Engine
 from memcram.metrics.statistics import spread
-from memcram.models import FrozenLM
-from memcram.recipes import Recipe
+from memcram.models import FrozenLM, decoding
+from memcram.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def grow(
 
 def exact_tokens(lm: FrozenLM, stand: Stand, texts: Sequence[Tensor]) -> list[int]:
     """Tokens that free-running decoding returns before the first miss."""
-    back = decode.greedy(lm, stand.mems, [max(1, held) for held in stand.held])
+    back = decoding.greedy(lm, stand.mems, [max(1, held) for held in stand.held])
     right = [one.ids == ids[: len(one.ids)] for one, ids in zip(back, texts, strict=True)]
     return [int(row.long().cumprod(0).sum()) for row in right]
 

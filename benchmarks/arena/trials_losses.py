@@ -11,16 +11,16 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from memcram.objective import (
+from memcram.models.accounting import margins
+from memcram.recipes.objectives import (
     CrossEntropy,
     Objective,
     SmoothMargin,
     TextObjective,
     Texts,
     TokenScores,
-    margins,
 )
-from memcram.ranges import AtLeastOne, NotNegative, Positive, Real
+from memcram.recipes.ranges import AtLeastOne, NotNegative, Positive, Real
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memcram.optimisers import AdamW
-from memcram.optimisers.adamw import State, column
-from memcram.ranges import AtLeastOne, Count, NotNegative, Positive
-from memcram.slots import ROW_BLOCK, SEED_STRIDE
+from memcram.engine.batch import ROW_BLOCK, SEED_STRIDE
+from memcram.recipes.optimisers import AdamW
+from memcram.recipes.optimisers.adamw import State, column
+from memcram.recipes.ranges import AtLeastOne, Count, NotNegative, Positive
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from memcram.engine.batch import CramRequest
 from memcram.errors import UsageError
 from memcram.models import FrozenLM
-from memcram.parametrisations import LowDim, NormalStart, Parameters, UniformStart
-from memcram.ranges import AtLeastOne, NotNegative, Positive, Width
-from memcram.recipes import Recipe
-from memcram.slots import CramRequest
+from memcram.recipes.initialisers import NormalStart, UniformStart
+from memcram.recipes.parametrisations import LowDim, Parameters
+from memcram.recipes.ranges import AtLeastOne, NotNegative, Positive, Width
+from memcram.recipes.recipe import Recipe
 
 # -- parametrisations ---------------------------------------------------------------------------
 

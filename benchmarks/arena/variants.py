@@ -1,7 +1,7 @@
 """Entries of the arena: recipes and their variants, which grow or run at each length of a grid.
 
 default                              a recipe by name
-tarasov2026@lr=0.3                   one setting changed (memcram.variants)
+tarasov2026@lr=0.3                   one setting changed (memcram.recipes.overrides)
 default@objective=WorstTokens        a component on trial, which only the arena has (trials_*)
 default@lengths=grid                 at each length of the grid instead of growing
 default@starts=4                     four starts, each with a quarter of the budget; the best counts
@@ -15,8 +15,9 @@ from arena.trials_losses import LOSSES
 from arena.trials_updates import UPDATES
 from arena.trials_vectors import MAPS, STARTS
 from memcram.errors import UsageError
-from memcram.recipes import Recipe, get_recipe
-from memcram.variants import COMPONENTS, parse_overrides, variant
+from memcram.recipes.catalogue import get_recipe
+from memcram.recipes.overrides import COMPONENTS, parse_overrides, variant
+from memcram.recipes.recipe import Recipe
 
 TRIALS: dict[str, tuple[type, ...]] = {
     "objective": LOSSES,

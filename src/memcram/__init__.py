@@ -14,23 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memcram.archive import Archive
-    from memcram.codec import compress, cram, decompress
-    from memcram.crammed import Crammed
-    from memcram.engine import Engine
+    from memcram.compression.codec import compress, cram, decompress
+    from memcram.compression.verify import Verification, verify
+    from memcram.engine.batch import CramRequest
+    from memcram.engine.loop import Engine
+    from memcram.engine.result import Crammed
     from memcram.errors import ArchiveError, MemcramError, ModelError, TextError, UsageError
     from memcram.metrics.bound import capacity_bound
     from memcram.models import FrozenLM, load_lm, packaged_models
-    from memcram.recipes import RECIPES, Recipe, get_recipe
-    from memcram.slots import CramRequest
-    from memcram.verification import Verification, verify
+    from memcram.recipes.catalogue import RECIPES, get_recipe
+    from memcram.recipes.recipe import Recipe
 
 # Imported when first asked for, so that `memcram --help` does not wait for torch.
 _HOMES = {
     "Archive": "memcram.archive",
     "ArchiveError": "memcram.errors",
-    "CramRequest": "memcram.slots",
-    "Crammed": "memcram.crammed",
-    "Engine": "memcram.engine",
+    "CramRequest": "memcram.engine.batch",
+    "Crammed": "memcram.engine.result",
+    "Engine": "memcram.engine.loop",
     "FrozenLM": "memcram.models",
     "MemcramError": "memcram.errors",
     "ModelError": "memcram.errors",
@@ -38,15 +39,15 @@ _HOMES = {
     "Recipe": "memcram.recipes",
     "TextError": "memcram.errors",
     "UsageError": "memcram.errors",
-    "Verification": "memcram.verification",
+    "Verification": "memcram.compression.verify",
     "capacity_bound": "memcram.metrics.bound",
-    "compress": "memcram.codec",
-    "cram": "memcram.codec",
-    "decompress": "memcram.codec",
+    "compress": "memcram.compression.codec",
+    "cram": "memcram.compression.codec",
+    "decompress": "memcram.compression.codec",
     "get_recipe": "memcram.recipes",
     "load_lm": "memcram.models",
     "packaged_models": "memcram.models",
-    "verify": "memcram.verification",
+    "verify": "memcram.compression.verify",
 }
 
 __all__ = [

@@ -1,29 +1,85 @@
-"""Errors a person can act on: one line that names what was given and what is allowed."""
+"""Errors a user can act on: one line that names what was given and what is allowed."""
+
+from typing import Final
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+NOTHING: Final = _Nothing()
+"""Stands for a value that was not given, where None is a value."""
 
 
 class MemcramError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
+    """Base of all errors raised on purpose.
+
+    The message of an error about a value reads `argument: got VALUE, allowed: WHAT`; other errors
+    are a sentence, led by the argument where there is one.
+
+    Args:
+        problem: what is wrong, where `got` and `allowed` do not say it.
+        argument: name of the Python argument, or of the setting, that is wrong. The command line
+            shows its own name of it (`--steps`).
+        got: the value it had.
+        allowed: what it may be.
+
+    Attributes:
+        exit_code: exit code of the command line.
+
+    Example:
+        >>> str(MemcramError(argument="steps", got=0, allowed="1 or more"))
+        'steps: got 0, allowed: 1 or more'
+        >>> str(MemcramError("the text is empty", argument="text"))
+        'text: the text is empty'
+    """
 
     exit_code = 2
 
+    def __init__(
+        self,
+        problem: str = "",
+        *,
+        argument: str | None = None,
+        got: object = NOTHING,
+        allowed: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.argument = argument
+        self.got = got
+        self.allowed = allowed
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        """The message, led by the Python name of the argument."""
+        return self.message(self.argument)
+
+    def message(self, argument: str | None) -> str:
+        """The message with another name for the argument, such as `--steps`."""
+        said = [self.problem or f"got {self.got!r}"]
+        if self.allowed is not None:
+            said.append(f"allowed: {self.allowed}")
+        return (f"{argument}: " if argument else "") + ", ".join(said)
+
 
 class UsageError(MemcramError):
-    """An argument is wrong: its name, what it got and what it allows."""
+    """An argument has a wrong value."""
 
 
 class TextError(MemcramError):
-    """A text can't be used: missing, empty, not UTF-8."""
+    """A text cannot be used: missing, empty, not UTF-8."""
 
 
 class ModelError(MemcramError):
-    """A model can't be loaded or used, and what to do about it."""
+    """A model cannot be loaded or used; the message says what to do about it."""
 
 
 class ArchiveError(MemcramError):
-    """An archive can't be trusted: damaged, foreign, or made with another model."""
+    """An archive cannot be trusted: damaged, foreign, or made with another model."""
 
     exit_code = 3
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, with a sentence that says what is left."""
+    """Ctrl-C, with a sentence that says what was kept."""

@@ -1,43 +1,85 @@
-"""Whole files or none: write to a temporary neighbour, flush to disk, rename."""
+"""Atomic writes and file locks."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from memcram.errors import UsageError
 
 
-def check_writable(path: Path, *, force: bool, argument: str = "-o") -> None:
+def check_writable(path: Path, *, force: bool, argument: str = "output") -> None:
     """Refuse an output path before any work is done for it.
 
     Raises:
         UsageError: the folder is missing, the path is a folder, or the file exists without `force`.
     """
+
+    def refused(problem: str) -> UsageError:
+        return UsageError(problem, argument=argument)
+
     try:
         path.stat()
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise UsageError(
-            f"{argument}: {str(path)!r} can't be written ({error.strerror})"
-        ) from error
+        raise refused(f"{str(path)!r} can't be written ({error.strerror})") from error
     if not path.parent.is_dir():
-        raise UsageError(f"{argument}: the folder {str(path.parent)!r} does not exist")
+        raise refused(f"the folder {str(path.parent)!r} does not exist")
     if path.is_dir():
-        raise UsageError(f"{argument}: {str(path)!r} is a folder; name a file")
+        raise refused(f"{str(path)!r} is a folder; name a file")
     if path.exists() and not path.is_file():
-        raise UsageError(f"{argument}: {str(path)!r} is no regular file")
+        raise refused(f"{str(path)!r} is not a regular file")
     if path.exists() and not force:
-        raise UsageError(f"{argument}: {str(path)!r} exists; pass --force to replace it")
+        raise refused(f"{str(path)!r} exists; pass --force to replace it")
     if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{argument}: the folder {str(path.parent)!r} is not writable")
+        raise refused(f"the folder {str(path.parent)!r} is not writable")
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Context manager holding an advisory lock, released when its process exits.
+
+    Args:
+        path: the lock file, which stays; only the lock on it counts.
+        what: name of what is locked, for errors.
+
+    Raises:
+        UsageError: another process holds the lock (its pid is named), or the file can't be locked.
+    """
+    lock = FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(
+            f"{what} is being written by process {_read_pid(path)}; wait for it, or end it"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{what} can't be locked ({reason})") from error
+    try:
+        with contextlib.suppress(OSError):  # a full disk; the lock holds without the pid too
+            path.write_text(f"{os.getpid()}\n", encoding="ascii")
+        yield
+    finally:
+        lock.release()
+
+
+def _read_pid(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace").strip() or "unknown"
+    except OSError:  # Windows locks the content too
+        return "unknown"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` (bytes) under `path`, so that a reader sees the old file or the whole new one.
+    """Write `data` to `path` so that a reader sees either the old file or the whole new one.
 
     Raises:
-        UsageError: the disk is full or the folder can't be written; nothing is left behind.
+        UsageError: the disk is full or the folder can't be written; no partial file remains.
     """
     temporary: str | None = None
     try:

@@ -9,9 +9,17 @@ import capacity
 from arena import budget, figures, race, rows, store, summary, tables, texts, tuning
 from arena.variants import parse_entry, read_entries, with_override
 from memcram.errors import TextError, UsageError
-from memcram.objective import CrossEntropy, HingeMargin
-from memcram.recipes import RECIPES, get_recipe
-from memcram.strategies import Continue, Fixed, Horizon, Measurement, Outcome, Retarget, Stop
+from memcram.recipes.catalogue import RECIPES, get_recipe
+from memcram.recipes.objectives import CrossEntropy, HingeMargin
+from memcram.recipes.strategies import (
+    Continue,
+    Fixed,
+    Horizon,
+    Measurement,
+    Outcome,
+    Retarget,
+    Stop,
+)
 from memcram.texts import TextSample
 
 # -- variants -----------------------------------------------------------------------------------

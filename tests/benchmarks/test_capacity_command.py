@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import capacity
 from arena import bouts
-from memcram.recipes import get_recipe
+from memcram.recipes.catalogue import get_recipe
 
 
 def test_groups_are_neighbours_and_seeds_do_not_depend_on_the_recipe():

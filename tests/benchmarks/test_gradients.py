@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 import gradients
-from memcram.objective import CrossEntropy, SmoothMargin
+from memcram.recipes.objectives import CrossEntropy, SmoothMargin
 
 
 @pytest.mark.parametrize("objective", [CrossEntropy(), SmoothMargin(0.3)], ids=str)

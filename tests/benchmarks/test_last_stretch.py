@@ -8,8 +8,8 @@ from click.testing import CliRunner
 import last_stretch
 from arena import gauss_newton
 from memcram import CramRequest, Engine
-from memcram.objective import margins
-from memcram.recipes import get_recipe
+from memcram.models.accounting import margins
+from memcram.recipes.catalogue import get_recipe
 
 
 def test_the_jacobian_is_that_of_each_margin(tiny_lm):

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import one_at_a_time
 from arena.stages import Stand
-from memcram.recipes import get_recipe
+from memcram.recipes.catalogue import get_recipe
 
 
 @pytest.mark.parametrize(("budget", "vectors"), [(1000, 4), (17, 3), (5, 2)])

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 import path_noise
-from memcram.recipes import RECIPES
+from memcram.recipes.catalogue import RECIPES
+from memcram.study.read import read_spec
 from memcram.study.runner import open_store, run_study
-from memcram.study.spec import read_spec
 
 SPEC = """
 name = "paths"

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 import robustness
 from arena.survival import summarise, survival_tables
 from memcram.errors import UsageError
-from memcram.recipes import get_recipe
-from memcram.strategies import Fixed
+from memcram.recipes.catalogue import get_recipe
+from memcram.recipes.strategies import Fixed
 
 
 @pytest.mark.parametrize("margin", robustness.MARGINS)

@@ -28,13 +28,14 @@ from arena.trials_vectors import (
 )
 from arena.variants import TRIALS, parse_entry
 from memcram import CramRequest, Engine
+from memcram.engine.batch import Batch
 from memcram.errors import UsageError
-from memcram.objective import SmoothMargin, margins
-from memcram.optimisers import AdamW
-from memcram.parametrisations import LowDim
-from memcram.recipes import get_recipe
-from memcram.slots import Batch
-from memcram.strategies import Fixed, Horizon
+from memcram.models.accounting import margins
+from memcram.recipes.catalogue import get_recipe
+from memcram.recipes.objectives import SmoothMargin
+from memcram.recipes.optimisers import AdamW
+from memcram.recipes.parametrisations import LowDim
+from memcram.recipes.strategies import Fixed, Horizon
 
 LINES = [
     "default@objective=TruncatedCrossEntropy",

@@ -11,7 +11,7 @@ import pytest
 
 import memcram
 from memcram.cli import cli, run
-from memcram.recipes import get_recipe
+from memcram.recipes.catalogue import get_recipe
 
 TEXT = "The ferry was late.\n"
 COMMANDS = [
@@ -176,7 +176,7 @@ def test_interruption_is_exit_130_and_writes_nothing(capsys, place, monkeypatch)
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("memcram.engine.Engine._turn", interrupt)
+    monkeypatch.setattr("memcram.engine.loop.Engine._turn", interrupt)
     before = contents(place)
     assert run(["compress", "a.txt", "-o", "b"]) == 130
     out, err = capsys.readouterr()

@@ -6,8 +6,8 @@ import pytest
 
 import memcram
 from memcram.cli import run
+from memcram.cli.command import ShownError
 from memcram.cli.report import report
-from memcram.errors import UsageError
 
 
 @pytest.fixture
@@ -59,6 +59,6 @@ def test_wrong_use_is_one_line_and_exit_2(folder, capsys, arguments, names):
 )
 def test_a_report_that_can_not_be(tmp_path, arguments, names):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match=names):
+    with pytest.raises(ShownError, match=names):
         report.main([*arguments, "-o", str(tmp_path)], standalone_mode=False)
     assert [one.name for one in tmp_path.iterdir()] == ["thesis.txt"]

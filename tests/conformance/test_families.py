@@ -8,11 +8,11 @@ from families import FAMILIES
 
 import memcram
 import tiny
-from memcram import decode
 from memcram.archive.format import Archive
-from memcram.engine import Engine
-from memcram.slots import CramRequest
-from memcram.strategies import Fixed, Outcome
+from memcram.engine.batch import CramRequest
+from memcram.engine.loop import Engine
+from memcram.models import decoding
+from memcram.recipes.strategies import Fixed, Outcome
 
 # In float64 rounding is 1e-16 of the logits, some tens of operations deep ...
 ROUNDING = 1e-9
@@ -173,10 +173,10 @@ def test_generate_is_the_one_of_transformers(lm64, mems, note):
 
 def test_a_batch_that_shrinks_decodes_as_each_chunk_alone(lm64, mems, note):
     lengths = [3, 12, 5, 2]
-    together = decode.greedy(lm64, list(mems), lengths)
+    together = decoding.greedy(lm64, list(mems), lengths)
     found = 0.0
     for mem, n, one in zip(mems, lengths, together, strict=True):
-        [alone] = decode.greedy(lm64, [mem], [n])
+        [alone] = decoding.greedy(lm64, [mem], [n])
         assert torch.equal(alone.ids, one.ids)
         found = max(found, difference(alone.margins, one.margins))
     note("shrinking batch", found)
@@ -191,7 +191,7 @@ def test_crammed_stored_read_and_decoded_exactly(lm, note):
     assert len(read.tensors.guard_positions) == 0
     assert min(read.chunk_tokens) >= 8
     truth = torch.tensor(lm.tokenize(TEXT)).split(read.chunk_tokens)
-    decoded = decode.greedy(lm, read.mems, read.chunk_tokens)
+    decoded = decoding.greedy(lm, read.mems, read.chunk_tokens)
     assert all(torch.equal(one.ids, chunk) for one, chunk in zip(decoded, truth, strict=True))
     note("smallest margin (float32)", f"{read.tensors.chunk_margins.min():.3f}")
     generator = torch.Generator().manual_seed(3)

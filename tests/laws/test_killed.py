@@ -232,14 +232,14 @@ def test_disk_full_while_the_archive_is_written(model, undisturbed, place, monke
     monkeypatch.undo()
     monkeypatch.chdir(place)
     # Nothing is crammed again: the engine would say so.
-    monkeypatch.setattr("memcram.engine.Engine._turn", None)
+    monkeypatch.setattr("memcram.engine.loop.Engine._turn", None)
     assert run(arguments(model)) == 0
     assert (place / ARCHIVE).read_bytes() == undisturbed[0]
 
 
 def test_read_only_folder_is_refused_before_any_work(model, place, monkeypatch, capsys):
     monkeypatch.setattr(os, "access", lambda *_: False)
-    monkeypatch.setattr("memcram.engine.Engine._turn", None)
+    monkeypatch.setattr("memcram.engine.loop.Engine._turn", None)
     assert run(arguments(model)) == 2
     line = capsys.readouterr().err
     assert "not writable" in line
@@ -265,7 +265,7 @@ def test_a_folder_that_goes_away_meanwhile(model, place, capsys, monkeypatch):
         shutil.rmtree(place / "out")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("memcram.engine.Engine._turn", gone)
+    monkeypatch.setattr("memcram.engine.loop.Engine._turn", gone)
     assert run([*arguments(model), "-o", "out/b"]) == 130
     assert capsys.readouterr().err.strip() == "memcram: interrupted; nothing was written"
     assert [path.name for path in place.iterdir()] == ["a.txt"]

@@ -7,7 +7,7 @@ import torch
 
 import memcram
 from memcram import CramRequest, Engine
-from memcram.strategies import Fixed, Outcome
+from memcram.recipes.strategies import Fixed, Outcome
 
 
 def horizon(**changes):
@@ -93,10 +93,10 @@ def test_nothing_is_copied_where_none_asks(pocket, prose, monkeypatch):
     others = [dataclasses.replace(other, with_path=False) for other in others]
     found = run(pocket, RECIPES["default"], [mine, *others])
     assert [one.path is None for key, one in sorted(found.items())] == [True, False, True]
-    monkeypatch.setattr("memcram.slots.Thinned.wants", lambda self, number: 1 / 0)
+    monkeypatch.setattr("memcram.engine.batch.Thinned.wants", lambda self, number: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(pocket, RECIPES["default"], [mine])
-    monkeypatch.setattr("memcram.slots.Slot.note", lambda *_: None)
+    monkeypatch.setattr("memcram.engine.batch.Slot.note", lambda *_: None)
     assert len(run(pocket, RECIPES["default"], others)) == 2
 
 
@@ -136,7 +136,7 @@ def test_its_points_are_bounded_in_memory(tiny_lm, monkeypatch, vectors, strides
     recipe = dataclasses.replace(
         recipe, strategy=Fixed(steps=32), optimiser=dataclasses.replace(recipe.optimiser, lr=0.0)
     )
-    monkeypatch.setattr("memcram.slots._PATH_BYTES", vectors * 4 * tiny_lm.input_width)
+    monkeypatch.setattr("memcram.engine.batch._PATH_BYTES", vectors * 4 * tiny_lm.input_width)
     requests = asking(torch.arange(20, 80), [(30, 1), (20, 2)])
     found = run(tiny_lm, recipe, requests)
     for request, stride in zip(requests, strides, strict=True):

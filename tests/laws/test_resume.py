@@ -7,8 +7,7 @@ import pytest
 import torch
 
 import memcram
-from memcram.archive.chunking import Chunk
-from memcram.archive.partial import PartialArchive
+from memcram.archive.partial import Chunk, PartialArchive
 from memcram.errors import Interrupted
 
 TEXT = "The lamp in the harbour went out at nine, and nobody noticed."

@@ -5,8 +5,8 @@ import torch
 
 import memcram
 from memcram import CramRequest, Engine
-from memcram.best import keep_best
-from memcram.objective import margins
+from memcram.engine.best import keep_best
+from memcram.models.accounting import margins
 
 
 def remeasure(lm, mem, ids):
@@ -38,7 +38,7 @@ def test_measuring_the_saved_vectors_again_gives_what_was_saved(prose, layout, p
 
 
 def test_an_engine_that_steps_in_between_is_found_out(pocket, prose, monkeypatch):
-    monkeypatch.setattr("memcram.engine.keep_best", steps_before_it_keeps)
+    monkeypatch.setattr("memcram.engine.loop.keep_best", steps_before_it_keeps)
     ids = prose[:24]
     recipe = memcram.get_recipe("direct").with_steps(10)
     [wrong] = Engine(pocket, recipe).run([CramRequest("a", ids, 2)])

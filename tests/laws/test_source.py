@@ -26,8 +26,8 @@ def places_of_calls():
 
 def test_one_loop_and_one_loader():
     places = places_of_calls()
-    assert places["backward"] == {"engine.py"}
-    assert places["grad"] == {"engine.py"}
+    assert places["backward"] == {"engine/loop.py"}
+    assert places["grad"] == {"engine/loop.py"}
     assert places["from_pretrained"] == {"models/loading.py"}
 
 

@@ -11,7 +11,7 @@ import plausible
 from memcram.report import ablation_data, ablation_figures, style
 from memcram.report.ablation_sections import ablation_sections
 from memcram.report.data import with_label
-from memcram.results import TokenRecord, column_types
+from memcram.study.results import TokenRecord, column_types
 
 
 def row(task, kind, condition="", text="a", **values):

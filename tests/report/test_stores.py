@@ -7,9 +7,9 @@ import pytest
 
 import plausible
 from memcram.errors import UsageError
-from memcram.recipes import RECIPES, get_recipe
+from memcram.recipes.catalogue import RECIPES, get_recipe
 from memcram.report import stores
-from memcram.results import ResultRow
+from memcram.study.results import ResultRow
 from memcram.study.store import Store
 
 SPEC = """
@@ -85,7 +85,7 @@ def test_a_name_whose_settings_changed_is_told_apart(tmp_path, rows_and_records,
     labels = [f"pocket · default [{name}]" for name in ("was", "now", "old")]
     assert list(stores.load_stores([was, now, old]).rows["label"]) == labels
     others = {name: recipe for name, recipe in RECIPES.items() if name != "default"}
-    monkeypatch.setattr("memcram.recipes.RECIPES", others)
+    monkeypatch.setattr("memcram.recipes.catalogue.RECIPES", others)
     found = stores.load_stores([was, now, old])
     assert list(found.rows["label"]) == labels
     told = [part.settings["runs"][0]["settings"]["recipes"] for part in found.studies]

@@ -8,7 +8,7 @@ import pytest
 import plausible
 from memcram.errors import UsageError
 from memcram.report import data, html, tables
-from memcram.results import column_types
+from memcram.study.results import column_types
 
 
 def fixed_rows():

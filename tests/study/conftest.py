@@ -2,8 +2,8 @@
 
 import pytest
 
+from memcram.study.read import read_spec
 from memcram.study.runner import open_store, run_study
-from memcram.study.spec import read_spec
 
 PROSE = (
     "The lamp in the harbour went out at nine, and nobody noticed until the ferry was late. "

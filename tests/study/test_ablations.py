@@ -10,9 +10,9 @@ import memcram
 import small_texts
 from memcram import CramRequest
 from memcram.errors import UsageError
-from memcram.scoring import score
+from memcram.models.scoring import score
 from memcram.study.kinds import KINDS
-from memcram.study.spec import read_spec
+from memcram.study.read import read_spec
 from stored import assert_same, settled
 
 SPEC = """\
@@ -180,7 +180,7 @@ def test_a_store_from_before_paths_opens_and_is_done(spec_of, measured, monkeypa
 
 
 def test_a_line_without_its_ends_fails_with_a_reason(spec_of, measured, monkeypatch):
-    from memcram.engine import Engine
+    from memcram.engine.loop import Engine
     from memcram.errors import ModelError
 
     def no_memory(self, requests, on_poll):

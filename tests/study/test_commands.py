@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from memcram.cli import run
-from memcram.parametrisations import NormalStart
-from memcram.recipes import RECIPES
-from memcram.results import column_types
+from memcram.recipes.catalogue import RECIPES
+from memcram.recipes.initialisers import NormalStart
+from memcram.study.results import column_types
 from memcram.study.store import Store
 
 

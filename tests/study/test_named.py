@@ -13,7 +13,7 @@ from memcram.errors import UsageError
 from memcram.metrics.published import published_grid
 from memcram.study.grid import cell_samples, cells
 from memcram.study.named import named_studies, spec_text
-from memcram.study.spec import read_spec
+from memcram.study.read import read_spec
 
 # The architecture of each model; which of them put a BOS before a text.
 ARCHITECTURES = {

@@ -7,12 +7,12 @@ import torch
 
 import memcram
 from memcram.cli import run
-from memcram.engine import Engine
+from memcram.engine.loop import Engine
 from memcram.errors import Interrupted, ModelError, UsageError
-from memcram.results import ResultRow
-from memcram.strategies import Outcome
+from memcram.recipes.strategies import Outcome
 from memcram.study.grid import expand
-from memcram.study.spec import read_spec
+from memcram.study.read import read_spec
+from memcram.study.results import ResultRow
 from stored import assert_same, settled
 
 TEXTS = 15  # 3 samples × 2 lengths × 2 K, and 3 random texts
@@ -47,7 +47,7 @@ def test_ctrl_c_keeps_what_is_finished(place, measured, whole, monkeypatch):
         return turn(self, batch, poll=poll)
 
     # One text at a time, 9 turns each: two are finished, and wait to be measured.
-    monkeypatch.setattr("memcram.engine._CPU_BATCH_TOKENS", 1)
+    monkeypatch.setattr("memcram.engine.loop._CPU_BATCH_TOKENS", 1)
     monkeypatch.setattr(Engine, "_turn", impatient)
     with pytest.raises(Interrupted, match=r"2 of 15 texts are kept in .*; run it again to go on"):
         measured(place / "small.toml")

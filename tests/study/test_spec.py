@@ -4,7 +4,7 @@ import pytest
 
 from memcram.errors import UsageError
 from memcram.study.grid import cells
-from memcram.study.spec import read_spec
+from memcram.study.read import read_spec
 from memcram.study.toml_lines import line_of
 
 GOOD = """\

@@ -14,8 +14,8 @@ import torch
 
 from memcram.cli import run
 from memcram.errors import UsageError
-from memcram.results import TokenRecord
 from memcram.study.records import read_record
+from memcram.study.results import TokenRecord
 from memcram.study.store import Store
 from stored import assert_same
 
@@ -111,7 +111,7 @@ def test_no_folder_and_a_file_in_its_place(place, capsys):
 HOLD = """
 import sys, time
 from pathlib import Path
-from memcram.lock import locked
+from memcram.files import locked
 with locked(Path(sys.argv[1]) / "lock", "it"):
     print("held", flush=True)
     time.sleep(60)

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from memcram.errors import TextError
 from memcram.texts import make_source
 from memcram.texts.random_words import read_words
-from recipes.words import count
 from small_texts import tokenize
+from training.words import count
 
 
 def draw(samples=3, n_tokens=10, seed=0, **options):

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import memcram
-from memcram import decode
 from memcram.archive.format import Archive
-from memcram.scoring import score
+from memcram.models import decoding
+from memcram.models.scoring import score
 
 # Tokens a chunk: fewer than a vector holds on average, 6.0 and 3.5 (README.md of each).
 MODELS = {"neox": 3, "mamba": 2}
@@ -63,7 +63,7 @@ def test_english_is_crammed_stored_read_and_decoded_exactly(name, lm):
     assert list(read.chunk_tokens) == [MODELS[name]] * (6 // MODELS[name])
     assert len(read.tensors.correction_positions) == 0
     assert len(read.tensors.guard_positions) == 0
-    decoded = decode.greedy(lm, read.mems, read.chunk_tokens)
+    decoded = decoding.greedy(lm, read.mems, read.chunk_tokens)
     assert torch.cat([one.ids for one in decoded]).tolist() == ids
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memcram.decode import Decoded
+from memcram.models.decoding import Decoded
 
 # Smallest margin (logits) that is trusted elsewhere, per dtype of the model; measured by
 # benchmarks/logit_noise.py, reasons in docs/decisions/008-guards.md.

@@ -3,22 +3,31 @@
 import contextlib
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
-from memcram.archive.chunking import Chunk
 from memcram.errors import UsageError
-from memcram.files import write_atomically
-from memcram.lock import locked
+from memcram.files import locked, write_atomically
 
 _JOB = "job.json"
 _LOCK = "lock"
 _PARTS = "chunks-*.safetensors"
 _FLUSH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A finished chunk: `n_tokens` of the text from token `start` on, held by `mem` (K, width)."""
+
+    start: int
+    n_tokens: int
+    mem: Tensor
 
 
 class PartialArchive:

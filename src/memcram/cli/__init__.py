@@ -11,12 +11,13 @@ import click
 
 from memcram.cli.bound import bound
 from memcram.cli.codec import compress, decompress, inspect, verify
+from memcram.cli.command import ShownError
 from memcram.cli.explain import explain
 from memcram.cli.horizon import horizon
 from memcram.cli.models import models
 from memcram.cli.plan import plan
 from memcram.cli.study import study
-from memcram.errors import Interrupted, MemcramError
+from memcram.errors import Interrupted
 
 INTERRUPTED = 130
 # A Ctrl-C this soon (seconds) after another must not break off the keeping of finished chunks.
@@ -66,10 +67,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
+    except ShownError as error:
+        return _fail(error.format_message(), error.code)
     except click.ClickException as error:
         return _fail(error.format_message(), 2)
-    except MemcramError as error:
-        return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
         # click turns a KeyboardInterrupt into an Abort with that as its cause.
         told = [one for one in (error, error.__cause__) if isinstance(one, Interrupted)]

@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
+from memcram.cli.command import Command
 from memcram.cli.console import print_json, print_table
 from memcram.cli.options import json_option, revision_option
 from memcram.metrics.bound import capacity_bound
 from memcram.metrics.published import published_shapes
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
     "--bits",

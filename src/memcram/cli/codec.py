@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memcram.cli.command import Command
 from memcram.cli.console import print_fields, print_json, progress_bar
 from memcram.cli.options import (
     STREAM,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 SUFFIX = ".mem.safetensors"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("text")
 @click.option("-o", "--output", metavar="FILE", help=f"Archive to write.  [default: TEXT{SUFFIX}]")
 @stacked(model_option, revision_option, vectors_option, chunk_tokens_option, recipe_option)
@@ -85,9 +86,9 @@ def compress(
     data = read_input(text, "TEXT")
     check_output(output, force=force)
 
-    from memcram import codec
+    from memcram.compression import codec
     from memcram.models import load_lm
-    from memcram.recipes import get_recipe
+    from memcram.recipes.catalogue import get_recipe
 
     codec.decode_utf8(data, text)
     get_recipe(recipe)
@@ -129,7 +130,7 @@ def compress(
         print_fields(report, err=output == STREAM)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("archive")
 @click.option(
     "-o",
@@ -164,7 +165,7 @@ def decompress(
     opened = open_archive(archive)
     check_output(output, force=force)
 
-    from memcram import codec
+    from memcram.compression import codec
 
     lm = open_model(opened, model, device)
     with progress_bar("decoding", opened.manifest.text.tokens, quiet=quiet) as on_progress:
@@ -183,7 +184,7 @@ def decompress(
         print_fields(report)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("archive")
 @json_option
 def inspect(archive: str, as_json: bool) -> None:
@@ -215,7 +216,7 @@ def inspect(archive: str, as_json: bool) -> None:
         print_fields(report | {"recipe": made.recipe.get("name"), "versions": versions})
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("archive")
 @stacked(archive_model_option, device_option, json_option, quiet_option)
 def verify(archive: str, model: str | None, device: str | None, as_json: bool, quiet: bool) -> None:
@@ -227,7 +228,7 @@ def verify(archive: str, model: str | None, device: str | None, as_json: bool, q
     """
     opened = open_archive(archive)
 
-    from memcram.verification import verify as verify_archive
+    from memcram.compression.verify import verify as verify_archive
 
     lm = open_model(opened, model, device)
     with progress_bar("decoding", opened.manifest.text.tokens, quiet=quiet) as on_progress:

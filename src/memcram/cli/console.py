@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from memcram.cramming import CodecProgress
+    from memcram.compression.chunks import CodecProgress
 
 
 def print_json(content: Mapping[str, Any]) -> None:

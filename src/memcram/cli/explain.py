@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from memcram.cli.codec import open_archive, open_model
+from memcram.cli.command import Command
 from memcram.cli.console import print_fields, print_json
 from memcram.cli.options import (
     STREAM,
@@ -20,7 +21,7 @@ from memcram.cli.report import need_extra
 from memcram.errors import UsageError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", metavar="ARCHIVE|STORE")
 @click.argument("text_id", required=False)
 @click.option("-o", "--output", required=True, metavar="FILE", help="Page to write, or -.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memcram.cli.command import Command
 from memcram.cli.console import print_fields, print_json, progress_bar
 from memcram.cli.options import (
     device_option,
@@ -24,11 +25,11 @@ from memcram.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from memcram.engine import EngineStatus
+    from memcram.engine.loop import EngineStatus
     from memcram.models.modes import DtypeName
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
 @click.option(
     "--samples",
@@ -73,11 +74,11 @@ def horizon(
       memcram horizon books/ --vectors 4 --samples 32 --json
     """
     started = time.perf_counter()
-    from memcram.codec import decode_utf8, get_recipe_with
-    from memcram.cramming import CodecProgress
-    from memcram.horizon import longest_sample, measure_horizons
+    from memcram.compression.chunks import CodecProgress
+    from memcram.compression.codec import decode_utf8, get_recipe_with
     from memcram.metrics.statistics import spread
     from memcram.models import load_lm
+    from memcram.study.horizon import longest_sample, measure_horizons
     from memcram.texts.files import sample_files, text_files
 
     files = [path for text in texts for path in text_files(Path(text))]

@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
+from memcram.cli.command import Command
 from memcram.cli.console import print_json, print_table
 from memcram.cli.options import json_option
 
 
-@click.command()
+@click.command(cls=Command)
 @json_option
 def models(as_json: bool) -> None:
     """List the packaged models; any causal LM on the hub or in a local folder works too.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memcram.cli.command import Command
 from memcram.cli.console import print_fields, print_json, print_table, progress_bar
 from memcram.cli.options import (
     device_option,
@@ -22,9 +23,9 @@ from memcram.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from memcram.engine import EngineStatus
+    from memcram.compression.estimate import Plan
+    from memcram.engine.loop import EngineStatus
     from memcram.models.modes import DtypeName
-    from memcram.planning import Plan
 
 # Shown for each K, with an interval each.
 _ROWS = (
@@ -38,7 +39,7 @@ _ROWS = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("text")
 @click.option(
     "--vectors",
@@ -87,9 +88,9 @@ def plan(
     started = time.perf_counter()
     data = read_input(text, "TEXT")
 
-    from memcram import planning
-    from memcram.codec import decode_utf8, get_recipe_with
-    from memcram.cramming import CodecProgress
+    from memcram.compression import estimate
+    from memcram.compression.chunks import CodecProgress
+    from memcram.compression.codec import decode_utf8, get_recipe_with
     from memcram.models import load_lm
 
     decode_utf8(data, text)
@@ -102,7 +103,7 @@ def plan(
             if show is not None:
                 show(CodecProgress(status.done, status.done, total))
 
-        found = planning.plan(
+        found = estimate.plan(
             data, lm, vectors=vectors, recipe=chosen, samples=samples, seed=seed, on_poll=report
         )
     summary = {

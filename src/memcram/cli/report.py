@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from memcram.cli.command import Command
 from memcram.cli.console import print_fields, print_json
 from memcram.cli.options import force_option, json_option, quiet_option, stacked
 from memcram.errors import UsageError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("stores", nargs=-1, metavar="[STORE]...")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder to write.")
 @click.option("--published", is_flag=True, help="The published values alone, without any STORE.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memcram.cli.command import Group
 from memcram.cli.console import print_fields, print_json, print_table
 from memcram.cli.options import (
     STREAM,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from memcram.study.store import Store
 
 
-@click.group(epilog="Example: memcram study new pocket && memcram study run pocket.toml")
+@click.group(cls=Group, epilog="Example: memcram study new pocket && memcram study run pocket.toml")
 def study() -> None:
     """Measure a grid of texts, lengths and vectors, and keep every row.
 
@@ -116,7 +117,7 @@ def run(
       memcram study run pocket.toml --dry-run
       memcram study run pocket.study --limit 100
     """
-    from memcram.study.spec import read_spec
+    from memcram.study.read import read_spec
 
     place = Path(spec)
     if place.is_dir():

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from memcram import decode
 from memcram.errors import ModelError, UsageError
+from memcram.models import decoding
 from memcram.models.families import take_apart
 from memcram.models.modes import DTYPE_NAMES, Layout
 
@@ -165,7 +165,7 @@ class FrozenLM:
             torch.Size([3])
         """
         batch = mem if mem.dim() == 3 else mem.unsqueeze(0)
-        decoded = decode.greedy(self, list(batch), [n_tokens] * len(batch))
+        decoded = decoding.greedy(self, list(batch), [n_tokens] * len(batch))
         ids = torch.stack([one.ids for one in decoded])
         return ids if mem.dim() == 3 else ids[0]
 

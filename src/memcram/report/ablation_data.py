@@ -11,7 +11,7 @@ from pandas import DataFrame
 
 from memcram.metrics.statistics import spread, wilson95
 from memcram.report.figure_data import Records
-from memcram.results import TokenRecord
+from memcram.study.results import TokenRecord
 
 _CELL = ["label", "source", "vectors", "length"]
 

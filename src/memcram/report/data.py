@@ -10,7 +10,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from memcram.errors import UsageError
-from memcram.results import TokenRecord, column_types
+from memcram.study.results import TokenRecord, column_types
 
 # What keeps measurements of one model apart; named in a label only where it differs.
 _APART = ("recipe", "layout", "dtype", "revision", "fingerprint")

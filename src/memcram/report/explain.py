@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from memcram import decode
 from memcram.archive import Archive
-from memcram.codec import check_model
+from memcram.compression.codec import check_model
+from memcram.models import decoding
 from memcram.models.frozen_lm import FrozenLM
+from memcram.models.scoring import score
 from memcram.report.html import render
-from memcram.results import TokenRecord
-from memcram.scoring import score
+from memcram.study.results import TokenRecord
 
 # Upper ends of the colour levels; a margin up to 0 is a miss.
 MARGIN_LEVELS = (0.0, 0.1, 0.3, 1.0, 3.0)  # logits
@@ -103,7 +103,7 @@ def view_of_archive(archive: Archive, lm: FrozenLM, name: str) -> TokenView:
         ArchiveError: made with another model.
     """
     check_model(archive, lm)
-    decoded = decode.greedy(lm, archive.mems, archive.chunk_tokens, archive.forced())
+    decoded = decoding.greedy(lm, archive.mems, archive.chunk_tokens, archive.forced())
     ids = [one.ids for one in decoded]
     bare, with_mem = score(lm, ids), score(lm, ids, archive.mems)
     joined = [token for chunk in ids for token in chunk.tolist()]

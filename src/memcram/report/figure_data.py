@@ -10,7 +10,7 @@ from pandas import DataFrame
 from memcram.metrics.statistics import spread
 from memcram.metrics.tokens import saturated
 from memcram.report.tables import measured
-from memcram.results import TokenRecord
+from memcram.study.results import TokenRecord
 
 Records = Callable[[str], TokenRecord]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memcram.errors import ModelError, UsageError
-from memcram.metrics.summary import results_table
 from memcram.models import load_tokenizer
 from memcram.models.sources import is_here, model_beside
 from memcram.report.data import ReportData, StudyPart, combine
 from memcram.report.explain import TokenView, token_pieces, view_of_record
-from memcram.results import TokenRecord
+from memcram.report.summary import results_table
+from memcram.study.results import TokenRecord
 
 if TYPE_CHECKING:
     from memcram.study.store import Store

@@ -9,8 +9,8 @@ from pandas import DataFrame
 from memcram.metrics.bound import capacity_bound
 from memcram.metrics.information import bits_from_nats
 from memcram.metrics.published import PublishedResult, published_results
-from memcram.metrics.summary import summarise_series
 from memcram.report.data import short_model
+from memcram.report.summary import summarise_series
 
 # The paper's PG-19 chunks are books.
 _SOURCE_NAMES = {"pg19": "books"}

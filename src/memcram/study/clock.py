@@ -2,8 +2,8 @@
 
 import time
 
-from memcram.crammed import Crammed
-from memcram.engine import EngineStatus
+from memcram.engine.loop import EngineStatus
+from memcram.engine.result import Crammed
 
 
 class Clock:

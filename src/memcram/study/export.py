@@ -7,7 +7,7 @@ from pathlib import Path
 
 from memcram.errors import UsageError
 from memcram.files import check_writable, write_atomically
-from memcram.results import ResultRow, column_types
+from memcram.study.results import ResultRow, column_types
 from memcram.study.store import Store
 
 

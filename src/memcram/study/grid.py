@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memcram.engine.batch import SEED_STRIDE
 from memcram.errors import TextError, UsageError
-from memcram.horizon import longest_sample
+from memcram.models.accounting import Accounting
 from memcram.models.frozen_lm import FrozenLM
-from memcram.objective import Accounting
-from memcram.recipes import Recipe, get_recipe
-from memcram.slots import SEED_STRIDE
+from memcram.recipes.catalogue import get_recipe
+from memcram.recipes.recipe import Recipe
+from memcram.study.horizon import longest_sample
 from memcram.study.kinds import KINDS, Kind
 from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
 from memcram.study.variants import Between, Context, Made, Variant

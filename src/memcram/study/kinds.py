@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from memcram.recipes import Recipe
+from memcram.recipes.recipe import Recipe
 from memcram.study import variants
+from memcram.study.spec import StudySpec
 from memcram.study.variants import Variant
-
-if TYPE_CHECKING:
-    from memcram.study.spec import StudySpec
 
 
 @dataclass(frozen=True)

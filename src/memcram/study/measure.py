@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memcram import decode
-from memcram.crammed import Crammed
+from memcram.engine.result import Crammed
+from memcram.models import decoding
 from memcram.models.frozen_lm import FrozenLM
-from memcram.objective import CrossEntropy
-from memcram.recipes import Recipe
-from memcram.results import ResultRow, TokenRecord
-from memcram.scoring import Scored, score
-from memcram.strategies import Outcome
+from memcram.models.scoring import Scored, score
+from memcram.recipes.objectives import CrossEntropy
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Outcome
 from memcram.study.grid import Task
+from memcram.study.results import ResultRow, TokenRecord
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def measure(
     mems = [one.crammed.mem for one in finished]
     with_mem = score(lm, ids, mems, first_token_given=given)
     forced = [text[:1] for text in ids] if given else None
-    decoded = decode.greedy(lm, mems, [len(text) for text in ids], forced)
+    decoded = decoding.greedy(lm, mems, [len(text) for text in ids], forced)
     without = bare.of([one.task for one in finished])
     found = []
     for one, scored, back, alone in zip(finished, with_mem, decoded, without, strict=True):
@@ -121,7 +121,7 @@ def _text_key(task: Task) -> tuple[str, bool, int]:
     return task.sample.id, task.bos_in_text, 0 if task.is_prefix else len(task.ids)
 
 
-def _horizon(one: Finished, decoded: decode.Decoded) -> int:
+def _horizon(one: Finished, decoded: decoding.Decoded) -> int:
     """Counted tokens before the first miss."""
     given = int(one.task.recipe.first_token_given)
     right = decoded.ids[given:] == one.ids[given:]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from memcram.errors import UsageError
-from memcram.results import TokenRecord
+from memcram.study.results import TokenRecord
 from memcram.study.schema import VERSION
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from memcram.crammed import Crammed
-from memcram.engine import Engine, EngineStatus
+from memcram.engine.batch import CramRequest
+from memcram.engine.loop import Engine, EngineStatus
+from memcram.engine.result import Crammed
 from memcram.errors import Interrupted, MemcramError, ModelError, UsageError
 from memcram.models import load_lm
 from memcram.models.frozen_lm import FrozenLM
-from memcram.recipes import Recipe
-from memcram.slots import CramRequest
+from memcram.recipes.recipe import Recipe
 from memcram.study.clock import Clock
 from memcram.study.grid import Task, cell_samples, cells, expand, resolve_model, study_recipe
 from memcram.study.kinds import KINDS

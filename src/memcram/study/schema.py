@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from memcram.results import ResultRow, column_types
+from memcram.study.results import ResultRow, column_types
 
 # "mcst": what tells a store from any other SQLite file.
 APPLICATION_ID = 0x6D637374

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memcram.errors import UsageError
-from memcram.files import write_atomically
-from memcram.lock import locked
-from memcram.results import ResultRow, TokenRecord, column_types
+from memcram.files import locked, write_atomically
 from memcram.study.records import damaged, read_record, record_bytes
+from memcram.study.results import ResultRow, TokenRecord, column_types
 from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_to
 
 if TYPE_CHECKING:

@@ -1,16 +1,13 @@
 """What an ablation changes at a cell of the grid: what stands before the text, or the text."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from memcram.models.frozen_lm import FrozenLM
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from memcram.study.spec import StudySpec
+from memcram.study.spec import StudySpec
 
 # Places between two solutions of a text, which are rows themselves.
 _SHARES = tuple(tenth / 10 for tenth in range(1, 10))
@@ -37,23 +34,23 @@ class Variant:
     share: float = 0.0
 
 
-def plain(study: "StudySpec") -> list[Variant]:
+def plain(study: StudySpec) -> list[Variant]:
     """Each text once, as it is."""
     return [Variant()]
 
 
-def contexts(study: "StudySpec") -> list[Variant]:
+def contexts(study: StudySpec) -> list[Variant]:
     """`[mem]`, and the last n tokens before the text in its place."""
     lengths = study.contexts or []
     return [Variant(), *(Variant(f"context={n}", context=n) for n in lengths)]
 
 
-def repeats(study: "StudySpec") -> list[Variant]:
+def repeats(study: StudySpec) -> list[Variant]:
     """The text once, and twice in a row."""
     return [Variant(), Variant("times=2", times=2)]
 
 
-def starts(study: "StudySpec") -> list[Variant]:
+def starts(study: StudySpec) -> list[Variant]:
     """Several starts, and what lies between the first two solutions."""
     solutions = [Variant(f"start={i}", start=i) for i in range(study.starts or 0)]
     ends = (solutions[0], solutions[1])
@@ -72,10 +69,8 @@ class Context:
     ids: tuple[int, ...]
     needs: tuple[str, ...] = ()
 
-    def vectors(self, lm: FrozenLM, mem_of: "Callable[[str], Tensor]") -> "Tensor":
+    def vectors(self, lm: FrozenLM, mem_of: Callable[[str], Tensor]) -> Tensor:
         """(n, width)."""
-        import torch
-
         return lm.embed(torch.tensor(self.ids)).cpu()
 
 
@@ -91,7 +86,7 @@ class Between:
     needs: tuple[str, str]
     share: float
 
-    def vectors(self, lm: FrozenLM, mem_of: "Callable[[str], Tensor]") -> "Tensor":
+    def vectors(self, lm: FrozenLM, mem_of: Callable[[str], Tensor]) -> Tensor:
         """(K, width)."""
         first, second = (mem_of(task) for task in self.needs)
         return (1 - self.share) * first + self.share * second

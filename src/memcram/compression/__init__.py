@@ -1,0 +1,1 @@
+"""Compression: a text of any length to an archive, and back to the same bytes."""

@@ -1,0 +1,158 @@
+"""A text's tokens, chunk by chunk through the engine: of a given length, or as long as they fit.
+
+The tokens are laid out in stretches that are worked on side by side. With a given length a stretch
+is one chunk; otherwise it is cut where the vectors are full, one chunk after the other. Either
+way a chunk depends on its place in the text alone, so that a run that was broken off and resumed
+ends in the same vectors as one that was not.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from memcram.archive.partial import Chunk
+from memcram.engine.batch import SEED_STRIDE, CramRequest
+from memcram.engine.loop import Engine, EngineStatus
+from memcram.engine.result import Crammed
+from memcram.models.frozen_lm import FrozenLM
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Outcome
+
+# Further starts for a chunk of given length that did not come out right: a hard chunk is often
+# a bad start.
+RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class CodecProgress:
+    """How far `compress` or `decompress` is.
+
+    Attributes:
+        chunks_done: finished chunks.
+        tokens_right: tokens right so far, those of chunks in work included.
+        tokens_total: all tokens.
+    """
+
+    chunks_done: int
+    tokens_right: int
+    tokens_total: int
+
+
+OnProgress = Callable[[CodecProgress], None]
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """How a text is to be cut.
+
+    Attributes:
+        vectors: K, of each chunk.
+        stretches: first token and end of each stretch, in order.
+        fit: cut a stretch where its vectors are full; otherwise a stretch is one chunk.
+        room: most tokens a chunk may have (the model's positions), None for no limit.
+        seed: of the starts.
+    """
+
+    vectors: int
+    stretches: tuple[tuple[int, int], ...]
+    fit: bool
+    room: int | None
+    seed: int
+
+
+def cram_chunks(
+    lm: FrozenLM,
+    recipe: Recipe,
+    ids: Tensor,
+    plan: ChunkPlan,
+    finished: Iterable[Chunk] = (),
+    on_progress: OnProgress | None = None,
+) -> Iterator[Chunk]:
+    """Yield the chunks that are not in `finished`, each as it is done, in no fixed order.
+
+    Args:
+        lm: the frozen model.
+        recipe: its strategy `horizon` is used where chunks are cut to fit.
+        ids: (n,) all tokens of the text.
+        plan: where to cut.
+        finished: chunks of an earlier run of the same plan.
+        on_progress: called as chunks advance.
+    """
+    work = _Work(ids, plan, {chunk.start: chunk for chunk in finished})
+    engine = Engine(lm, recipe.for_horizon() if plan.fit else recipe)
+
+    def report(status: EngineStatus) -> None:
+        if on_progress is not None:
+            right = work.tokens_done + status.tokens_right
+            on_progress(CodecProgress(len(work.done), right, len(ids)))
+
+    for crammed in engine.run(work.first_requests(), report, work.follow_up):
+        place = crammed.key
+        assert isinstance(place, _Place)
+        chunk = work.done.get(place.start)
+        if chunk is not None and crammed.outcome != Outcome.INTERRUPTED:
+            yield chunk
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a request stands: its first token, the end of its stretch, how often it was tried."""
+
+    start: int
+    end: int
+    attempt: int = 0
+
+
+class _Work:
+    """Which chunk comes next in each stretch."""
+
+    def __init__(self, ids: Tensor, plan: ChunkPlan, done: dict[int, Chunk]) -> None:
+        self.ids = ids
+        self.plan = plan
+        self.done = done
+        self.tokens_done = sum(chunk.n_tokens for chunk in done.values())
+        self._best: dict[int, Crammed] = {}
+
+    def first_requests(self) -> list[CramRequest]:
+        """The next chunk of each stretch that is not finished."""
+        requests = []
+        for start, end in self.plan.stretches:
+            place = start
+            while place < end and place in self.done:
+                place += self.done[place].n_tokens
+            if place < end:
+                requests.append(self._request(_Place(place, end)))
+        return requests
+
+    def follow_up(self, crammed: Crammed) -> CramRequest | None:
+        """Another start for a chunk that failed, or the chunk after one that is done."""
+        place = crammed.key
+        assert isinstance(place, _Place)
+        if self.plan.fit:
+            # A token that no vectors hold becomes a chunk of its own, with a correction.
+            return self._finish(place, crammed, max(1, crammed.n_right))
+        before = self._best.get(place.start)
+        if before is None or crammed.n_right > before.n_right:
+            self._best[place.start] = crammed
+        if crammed.outcome != Outcome.RIGHT and place.attempt < RESTARTS:
+            return self._request(replace(place, attempt=place.attempt + 1))
+        return self._finish(place, self._best.pop(place.start), place.end - place.start)
+
+    def _finish(self, place: _Place, crammed: Crammed, n_tokens: int) -> CramRequest | None:
+        self.done[place.start] = Chunk(place.start, n_tokens, crammed.mem)
+        self.tokens_done += n_tokens
+        following = place.start + n_tokens
+        return self._request(_Place(following, place.end)) if following < place.end else None
+
+    def _request(self, place: _Place) -> CramRequest:
+        end = place.end
+        if self.plan.room is not None:
+            end = min(end, place.start + self.plan.room)
+        offset = place.start * (RESTARTS + 1) + place.attempt
+        return CramRequest(
+            key=place,
+            ids=self.ids[place.start : end],
+            vectors=self.plan.vectors,
+            seed=self.plan.seed + SEED_STRIDE * offset,
+        )

@@ -1,0 +1,7 @@
+"""The engine: optimise many texts side by side."""
+
+from memcram.engine.batch import CramRequest
+from memcram.engine.loop import Engine, EngineStatus
+from memcram.engine.result import Crammed
+
+__all__ = ["CramRequest", "Crammed", "Engine", "EngineStatus"]

@@ -1,0 +1,271 @@
+"""Slots and the batch they are stacked in: whose rows are whose, and which positions count."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from memcram.engine.subsampled import Thinned
+from memcram.errors import UsageError
+from memcram.models.accounting import Accounting, padded_length
+from memcram.recipes.strategies import Measurement
+
+# Texts are seeded by their place or number; the stride keeps neighbouring seeds apart.
+SEED_STRIDE = 1_000_003
+
+# CPU kernels work in blocks and finish with scalar code that rounds differently. With the length
+# in whole blocks, and the counted rows too, no value depends on where it stands in a batch.
+ROW_BLOCK = 32
+_CURVE_POINTS = 256
+# Points of a path, thinned when it reaches as many; fewer where they would exceed the memory (bytes
+# a text), but never so few that they say nothing: of 16 that are thinned, 8 stay.
+_PATH_POINTS, _PATH_BYTES, _FEW_PATH_POINTS = 64, 4 * 2**20, 16
+
+
+@dataclass(frozen=True)
+class CramRequest:
+    """One text to cram.
+
+    Attributes:
+        key: the caller's name for it, handed back in the result.
+        ids: (n,) token ids, without BOS.
+        vectors: K.
+        seed: of the start; the same seed gives the same vectors in any batch.
+        start: (K, start width) to begin from instead of the recipe's start.
+        group: texts with the same number are optimised together from start to end, where the
+            recipe's parametrisation shares parameters; it also seeds what they share.
+        with_path: hand back the path too: `[mem]` as it was measured at some of the steps, fewer
+            than 64 of them and the kept vectors; fewer than 4 MiB / (K · width · bytes of a value)
+            where that is less, but never thinned below 8.
+    """
+
+    key: Hashable
+    ids: Tensor
+    vectors: int = 1
+    seed: int = 0
+    start: Tensor | None = None
+    group: int | None = None
+    with_path: bool = False
+
+
+@dataclass
+class Slot:
+    """One text on its way through the engine.
+
+    Attributes:
+        request: what the caller asked for.
+        accounting: which of its positions the loss runs over.
+        lookahead: tokens beyond those that are measured too.
+        tensors: its whole device state by name, while it is not stacked in a batch; empty until
+            it is seated for the first time, so that waiting costs no memory.
+        step: optimiser steps done.
+        clock: steps of the optimiser state, which a restored slot begins anew.
+        token_steps: positions that went forward and backward.
+        curve: (step, tokens held, mean loss) at some of the measurements, evenly spread.
+        rises: (step, token-steps, tokens held) wherever more were held than ever before.
+        path: measured `[mem]` (K, width) by step, evenly spread; None where it is not asked for,
+            and before the text is seated for the first time.
+    """
+
+    request: CramRequest
+    accounting: Accounting
+    lookahead: int = 0
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    clock: int = 0
+    token_steps: int = 0
+    curve: Thinned[tuple[float, float, float]] = field(
+        default_factory=lambda: Thinned(_CURVE_POINTS)
+    )
+    rises: list[tuple[int, int, int]] = field(default_factory=list)
+    path: Thinned[Tensor] | None = None
+    _seen: int = 0
+
+    def begin_path(self) -> None:
+        """Begin a path where the text asks for one, of as many points as the memory allows."""
+        if self.request.with_path and self.path is None:
+            width = self.tensors["embeds"][0]
+            point = self.request.vectors * width.numel() * width.element_size()
+            self.path = Thinned(min(_PATH_POINTS, max(_FEW_PATH_POINTS, _PATH_BYTES // point)))
+
+    def note(self, measured: Measurement) -> None:
+        """Add a point to the curve, where it wants this measurement, and to the rises."""
+        if self.curve.wants(self._seen):
+            self.curve.keep(self._seen, (measured.step, measured.n_held, measured.loss))
+        self._seen += 1
+        if measured.most_held > (self.rises[-1][-1] if self.rises else 0):
+            rise = measured.most_held_step, measured.token_steps, measured.most_held
+            self.rises.append(rise)
+
+    @property
+    def measured(self) -> Accounting:
+        """The positions that are measured: those of the loss, and those looked ahead at."""
+        n = min(self.accounting.n_tokens + self.lookahead, len(self.request.ids))
+        return replace(self.accounting, n_tokens=n)
+
+    @property
+    def length(self) -> int:
+        """Input positions under teacher forcing."""
+        return self.measured.input_length
+
+
+def _empty() -> Tensor:
+    return torch.empty(0)
+
+
+@dataclass
+class Batch:
+    """Slots stacked along the first axis, right-padded, with the index of their counted tokens.
+
+    Attributes:
+        max_positions: the model's limit on `length`.
+        slots: who sits in which row.
+        on_path: row, slot and path of each slot whose path is asked for.
+        rows: state by name, (slot, ...).
+        length: positions of the forward pass.
+        is_mem: (slot, K, 1) where a row has a `[mem]` vector of its own.
+        states: (counted,) index of each counted hidden state in (slot · position).
+        cells: (2, counted) slot and token index of each counted token.
+        is_measured: (slot, token).
+        in_loss: (slot, token), those that are not only looked ahead at.
+        targets: (counted,) token ids.
+        weights: (counted,) 1 / tokens in the loss of the text, 0 for all others.
+    """
+
+    max_positions: int | None = None
+    slots: list[Slot] = field(default_factory=list)
+    on_path: list[tuple[int, Slot, Thinned[Tensor]]] = field(default_factory=list)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    length: int = 0
+    is_mem: Tensor = field(default_factory=_empty)
+    states: Tensor = field(default_factory=_empty)
+    cells: Tensor = field(default_factory=_empty)
+    is_measured: Tensor = field(default_factory=_empty)
+    in_loss: Tensor = field(default_factory=_empty)
+    targets: Tensor = field(default_factory=_empty)
+    weights: Tensor = field(default_factory=_empty)
+
+    def seat(self, slots: list[Slot]) -> None:
+        """Give the rows to `slots`, those that stay with the state they have now."""
+        self.unstack()
+        for slot in slots:
+            slot.begin_path()
+        rows = {}
+        for name in slots[0].tensors if slots else ():
+            columns = [slot.tensors[name] for slot in slots]
+            scalar = columns[0].dim() == 0
+            rows[name] = torch.stack(columns) if scalar else pad_sequence(columns, batch_first=True)
+        # Together and last, so that a Ctrl-C finds the batch as it was or as it will be.
+        self.slots, self.rows = slots, rows
+        self.on_path = [(row, s, s.path) for row, s in enumerate(slots) if s.path is not None]
+        if slots:
+            self.index()
+
+    def halve(self) -> list[Slot]:
+        """Keep the first half of the texts, groups whole, and hand back the others.
+
+        Nothing is handed back, and nothing changes, with a single text or group.
+        """
+        together = units(self.slots)
+        keep = sum(len(unit) for unit in together[: len(together) // 2])
+        if not keep:
+            return []
+        back = self.slots[keep:]
+        self.seat(self.slots[:keep])
+        return back
+
+    def unstack(self) -> None:
+        """Hand each slot its own state back, without the padding."""
+        for row, slot in enumerate(self.slots):
+            for name, old in slot.tensors.items():
+                inside = tuple(slice(size) for size in old.shape)
+                slot.tensors[name] = self.rows[name][row][inside].clone()
+
+    def index(self) -> None:
+        """Lay out the counted tokens of all slots, on the host, once per change of the slots."""
+        ids = self.rows["ids"]
+        device = ids.device
+        longest = max(slot.length for slot in self.slots)
+        self.length = padded_length(longest, self.max_positions)
+        states: list[int] = []
+        cells: list[tuple[int, int]] = []
+        weights: list[float] = []
+        for row, slot in enumerate(self.slots):
+            measured, in_loss = slot.measured, len(slot.accounting.tokens)
+            states += [row * self.length + position for position in measured.positions]
+            cells += [(row, token) for token in measured.tokens]
+            ahead = len(measured.tokens) - in_loss
+            weights += [1.0 / in_loss] * in_loss + [0.0] * ahead
+        padding = -len(cells) % ROW_BLOCK
+        self.states = torch.tensor(states + states[:1] * padding, device=device)
+        master = self.rows["best_margins"].dtype
+        self.weights = torch.tensor(weights + [0.0] * padding, dtype=master, device=device)
+        self.cells = torch.tensor(cells, device=device).T
+        self.is_measured = torch.zeros_like(ids, dtype=torch.bool)
+        self.is_measured[self.cells[0], self.cells[1]] = True
+        self.in_loss = self.table(self.weights, 0.0) > 0
+        counted = ids[self.cells[0], self.cells[1]]
+        self.targets = torch.cat([counted, counted[:1].expand(padding)])
+        vectors = torch.tensor([slot.accounting.vectors for slot in self.slots], device=device)
+        k = torch.arange(int(vectors.max()), device=device)
+        self.is_mem = (k < vectors[:, None]).unsqueeze(-1)
+
+    def embeds(self, mem: Tensor) -> Tensor:
+        """(slot, position, width): each slot's own K vectors, its frozen inputs, then zeros.
+
+        Args:
+            mem: (slot, K, width), right-padded where a slot has fewer vectors.
+        """
+        frozen = self.rows["embeds"][:, : self.length]
+        k = mem.shape[1]
+        own = torch.where(self.is_mem, mem, frozen[:, :k])
+        missing = self.length - frozen.shape[1]
+        return torch.nn.functional.pad(torch.cat([own, frozen[:, k:]], 1), (0, 0, 0, missing))
+
+    def table(self, values: Tensor, fill: float) -> Tensor:
+        """Spread one value per counted token over (slot, token), `fill` where none is counted."""
+        n = self.cells.shape[1]
+        table = torch.full(self.is_measured.shape, fill, dtype=values.dtype, device=values.device)
+        table[self.cells[0], self.cells[1]] = values[:n]
+        return table
+
+
+def check_room(request: CramRequest, account: Accounting, max_positions: int | None) -> None:
+    """Refuse a text without vectors or tokens to predict, and one that exceeds the positions.
+
+    Args:
+        request: the text.
+        account: of all its tokens.
+        max_positions: the model's limit; None without one.
+    """
+    if request.vectors < 1:
+        raise UsageError(f"vectors: got {request.vectors}, allowed: 1 or more")
+    if len(account.tokens) < 1:
+        raise UsageError(f"text {request.key!r}: {account.n_tokens} tokens, none to predict")
+    if max_positions is not None and account.input_length > max_positions:
+        room = max_positions - account.vectors - account.prefix + 1
+        raise UsageError(
+            f"text {request.key!r}: {account.n_tokens} tokens and {account.vectors} vectors exceed "
+            f"the model's {max_positions} positions; allowed: {max(0, room)} tokens"
+        )
+
+
+def units(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """Texts that sit down together: those of one group, or one alone, in their order."""
+    found: dict[Hashable, list[Slot]] = {}
+    for i, slot in enumerate(slots):
+        group = slot.request.group
+        found.setdefault(("alone", i) if group is None else group, []).append(slot)
+    return list(found.values())
+
+
+def group_mean(gradient: Tensor, slots: Sequence[Slot], resting: set[int]) -> Tensor:
+    """The gradient of each group's mean loss, in each of its rows; (slot, ...)."""
+    row_of = {id(slot): row for row, slot in enumerate(slots)}
+    result = torch.zeros_like(gradient)
+    for unit in units([slot for row, slot in enumerate(slots) if row not in resting]):
+        members = [row_of[id(slot)] for slot in unit]
+        result[members] = gradient[members].mean(0)
+    return result

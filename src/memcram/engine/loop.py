@@ -1,0 +1,327 @@
+"""THE loop: fill slots, measure, decide, step, retire, refill.
+
+All texts of a batch go through the frozen LM together, and each keeps its own clock, optimiser
+state and strategy, so that a text's result does not depend on who shares its batch. What is saved
+is what was measured: the best vectors are copied aside at the measurement, before any step.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room, group_mean, units
+from memcram.engine.best import PARAMETER, keep_best, keep_path, nothing_kept, restore_best
+from memcram.engine.memory import free_cache, is_out_of_memory
+from memcram.engine.result import Crammed, crammed_of
+from memcram.errors import ModelError
+from memcram.models.accounting import Accounting, padded_length
+from memcram.models.frozen_lm import FrozenLM
+from memcram.recipes.objectives import TextObjective
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Continue, Decision, Measurement, Outcome, Retarget, Stop
+
+# Logits held at once, in elements; 2²⁵ in float32 are 128 MiB.
+_LOGITS_AT_ONCE = 2**25
+_CPU_BATCH_TOKENS = 1024
+_ACCELERATOR_BATCH_TOKENS = 16_384
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """Where a run stands, handed to `on_poll`.
+
+    Attributes:
+        done, active, waiting: texts.
+        tokens_right: best number of right tokens so far, summed over the active texts.
+        steps: turns of the loop so far.
+    """
+
+    done: int
+    active: int
+    waiting: int
+    tokens_right: int
+    steps: int
+
+
+class Engine:
+    """Crams many texts at once with one recipe.
+
+    Args:
+        lm: the frozen model.
+        recipe: what to do.
+        batch_tokens: positions one forward pass may hold; None takes what the device likes.
+        poll_every: steps between two looks of the host at the measurements; between them the
+            device keeps the best vectors by itself. None: 1 on a CPU, 8 elsewhere, but 1 for a
+            strategy that must see every step.
+
+    Example:
+        >>> import torch, memcram
+        >>> from memcram.engine.loop import Engine
+        >>> lm = memcram.load_lm("pocket")
+        >>> ids = torch.tensor(lm.tokenize("It was a dark night"))
+        >>> request = memcram.CramRequest("a", ids)
+        >>> [crammed] = Engine(lm, memcram.get_recipe("default")).run([request])
+        >>> str(crammed.outcome), crammed.mem.shape
+        ('right', torch.Size([1, 256]))
+    """
+
+    def __init__(
+        self,
+        lm: FrozenLM,
+        recipe: Recipe,
+        batch_tokens: int | None = None,
+        poll_every: int | None = None,
+    ) -> None:
+        on_cpu = lm.device.type == "cpu"
+        usual = _CPU_BATCH_TOKENS if on_cpu else _ACCELERATOR_BATCH_TOKENS
+        self.lm = lm
+        self.recipe = recipe
+        self.batch_tokens = batch_tokens or usual
+        often = on_cpu or recipe.strategy.every_step
+        self.poll_every = poll_every or (1 if often else 8)
+        self._master = torch.float64 if lm.dtype == torch.float64 else torch.float32
+
+    def run(
+        self,
+        requests: Iterable[CramRequest],
+        on_poll: Callable[[EngineStatus], None] | None = None,
+        follow_up: Callable[[Crammed], CramRequest | None] | None = None,
+    ) -> Iterator[Crammed]:
+        """Cram all requests, yielding each as it is done, in no fixed order.
+
+        On Ctrl-C every text in work is yielded with its best vectors and the outcome
+        `interrupted`, then KeyboardInterrupt goes on; texts that had not begun are left out.
+
+        Args:
+            requests: the texts.
+            on_poll: called whenever the host looks at the measurements.
+            follow_up: called with each result; may hand in another request, as one chunk begins
+                where the one before it ends.
+
+        Raises:
+            UsageError: a request is empty, asks for no vectors, or exceeds the model's positions.
+            ModelError: the device has no memory even for one text.
+        """
+        waiting = sorted((self._new_slot(r) for r in requests), key=lambda slot: -slot.length)
+        batch = Batch(self.lm.max_positions)
+        done = steps = 0
+        retired: list[Crammed] = []
+        try:
+            while waiting or batch.slots:
+                self._fill(batch, waiting)
+                poll = steps % self.poll_every == 0
+                try:
+                    decisions = self._turn(batch, poll=poll)
+                except RuntimeError as error:
+                    self._shrink(batch, waiting, error)
+                    continue
+                steps += 1
+                retired = self._follow(batch, decisions)
+                done += len(retired)
+                if follow_up is not None:
+                    following = [follow_up(crammed) for crammed in retired]
+                    waiting += [self._new_slot(request) for request in following if request]
+                if on_poll is not None and poll:
+                    right = int(batch.rows["most_held"].clamp(min=0).sum()) if batch.slots else 0
+                    on_poll(EngineStatus(done, len(batch.slots), len(waiting), right, steps))
+                while retired:
+                    yield retired.pop(0)
+        except KeyboardInterrupt:
+            batch.unstack()
+            yield from retired
+            yield from (self._retired(slot, Outcome.INTERRUPTED) for slot in batch.slots)
+            raise
+
+    # -- slots ----------------------------------------------------------------------------------
+
+    def _new_slot(self, request: CramRequest) -> Slot:
+        strategy, n = self.recipe.strategy, len(request.ids)
+        given = self.recipe.first_token_given
+        account = Accounting(request.vectors, len(self.lm.prefix), n, given)
+        check_room(request, account, self.lm.max_positions)
+        target = max(strategy.first_target(n), account.tokens.start + 1)
+        return Slot(request, replace(account, n_tokens=target), strategy.lookahead)
+
+    def _prepare(self, slot: Slot) -> None:
+        """Lay out a text's state on the device, when it is seated for the first time."""
+        lm, request, n = self.lm, slot.request, len(slot.request.ids)
+        generator = torch.Generator().manual_seed(request.seed)
+        parametrisation = self.recipe.parametrisation
+        shape = (request.vectors, parametrisation.start_width(lm.input_width))
+        start = request.start
+        if start is None:
+            start = self.recipe.start.draw(shape, lm.embedding_std, generator)
+        if request.group is not None:
+            generator.manual_seed(request.group)
+        start = start.to(lm.device, self._master)
+        parameters = parametrisation.init(start, lm.input_width, generator)
+        # What is frozen is computed once: BOS and the tokens that are fed, behind K empty rows.
+        room = torch.zeros(request.vectors, lm.input_width, dtype=lm.dtype, device=lm.device)
+        embeds = torch.cat([room, lm.prefix, lm.embed(request.ids[:-1])])
+        slot.tensors = {"ids": request.ids.to(lm.device), "embeds": embeds}
+        slot.tensors |= nothing_kept(parameters, n, self._master)
+        for name, value in parameters.items():
+            slot.tensors[PARAMETER + name] = value
+            for key, moment in self.recipe.optimiser.init(value).items():
+                slot.tensors[f"{key}.{name}"] = moment
+
+    def _fill(self, batch: Batch, waiting: list[Slot]) -> None:
+        """Seat waiting texts while the padded batch stays within `batch_tokens`.
+
+        The texts of a group sit down together, or wait together.
+        """
+        new: list[Slot] = []
+        length = max((slot.length for slot in batch.slots), default=0)
+        for unit in units(waiting):
+            count = len(batch.slots) + len(new) + len(unit)
+            longest = max(length, *(slot.length for slot in unit))
+            padded = padded_length(longest, self.lm.max_positions)
+            if count == len(unit) or padded * count <= self.batch_tokens:
+                new += unit
+                length = longest
+        if new:
+            seated = {id(slot) for slot in new}
+            for slot in new:
+                if not slot.tensors:
+                    self._prepare(slot)
+            waiting[:] = [slot for slot in waiting if id(slot) not in seated]
+            batch.seat(batch.slots + new)
+
+    def _shrink(self, batch: Batch, waiting: list[Slot], error: RuntimeError) -> None:
+        """After running out of memory: put half of the texts back and go on with less."""
+        if not is_out_of_memory(error):
+            raise error
+        free_cache(self.lm.device)
+        length = batch.length
+        back = batch.halve()
+        if not back:
+            raise ModelError(
+                "out of memory with a single text or group in the batch; use shorter chunks, a "
+                "smaller dtype or another device"
+            ) from error
+        self.batch_tokens = max(1, length * len(batch.slots))
+        waiting[:0] = back
+
+    def _follow(self, batch: Batch, decisions: dict[int, Decision]) -> list[Crammed]:
+        """Carry out what was decided, after the step; returns the texts that retired."""
+        targets = {row: d for row, d in decisions.items() if isinstance(d, Retarget)}
+        stops = {row: d for row, d in decisions.items() if isinstance(d, Stop)}
+        for row, retarget in targets.items():
+            slot = batch.slots[row]
+            slot.accounting = replace(slot.accounting, n_tokens=retarget.n_tokens)
+            if retarget.restore:
+                restore_best(batch, row, self.recipe.optimiser)
+        slots = batch.slots
+        if stops:
+            batch.seat([slot for row, slot in enumerate(slots) if row not in stops])
+        elif targets:
+            batch.index()
+        return [self._retired(slots[row], stop.outcome) for row, stop in stops.items()]
+
+    def _retired(self, slot: Slot, outcome: Outcome) -> Crammed:
+        return crammed_of(slot, outcome, self.recipe, self.lm.dtype)
+
+    # -- one turn -------------------------------------------------------------------------------
+
+    def _turn(self, batch: Batch, *, poll: bool) -> dict[int, Decision]:
+        """Measure, decide, then step; returns what was decided, by row."""
+        parameters = {
+            name.removeprefix(PARAMETER): rows.detach().requires_grad_()
+            for name, rows in batch.rows.items()
+            if name.startswith(PARAMETER)
+        }
+        mem = self.recipe.parametrisation.mem(parameters).to(self.lm.dtype)
+        hidden = self.lm.hidden(batch.embeds(mem))
+        counted = hidden.flatten(0, 1).index_select(0, batch.states)
+        loss, margin, gradient = self._score(batch, counted.detach())
+        seen = keep_best(batch, self.recipe.strategy, loss, margin)
+        keep_path(batch, mem)
+        decisions = self._decide(batch, seen) if poll else {}
+        resting = {row for row, decision in decisions.items() if self._rests(decision)}
+        if len(resting) < len(batch.slots):
+            counted.backward(gradient)
+            self._step(batch, parameters, resting)
+        # Last, so that a turn that is tried again after it ran out of memory counts once.
+        for slot in batch.slots:
+            slot.token_steps += slot.length
+        return decisions
+
+    def _score(self, batch: Batch, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss and margin (counted,), and the gradient of Σ weight · loss to the hidden states.
+
+        The head runs over some rows at a time, so that logits never fill the memory.
+        """
+        objective = self.recipe.objective
+        size = max(1, _LOGITS_AT_ONCE // self.lm.vocab_size // ROW_BLOCK) * ROW_BLOCK
+        if isinstance(objective, TextObjective):
+            objective, size = objective.of_texts(batch), len(counted)
+        pieces = zip(
+            counted.split(size), batch.targets.split(size), batch.weights.split(size), strict=True
+        )
+        losses, margins, gradients = [], [], []
+        for hidden, targets, weights in pieces:
+            hidden.requires_grad_()
+            scores = objective(self.lm.head(hidden), targets)
+            total = (scores.loss * weights).sum()
+            gradients.append(torch.autograd.grad(total, hidden)[0])
+            losses.append(scores.loss.detach())
+            margins.append(scores.margin.detach())
+        return torch.cat(losses), torch.cat(margins), torch.cat(gradients)
+
+    def _decide(self, batch: Batch, seen: Tensor) -> dict[int, Decision]:
+        decisions: dict[int, Decision] = {}
+        for row, (slot, values) in enumerate(zip(batch.slots, seen.tolist(), strict=True)):
+            held, most_held, most_held_step, smallest, loss = values
+            given = slot.accounting.tokens.start
+            measured = Measurement(
+                step=slot.step,
+                n_tokens=len(slot.accounting.tokens),
+                n_held=int(held),
+                most_held=int(most_held),
+                most_held_step=int(most_held_step),
+                min_margin=smallest,
+                loss=loss,
+                text_tokens=len(slot.request.ids) - given,
+                token_steps=slot.token_steps + slot.length,
+            )
+            slot.note(measured)
+            decision = self.recipe.strategy.decide(measured)
+            if not math.isfinite(loss):
+                decision = Stop(Outcome.NON_FINITE)
+            elif isinstance(decision, Retarget):
+                decision = replace(decision, n_tokens=decision.n_tokens + given)
+            if not isinstance(decision, Continue):
+                decisions[row] = decision
+        return decisions
+
+    def _rests(self, decision: Decision) -> bool:
+        """Whether a text takes no step after this decision."""
+        if isinstance(decision, Retarget):
+            return not decision.step and not self.recipe.parametrisation.shared
+        return isinstance(decision, Stop)
+
+    def _step(self, batch: Batch, parameters: dict[str, Tensor], resting: set[int]) -> None:
+        """One optimiser step of all rows but those that rest."""
+        rows, optimiser = batch.rows, self.recipe.optimiser
+        for row, slot in enumerate(batch.slots):
+            slot.step += row not in resting
+            slot.clock += row not in resting
+        steps = torch.tensor([float(row not in resting) for row in range(len(batch.slots))])
+        moving = steps.to(rows["step"]) if resting else torch.ones_like(rows["step"])
+        rows["step"] = rows["step"] + moving
+        clocks = [max(1, slot.clock) for slot in batch.slots]
+        for name, values in parameters.items():
+            gradient = values.grad
+            assert gradient is not None, name
+            if name in self.recipe.parametrisation.shared:
+                gradient = group_mean(gradient, batch.slots, resting)
+            names = {key: f"{key}.{name}" for key in optimiser.state} | {"": PARAMETER + name}
+            before = {n: rows[n].clone() for n in names.values()} if resting else {}
+            state = {key: rows[names[key]] for key in optimiser.state}
+            optimiser.step(rows[PARAMETER + name], gradient, state, clocks)
+            for n, old in before.items():
+                wide = moving.view(-1, *[1] * (old.dim() - 1))
+                rows[n] = torch.where(wide > 0, rows[n], old)

@@ -1,0 +1,72 @@
+"""Positions: which hidden state predicts which token, input length, padding, and margins."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# CPU kernels work in blocks and finish with scalar code that rounds differently. With lengths in
+# whole blocks, no value depends on where it stands in a batch.
+LENGTH_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """The counted tokens of one text behind `[mem]`.
+
+    Token tᵢ (i from 0) is predicted at input position `vectors + prefix − 1 + i`: t₁ by the last
+    position before the text, every later token by the token before it.
+
+    Attributes:
+        vectors: K, the number of `[mem]` vectors.
+        prefix: positions between `[mem]` and the text (1 in the layout `mem+bos`, else 0).
+        n_tokens: tokens of the text.
+        first_token_given: t₁ is fed but never predicted (only the recipe `kuratov2025`).
+    """
+
+    vectors: int
+    prefix: int
+    n_tokens: int
+    first_token_given: bool = False
+
+    @property
+    def tokens(self) -> range:
+        """Indices of the counted tokens in the text."""
+        return range(int(self.first_token_given), self.n_tokens)
+
+    @property
+    def positions(self) -> range:
+        """Input positions whose hidden states predict `tokens`, in the same order."""
+        first = self.vectors + self.prefix - 1
+        return range(first + self.tokens.start, first + self.n_tokens)
+
+    @property
+    def input_length(self) -> int:
+        """Positions fed under teacher forcing; the last token is predicted, never fed."""
+        return self.vectors + self.prefix + self.n_tokens - 1
+
+
+def padded_length(longest: int, max_positions: int | None) -> int:
+    """Positions of the forward pass, in whole blocks where the model has room."""
+    blocks = -(-longest // LENGTH_BLOCK) * LENGTH_BLOCK
+    return blocks if max_positions is None else max(longest, min(blocks, max_positions))
+
+
+def margins(logits: Tensor, targets: Tensor) -> Tensor:
+    """Target logit − best other logit, per token.
+
+    A token is the argmax exactly if its margin is positive; a tie (0) counts as wrong, since which
+    of the two wins is up to the kernel.
+
+    Args:
+        logits: (token, vocabulary).
+        targets: (token,) ids.
+
+    Returns:
+        (token,) in float32 or float64.
+    """
+    index = targets[:, None]
+    others = logits.detach().scatter(-1, index, float("-inf")).argmax(-1, keepdim=True)
+    chosen = logits.gather(-1, torch.cat([index, others], dim=-1))
+    chosen = chosen if chosen.dtype == torch.float64 else chosen.float()
+    return chosen[:, 0] - chosen[:, 1]

@@ -1,0 +1,116 @@
+"""What the frozen LM makes of a text under teacher forcing, with `[mem]` and without."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from memcram.models.accounting import Accounting, margins, padded_length
+from memcram.models.frozen_lm import FrozenLM
+
+_CPU_BATCH_TOKENS = 4096
+_ACCELERATOR_BATCH_TOKENS = 32_768
+# Logits held at once, in elements; 2²⁵ in float32 are 128 MiB.
+_LOGITS_AT_ONCE = 2**25
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One text, token by token.
+
+    Where nothing predicts t₁ (it is given, or nothing stands before it), its nats and margin are
+    NaN and its rank is −1.
+
+    Attributes:
+        nats: (N,) −log p(tᵢ).
+        margins: (N,) in logits.
+        ranks: (N,) how many other tokens have a larger or equal logit; 0 is the argmax.
+    """
+
+    nats: Tensor
+    margins: Tensor
+    ranks: Tensor
+
+
+def score(
+    lm: FrozenLM,
+    ids: Sequence[Tensor],
+    mems: Sequence[Tensor] | None = None,
+    *,
+    first_token_given: bool = False,
+) -> list[Scored]:
+    """Score texts side by side, in batches that fit.
+
+    Args:
+        lm: the model.
+        ids: (N,) per text, N ≥ 1.
+        mems: (K, input_width) per text; None scores the bare LM, in whose layout `mem` nothing
+            stands before t₁.
+        first_token_given: don't score t₁ although something predicts it.
+
+    Returns:
+        one a text, on the CPU.
+    """
+    usual = _CPU_BATCH_TOKENS if lm.device.type == "cpu" else _ACCELERATOR_BATCH_TOKENS
+    nothing = torch.zeros(0, lm.input_width)
+    inputs = [nothing] * len(ids) if mems is None else mems
+    accounts = [
+        Accounting(len(mem), len(lm.prefix), len(text), first_token_given)
+        for mem, text in zip(inputs, ids, strict=True)
+    ]
+    order = sorted(range(len(ids)), key=lambda i: -accounts[i].input_length)
+    results: dict[int, Scored] = {}
+    while order:
+        longest = padded_length(max(1, accounts[order[0]].input_length), lm.max_positions)
+        size = max(1, usual // longest)
+        group, order = order[:size], order[size:]
+        scored = _score_batch(
+            lm, [inputs[i] for i in group], [ids[i] for i in group], [accounts[i] for i in group]
+        )
+        results.update(zip(group, scored, strict=True))
+    return [results[i] for i in range(len(ids))]
+
+
+@torch.no_grad()
+def _score_batch(
+    lm: FrozenLM, mems: Sequence[Tensor], ids: Sequence[Tensor], accounts: Sequence[Accounting]
+) -> list[Scored]:
+    texts = [text.to(lm.device) for text in ids]
+    rows = [
+        torch.cat([mem.to(lm.device, lm.dtype), lm.prefix, lm.embed(text[:-1])])
+        for mem, text in zip(mems, texts, strict=True)
+    ]
+    padded = pad_sequence(rows, batch_first=True)
+    length = padded_length(max(1, padded.shape[1]), lm.max_positions)
+    hidden = lm.hidden(functional.pad(padded, (0, 0, 0, length - padded.shape[1])))
+    found = []
+    for row, (account, text) in enumerate(zip(accounts, texts, strict=True)):
+        # Without [mem] and BOS, t₁ would be predicted at position −1: by nothing.
+        pairs = zip(account.positions, account.tokens, strict=True)
+        counted = [(position, token) for position, token in pairs if position >= 0]
+        found.append(_score_text(lm, hidden[row], text, counted))
+    return found
+
+
+def _score_text(
+    lm: FrozenLM, hidden: Tensor, text: Tensor, counted: Sequence[tuple[int, int]]
+) -> Scored:
+    exact = torch.float64 if lm.dtype == torch.float64 else torch.float32
+    unknown = torch.full((len(text),), float("nan"), dtype=exact)
+    nats, margin = unknown.clone(), unknown.clone()
+    ranks = torch.full((len(text),), -1)
+    if counted:
+        places = torch.tensor(counted, device=text.device)
+        step = max(1, _LOGITS_AT_ONCE // lm.vocab_size)
+        for part in places.split(step):
+            logits = lm.head(hidden[part[:, 0]]).to(exact)
+            targets = text[part[:, 1]]
+            at = part[:, 1].cpu()
+            nats[at] = functional.cross_entropy(logits, targets, reduction="none").cpu()
+            margin[at] = margins(logits, targets).cpu()
+            chosen = logits.gather(1, targets[:, None])
+            ranks[at] = ((logits >= chosen).sum(1) - 1).cpu()
+    return Scored(nats, margin, ranks)

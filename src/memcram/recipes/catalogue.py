@@ -1,0 +1,104 @@
+"""The named recipes, and their variants."""
+
+import dataclasses
+
+from memcram.errors import UsageError
+from memcram.recipes.initialisers import NormalStart, UniformStart
+from memcram.recipes.objectives import CrossEntropy, SmoothMargin
+from memcram.recipes.optimisers import AdamW
+from memcram.recipes.overrides import parse_overrides, variant
+from memcram.recipes.parametrisations import Direct, LowDim
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Fixed, Horizon, Progressive
+
+_KURATOV = Recipe(
+    name="kuratov2025",
+    source="Kuratov et al., ACL 2025, arXiv 2502.13063. Kept: the most accurate vectors, of those "
+    "the ones with the largest smallest margin, as measured (their code copies them a step later).",
+    objective=CrossEntropy(),
+    optimiser=AdamW(lr=0.01, betas=(0.9, 0.9), weight_decay=0.01),
+    start=NormalStart(),
+    parametrisation=Direct(),
+    strategy=Fixed(steps=5000, margin=0.0, patience=2000),
+    horizon=None,
+    first_token_given=True,
+    bos_in_text=True,
+)
+
+_TARASOV = Recipe(
+    name="tarasov2026",
+    source="Tarasov et al., ICML 2026 (progressive cramming); learning rate 0.5 for Pythia.",
+    objective=CrossEntropy(),
+    optimiser=AdamW(
+        lr=0.1,
+        betas=(0.9, 0.9),
+        weight_decay=0.01,
+        warmup=100,
+        decay_steps=10_000,
+        final_lr=1e-3,
+    ),
+    start=UniformStart(0.0, 0.02),
+    parametrisation=Direct(),
+    strategy=Progressive(steps=10_000, stage_steps=1000),
+    horizon=Progressive(steps=10_000, stage_steps=1000),
+    bos_in_text=True,
+)
+
+_DIRECT = Recipe(
+    name="direct",
+    source="memcram; see docs/decisions/004-default-recipe.md",
+    objective=SmoothMargin(tau=0.2),
+    optimiser=AdamW(lr=1.0, betas=(0.9, 0.9), weight_decay=0.0),
+    start=NormalStart(),
+    parametrisation=Direct(),
+    strategy=Fixed(steps=800, margin=0.02),
+    horizon=Horizon(steps=1000, patience=200, margin=0.02),
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        dataclasses.replace(
+            _DIRECT,
+            name="default",
+            objective=SmoothMargin(tau=0.1),
+            optimiser=AdamW(lr=0.3, betas=(0.8, 0.8), weight_decay=0.0),
+            start=UniformStart(0.0, 0.02),
+            parametrisation=LowDim(),
+            horizon=Horizon(steps=1000, patience=200, growth=0.1, lookahead=0, margin=0.02),
+        ),
+        _DIRECT,
+        _KURATOV,
+        dataclasses.replace(
+            _KURATOV,
+            name="kuratov2025+t1",
+            source="As kuratov2025, with t₁ predicted and in the loss.",
+            first_token_given=False,
+        ),
+        _TARASOV,
+        dataclasses.replace(
+            _TARASOV,
+            name="tarasov2026+low-dim",
+            source="As tarasov2026, with e = W z + b, k = 256 (Gemma 32), W and b shared by 10 "
+            "texts, whose mean loss is minimised; a stage that ends takes its step.",
+            parametrisation=LowDim(k=256, in_group=True),
+            group_size=10,
+        ),
+    )
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe called `name`, or a variant of it such as `tarasov2026@lr=0.5`.
+
+    `memcram.recipes.overrides` says how a variant is written.
+
+    Raises:
+        UsageError: there is none; names those there are; or no such setting.
+    """
+    base, at, text = name.strip().partition("@")
+    if base not in RECIPES:
+        raise UsageError(f"--recipe: got {base!r}, allowed: {', '.join(RECIPES)}")
+    if not at:
+        return RECIPES[base]
+    return variant(RECIPES[base], name.strip(), parse_overrides(name, text))

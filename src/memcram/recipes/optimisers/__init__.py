@@ -1,0 +1,5 @@
+"""Optimisers over slot rows: a text never influences its neighbour."""
+
+from memcram.recipes.optimisers.adamw import AdamW
+
+__all__ = ["AdamW"]

@@ -1,0 +1,49 @@
+"""All tokens of the text from the first step to the last."""
+
+from dataclasses import dataclass, replace
+
+from memcram.recipes.ranges import AtLeastOne, NotNegative
+from memcram.recipes.strategies.base import Continue, Decision, Measurement, Outcome, Stop
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Optimise the whole text until it is right, the budget is spent, or nothing improves.
+
+    Attributes:
+        steps: budget in optimiser steps.
+        margin: stop once every margin exceeds this many logits; above 0 it keeps polishing a text
+            that is already right, within the budget.
+        patience: stop after this many steps without one more token right; None never does.
+    """
+
+    steps: AtLeastOne = 1000
+    margin: NotNegative = 0.0
+    patience: AtLeastOne | None = None
+
+    keeps_prefix = False
+    held_margin = 0.0
+    lookahead = 0
+    every_step = False
+
+    def first_target(self, text_tokens: int) -> int:
+        """All tokens."""
+        return text_tokens
+
+    def decide(self, measured: Measurement) -> Decision:
+        """Stop on success, on exhaustion or on stagnation."""
+        if measured.n_held == measured.n_tokens and measured.min_margin > self.margin:
+            return Stop(Outcome.RIGHT)
+        idle = measured.step - measured.most_held_step
+        if measured.step >= self.steps or (self.patience is not None and idle >= self.patience):
+            right = measured.most_held == measured.n_tokens
+            return Stop(Outcome.RIGHT if right else Outcome.BUDGET_EXHAUSTED)
+        return Continue()
+
+    def with_steps(self, steps: int) -> "Fixed":
+        """The same strategy with another budget in optimiser steps."""
+        return replace(self, steps=steps)
+
+    def with_margin(self, at_least: float) -> "Fixed":
+        """The same strategy, content only with margins above `at_least` logits."""
+        return replace(self, margin=max(self.margin, at_least))

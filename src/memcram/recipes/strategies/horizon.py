@@ -1,0 +1,68 @@
+"""How many tokens of a text fit: grow while they are right, back off when they are not."""
+
+from dataclasses import dataclass, replace
+
+from memcram.recipes.ranges import AtLeastOne, Count, NotNegative
+from memcram.recipes.strategies.base import Continue, Decision, Measurement, Outcome, Retarget, Stop
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """Grow the prefix that is held, until the budget or the patience ends.
+
+    As soon as all n tokens of the loss are held, the loss runs over the tokens held (those looked
+    ahead at come for free) plus a share `growth` of them, at least one. Where nothing more was
+    held for `patience` steps, the aim is halved back towards what is held, from the last vectors
+    that held it; with the aim at one token more, the strategy stops.
+
+    Attributes:
+        steps: budget in optimiser steps.
+        patience: steps without one more token held before backing off.
+        first: tokens to begin with.
+        growth: share of the held tokens added at once; 0 adds one token at a time.
+        lookahead: tokens beyond the loss that are measured too.
+        margin: a token is held if its margin (logits) exceeds this.
+    """
+
+    steps: AtLeastOne = 1000
+    patience: AtLeastOne = 250
+    first: AtLeastOne = 8
+    growth: NotNegative = 0.0
+    lookahead: Count = 4
+    margin: NotNegative = 0.02
+
+    keeps_prefix = True
+    every_step = False
+
+    @property
+    def held_margin(self) -> float:
+        """A token counts as held if its margin (logits) exceeds this."""
+        return self.margin
+
+    def first_target(self, text_tokens: int) -> int:
+        """`first` tokens, or all of a shorter text."""
+        return min(self.first, text_tokens)
+
+    def decide(self, measured: Measurement) -> Decision:
+        """Stop at the end of the text or the budget; grow on success; back off on stagnation."""
+        if measured.most_held >= measured.text_tokens:
+            return Stop(Outcome.RIGHT)
+        if measured.step >= self.steps:
+            return Stop(Outcome.BUDGET_EXHAUSTED)
+        if measured.n_held >= measured.n_tokens:
+            more = max(1, int(self.growth * measured.n_held))
+            return Retarget(min(measured.n_held + more, measured.text_tokens))
+        if measured.step - measured.most_held_step >= self.patience:
+            over = measured.n_tokens - measured.most_held
+            if over <= 1:
+                return Stop(Outcome.BUDGET_EXHAUSTED)
+            return Retarget(measured.most_held + over // 2, restore=True)
+        return Continue()
+
+    def with_steps(self, steps: int) -> "Horizon":
+        """The same strategy with another budget in optimiser steps."""
+        return replace(self, steps=steps)
+
+    def with_margin(self, at_least: float) -> "Horizon":
+        """The same strategy, content only with margins above `at_least` logits."""
+        return replace(self, margin=max(self.margin, at_least))

@@ -1,0 +1,52 @@
+"""One token at a time, as in the second published recipe."""
+
+from dataclasses import dataclass, replace
+
+from memcram.recipes.ranges import AtLeastOne
+from memcram.recipes.strategies.base import Continue, Decision, Measurement, Outcome, Retarget, Stop
+
+
+@dataclass(frozen=True)
+class Progressive:
+    """Stages n = 1, 2, 3, …; each ends when all n tokens are right, and the text with the last.
+
+    The next stage begins from the same vectors and optimiser state. A stage that is not right
+    within `stage_steps`, or a text within `steps`, ends at the last n that was. Source: Tarasov et
+    al., ICML 2026.
+
+    Attributes:
+        steps: budget of a text, in optimiser steps.
+        stage_steps: budget of a stage.
+    """
+
+    steps: AtLeastOne = 10_000
+    stage_steps: AtLeastOne = 1000
+
+    keeps_prefix = True
+    held_margin = 0.0
+    lookahead = 0
+    every_step = True
+
+    def first_target(self, text_tokens: int) -> int:
+        """One token."""
+        return 1
+
+    def decide(self, measured: Measurement) -> Decision:
+        """Next stage on success, stop at the end of the text or of a budget."""
+        if measured.n_held >= measured.n_tokens:
+            if measured.n_tokens >= measured.text_tokens:
+                return Stop(Outcome.RIGHT)
+            return Retarget(measured.n_tokens + 1, step=False)
+        # Stage n begins when n − 1 tokens are held for the first time.
+        in_stage = measured.step - measured.most_held_step
+        if measured.step >= self.steps or in_stage >= self.stage_steps:
+            return Stop(Outcome.BUDGET_EXHAUSTED)
+        return Continue()
+
+    def with_steps(self, steps: int) -> "Progressive":
+        """The same strategy with another budget in optimiser steps."""
+        return replace(self, steps=steps)
+
+    def with_margin(self, at_least: float) -> "Progressive":
+        """The same strategy: it has no margin to polish to, and guards make up for that."""
+        return self

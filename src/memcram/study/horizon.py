@@ -1,0 +1,110 @@
+"""How many tokens of a text fit into K vectors, within a budget."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from memcram.engine.batch import SEED_STRIDE, CramRequest
+from memcram.engine.loop import Engine, EngineStatus
+from memcram.engine.result import Crammed
+from memcram.errors import UsageError
+from memcram.models import decoding
+from memcram.models.frozen_lm import FrozenLM
+from memcram.recipes.recipe import Recipe
+from memcram.texts import TextSample
+
+
+@dataclass(frozen=True)
+class MeasuredHorizon:
+    """The exact horizon of one text.
+
+    Attributes:
+        id, origin, offset: of the sample; `offset` in characters.
+        horizon: tokens that free-running decoding of the vectors returns.
+        censored: the text or the model's positions ended first, so more might have fitted.
+        steps, token_steps: budget spent.
+        min_margin: smallest margin over the horizon, in logits; None if nothing was held.
+    """
+
+    id: str
+    origin: str
+    offset: int
+    horizon: int
+    censored: bool
+    steps: int
+    token_steps: int
+    min_margin: float | None
+
+
+def longest_sample(lm: FrozenLM, vectors: int) -> int:
+    """Tokens a sample may have at most: the model's positions, or the 32-bit capacity bound.
+
+    Raises:
+        UsageError: K vectors leave no room for a token.
+    """
+    from memcram.metrics.bound import capacity_bound
+
+    bound = int(capacity_bound(lm.input_width, lm.vocab_size, bits=32) * vectors)
+    if lm.max_positions is None:
+        return bound
+    room = lm.max_positions - vectors - len(lm.prefix) + 1
+    if room < 1:
+        raise UsageError(
+            f"--vectors: got {vectors}, allowed: at most {lm.max_positions - len(lm.prefix)} "
+            f"({lm.identity.id} has {lm.max_positions} positions)"
+        )
+    return min(room, bound)
+
+
+def measure_horizons(
+    lm: FrozenLM,
+    samples: Sequence[TextSample],
+    recipe: Recipe,
+    *,
+    vectors: int = 1,
+    seed: int = 0,
+    on_poll: Callable[[EngineStatus], None] | None = None,
+) -> list[MeasuredHorizon]:
+    """Grow the prefix that K vectors hold, for all samples side by side.
+
+    What the engine holds under teacher forcing is decoded free-running; the horizon is what comes
+    back before the first miss. Each text is crammed by itself, t₁ included.
+
+    Raises:
+        UsageError: the recipe never predicts t₁, or finds no length by itself.
+    """
+    engine = Engine(lm, recipe.for_one_text().for_horizon())
+    requests = [
+        CramRequest(i, sample.ids, vectors, seed + SEED_STRIDE * i)
+        for i, sample in enumerate(samples)
+    ]
+    done: dict[object, Crammed] = {
+        crammed.key: crammed for crammed in engine.run(requests, on_poll)
+    }
+    crammed = [done[i] for i in range(len(samples))]
+    held = [i for i, one in enumerate(crammed) if one.n_right > 0]
+    decoded = decoding.greedy(
+        lm, [crammed[i].mem for i in held], [crammed[i].n_right for i in held]
+    )
+    by_sample = dict(zip(held, decoded, strict=True))
+    return [_measured(samples[i], one, by_sample.get(i)) for i, one in enumerate(crammed)]
+
+
+def _measured(
+    sample: TextSample, crammed: Crammed, decoded: decoding.Decoded | None
+) -> MeasuredHorizon:
+    horizon = 0
+    margin: float | None = None
+    if decoded is not None:
+        right = decoded.ids == sample.ids[: len(decoded.ids)]
+        horizon = int(right.long().cumprod(0).sum())
+        margin = decoded.margins[:horizon].min().item() if horizon else None
+    return MeasuredHorizon(
+        id=sample.id,
+        origin=sample.origin,
+        offset=sample.offset,
+        horizon=horizon,
+        censored=horizon == len(sample.ids),
+        steps=crammed.steps,
+        token_steps=crammed.token_steps,
+        min_margin=margin,
+    )

@@ -1,0 +1,49 @@
+"""Progressive cramming: stages, budgets, and the last n that was right."""
+
+import dataclasses
+
+import pytest
+
+import memcram
+from memcram import CramRequest, Engine
+from memcram.recipes.strategies import Continue, Outcome, Progressive, Retarget, Stop
+from memcram.recipes.strategies.base import Measurement
+
+STRATEGY = Progressive(steps=100, stage_steps=30)
+USUAL = Measurement(
+    step=50,
+    n_tokens=8,
+    n_held=3,
+    most_held=7,
+    most_held_step=40,
+    min_margin=-1.0,
+    loss=1.0,
+    text_tokens=20,
+    token_steps=400,
+)
+SPENT = Stop(Outcome.BUDGET_EXHAUSTED)
+CASES = {
+    "not yet": ({}, Continue()),
+    "next stage, from the very same vectors": (
+        {"n_held": 8, "most_held": 8},
+        Retarget(9, step=False),
+    ),
+    "the whole text": ({"n_tokens": 20, "n_held": 20}, Stop(Outcome.RIGHT)),
+    "last step of the stage": ({"most_held_step": 21}, Continue()),
+    "stage spent": ({"most_held_step": 20}, SPENT),
+    "text spent": ({"step": 100, "most_held_step": 90}, SPENT),
+    "right at the last moment": ({"step": 100, "n_held": 8}, Retarget(9, step=False)),
+}
+
+
+@pytest.mark.parametrize(("changes", "decision"), CASES.values(), ids=CASES)
+def test_decisions(changes, decision):
+    assert STRATEGY.decide(dataclasses.replace(USUAL, **changes)) == decision
+
+
+def test_its_horizon_is_what_its_vectors_decode_to(pocket, prose):
+    recipe = memcram.get_recipe("tarasov2026").with_steps(150)
+    [one] = Engine(pocket, recipe).run([CramRequest("a", prose[:60])])
+    assert 2 < one.n_right < 60
+    assert pocket.generate(one.mem, one.n_right).tolist() == prose[: one.n_right].tolist()
+    assert one.steps == 150

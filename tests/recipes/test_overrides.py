@@ -1,0 +1,71 @@
+"""Settings of a variant are held to their ranges before any work is done with them."""
+
+import pytest
+
+from memcram.errors import UsageError
+from memcram.recipes.catalogue import RECIPES, get_recipe
+from memcram.recipes.overrides import variant
+
+
+def _flat(settings, above=""):
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        elif name not in ("kind", "name", "source"):
+            yield f"{above}{name}", value
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_value_that_a_recipe_has_is_allowed(name):
+    recipe = RECIPES[name]
+    changes = dict(_flat(recipe.settings()))
+    assert variant(recipe, name, changes) == recipe
+    components = {key: value for key, value in recipe.settings().items() if isinstance(value, dict)}
+    assert variant(recipe, name, components) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("lr=NaN", "lr: got NaN, allowed: "),
+        ("lr=Infinity", "finite"),
+        ("lr=-1", "greater than 0"),
+        (f"lr={'9' * 400}", "lr: got 999"),
+        ("lr=true", "valid number"),
+        ("tau=0", "greater than 0"),
+        ("betas=[2,2]", "less than 1"),
+        ("betas=[0.9]", "betas: got [0.9], allowed: "),
+        ('betas=["a","b"]', "valid number"),
+        ("betas=0.9", "tuple"),
+        ("k=0", "greater than or equal to 1"),
+        ("k=1.5", "valid integer"),
+        ("k=true", "valid integer"),
+        ("k=LowDim", "valid integer"),
+        ("k=1000000000000", "less than or equal to 65536"),
+        ("strategy.steps=0", "greater than or equal to 1"),
+        (f"strategy.steps={10**30}", "less than or equal to"),
+        ("strategy.margin=null", "valid number"),
+        ("horizon.patience=-1", "greater than or equal to 1"),
+        ("horizon.patience=null", "valid integer"),
+        ("start.low=Infinity", "finite"),
+        ("group_size=0", "greater than or equal to 1"),
+        ("bos_in_text=null", "valid boolean"),
+        ("objective=null", "CrossEntropy, HingeMargin, SmoothMargin"),
+        ("objective=AdamW", "CrossEntropy, HingeMargin, SmoothMargin"),
+        ("horizon=Fixed", "allowed: Horizon, Progressive"),
+        ("strategy=Direct", "Fixed, Horizon, Progressive"),
+        ('{"objective": {"kind": ["a"]}}', "CrossEntropy, HingeMargin, SmoothMargin"),
+        (f"k={'[' * 100_000}", "valid integer"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_and_what_is_allowed_is_named(change, says):
+    with pytest.raises(UsageError) as caught:
+        get_recipe(f"default@{change}")
+    assert says in str(caught.value)
+
+
+def test_settings_without_a_class_need_something_to_change():
+    with pytest.raises(UsageError, match="allowed: Horizon, Progressive"):
+        get_recipe('kuratov2025@{"horizon": {"steps": 3}}')
+    made = get_recipe('kuratov2025@{"horizon": {"kind": "Horizon", "steps": 3}}')
+    assert made.horizon.steps == 3
