@@ -12,7 +12,6 @@ import torch
 
 from arena.budget import Budgeted, grid_up_to, is_over, steps_within
 from arena.rows import Attempt, Row, grid_row, grown_row, rises
-from arena.trials_vectors import with_starts
 from arena.variants import Entry
 from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.loop import Engine, EngineStatus
@@ -102,7 +101,7 @@ def attempts(
     """Cram all texts side by side and judge what comes back, in the order of `texts`."""
     # The host looks at every measurement, so that no text goes on behind the end of its budget.
     engine = Engine(lm, recipe, poll_every=1)
-    requests = with_starts(lm, recipe, cram_requests(recipe, texts, terms))
+    requests = cram_requests(recipe, texts, terms)
     done = {crammed.key: crammed for crammed in engine.run(requests, progress(name, terms.vectors))}
     crammed = [done[i] for i in range(len(texts))]
     grows = recipe.strategy.keeps_prefix

@@ -11,7 +11,6 @@ import torch
 
 from arena.bouts import START_STRIDE, Terms, cram_requests, progress
 from arena.summary import Bout, share_exact
-from arena.trials_vectors import with_starts
 from arena.variants import BASELINE, Entry
 from memcram.compression.chunks import RESTARTS
 from memcram.engine.batch import CramRequest
@@ -96,7 +95,7 @@ def run_race(
 
 def run_lap(lm: FrozenLM, side: Side, texts: Sequence[torch.Tensor], terms: Terms) -> Lap:
     """Cram until every text is right or given up, then decode; the clock stops behind that."""
-    requests = with_starts(lm, side.recipe, cram_requests(side.recipe, texts, terms))
+    requests = cram_requests(side.recipe, texts, terms)
     attempt = dict.fromkeys(range(len(texts)), 0)
     best: dict[Any, Crammed] = {}
     token_steps = 0
@@ -112,7 +111,7 @@ def run_lap(lm: FrozenLM, side: Side, texts: Sequence[torch.Tensor], terms: Term
             return None
         attempt[key] += 1
         seed = requests[key].seed + START_STRIDE * attempt[key]
-        return with_starts(lm, side.recipe, [replace(requests[key], seed=seed)])[0]
+        return replace(requests[key], seed=seed)
 
     # A batch of one position has room for one slot, whatever the length.
     engine = Engine(lm, side.recipe, batch_tokens=1 if side.one_by_one else None)

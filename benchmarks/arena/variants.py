@@ -2,7 +2,6 @@
 
 default                              a recipe by name
 tarasov2026@lr=0.3                   one setting changed (memcram.recipes.overrides)
-default@objective=WorstTokens        a component on trial, which only the arena has (trials_*)
 default@lengths=grid                 at each length of the grid instead of growing
 default@starts=4                     four starts, each with a quarter of the budget; the best counts
 """
@@ -11,21 +10,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from arena.trials_losses import LOSSES
-from arena.trials_updates import UPDATES
-from arena.trials_vectors import MAPS, STARTS
 from memcram.errors import UsageError
 from memcram.recipes.catalogue import get_recipe
-from memcram.recipes.overrides import COMPONENTS, parse_overrides, variant
+from memcram.recipes.overrides import parse_overrides, variant
 from memcram.recipes.recipe import Recipe
-
-TRIALS: dict[str, tuple[type, ...]] = {
-    "objective": LOSSES,
-    "optimiser": UPDATES,
-    "start": STARTS,
-    "parametrisation": MAPS,
-}
-_COMPONENTS = {name: (*kinds, *TRIALS.get(name, ())) for name, kinds in COMPONENTS.items()}
 
 GROWN, GRID = "grown", "grid"
 BASELINE = "kuratov2025+t1"
@@ -72,7 +60,7 @@ def parse_entry(line: str) -> Entry:
     starts = overrides.pop("starts", 1)
     if not isinstance(starts, int) or isinstance(starts, bool) or starts < 1:
         raise UsageError(f"{line!r}: starts: got {starts!r}, allowed: 1 or more")
-    recipe = variant(get_recipe(name), line.strip(), overrides, _COMPONENTS)
+    recipe = variant(get_recipe(name), line.strip(), overrides)
     if recipe.first_token_given:
         raise UsageError(
             f"--recipe: {line.strip()!r} is given t₁, and every recipe of the arena predicts it; "

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-import capacity
 from arena import budget, figures, race, rows, store, summary, tables, texts, tuning
-from arena.variants import parse_entry, read_entries, with_override
+from arena.variants import parse_entry, with_override
 from memcram.errors import TextError, UsageError
 from memcram.recipes.catalogue import RECIPES, get_recipe
 from memcram.recipes.objectives import CrossEntropy, HingeMargin
@@ -96,21 +95,6 @@ def test_one_override_more_comes_last(line):
     more = parse_entry(with_override(line, "optimiser.lr", 0.01)).recipe
     assert more.optimiser.lr == 0.01
     assert more.objective == parse_entry(line).recipe.objective
-
-
-def test_sweeps_can_be_parsed():
-    folder = capacity.Path(capacity.__file__).parent / "sweeps"
-    sweeps = sorted(folder.glob("*.txt"))
-    assert sweeps
-    for sweep in sweeps:
-        assert sweep.read_text("utf-8").startswith("# ")
-        lines = read_entries(sweep)
-        settings = []
-        for line in lines:
-            entry = parse_entry(line)
-            settings.append((entry.grows, entry.starts, entry.recipe.settings() | {"name": ""}))
-        same = [line for i, line in enumerate(lines) if settings[i] in settings[:i]]
-        assert not same, f"{sweep.name} asks twice for {same}"
 
 
 # -- texts, budget, grid ------------------------------------------------------------------------
