@@ -17,6 +17,7 @@ from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
 from memcram.models import FrozenLM, decoding
+from memcram.models.accounting import exact_prefix
 from memcram.recipes.recipe import Recipe
 from memcram.texts import TextSample
 
@@ -126,8 +127,7 @@ def cram_requests(recipe: Recipe, texts: Sequence[torch.Tensor], terms: Terms) -
 
 
 def _attempt(crammed: Crammed, ids: torch.Tensor, back: decoding.Decoded) -> Attempt:
-    right = back.ids == ids[: len(back.ids)]
-    exact = int(right.long().cumprod(0).sum())
+    exact = exact_prefix(back.ids, ids)
     return Attempt(
         length=len(ids),
         exact=exact,

@@ -195,7 +195,7 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
             f"{DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
         )
     lengths = zip(archive.tensors.chunk_vectors.tolist(), archive.chunk_tokens, strict=True)
-    longest = max((lm.input_positions(k, n) for k, n in lengths), default=0)
+    longest = max((lm.input_length(k, n) for k, n in lengths), default=0)
     if lm.max_positions is not None and longest > lm.max_positions:
         raise ArchiveError(
             f"archive: a chunk needs {longest} positions, {lm.identity.id} has {lm.max_positions}"
@@ -237,14 +237,7 @@ def chunk_plan(
     Raises:
         UsageError: K or the chunk length is out of range.
     """
-    if vectors < 1:
-        raise UsageError(f"--vectors: got {vectors}, allowed: 1 or more")
-    room = None if lm.max_positions is None else lm.max_positions - vectors - len(lm.prefix) + 1
-    if room is not None and room < 1:
-        raise UsageError(
-            f"--vectors: got {vectors}, allowed: at most {vectors + room - 1} "
-            f"({lm.identity.id} has {lm.max_positions} positions)"
-        )
+    room = lm.room(vectors)
     if chunk_tokens is not None and (chunk_tokens < 1 or (room or chunk_tokens) < chunk_tokens):
         limit = "or more" if room is None else f"to {room} ({lm.max_positions} positions)"
         raise UsageError(f"--chunk-tokens: got {chunk_tokens}, allowed: 1 {limit}")

@@ -224,7 +224,7 @@ def _rate(
     Raises:
         ModelError: nothing could be timed.
     """
-    before = cut.vectors + len(lm.prefix) - 1  # input positions beyond those of the tokens
+    before = lm.input_length(cut.vectors, 0)  # input positions beyond those of the tokens
     lengths = [
         max(1, min(_reach(cut), one.token_steps // (one.steps + 1) - before)) for one in found
     ]

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from memcram.engine.subsampled import Thinned
 from memcram.errors import UsageError
-from memcram.models.accounting import Accounting, padded_length
+from memcram.models.accounting import Accounting, padded_length, room
 from memcram.recipes.strategies import Measurement
 
 # Texts are seeded by their place or number; the stride keeps neighbouring seeds apart.
@@ -244,11 +244,11 @@ def check_room(request: CramRequest, account: Accounting, max_positions: int | N
         raise UsageError(f"vectors: got {request.vectors}, allowed: 1 or more")
     if len(account.tokens) < 1:
         raise UsageError(f"text {request.key!r}: {account.n_tokens} tokens, none to predict")
-    if max_positions is not None and account.input_length > max_positions:
-        room = max_positions - account.vectors - account.prefix + 1
+    tokens = room(max_positions, account.vectors, account.prefix)
+    if tokens is not None and account.n_tokens > tokens:
         raise UsageError(
             f"text {request.key!r}: {account.n_tokens} tokens and {account.vectors} vectors exceed "
-            f"the model's {max_positions} positions; allowed: {max(0, room)} tokens"
+            f"the model's {max_positions} positions; allowed: {max(0, tokens)} tokens"
         )
 
 

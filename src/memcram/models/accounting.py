@@ -1,4 +1,4 @@
-"""Positions: which hidden state predicts which token, input length, padding, and margins."""
+"""Positions: which hidden state predicts which token, input length, room, exact prefix, margins."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,39 @@ from torch import Tensor
 LENGTH_BLOCK = 16
 
 
+def input_length(vectors: int, prefix: int, n_tokens: int) -> int:
+    """Positions of one text under teacher forcing; the last token is predicted, never fed.
+
+    Args:
+        vectors: K, the number of `[mem]` vectors.
+        prefix: positions between `[mem]` and the text (1 in the layout `mem+bos`, else 0).
+        n_tokens: tokens of the text.
+    """
+    return vectors + prefix + n_tokens - 1
+
+
+def room(max_positions: int | None, vectors: int, prefix: int) -> int | None:
+    """Largest number of tokens whose `input_length` is within `max_positions`.
+
+    None if the model has no limit; 0 or less if the vectors leave no room for a token.
+    """
+    return None if max_positions is None else max_positions - input_length(vectors, prefix, 0)
+
+
+def exact_prefix(ids: Tensor, true_ids: Tensor) -> int:
+    """Number of tokens before the first difference.
+
+    Args:
+        ids: (n,) decoded tokens.
+        true_ids: (m,) tokens of the text; the shorter of the two decides how many are compared.
+    """
+    n = min(len(ids), len(true_ids))
+    return int((ids[:n] == true_ids[:n]).long().cumprod(0).sum())
+
+
 @dataclass(frozen=True)
 class Accounting:
-    """The counted tokens of one text behind `[mem]`.
+    """The counted tokens of one text after `[mem]`.
 
     Token tᵢ (i from 0) is predicted at input position `vectors + prefix − 1 + i`: t₁ by the last
     position before the text, every later token by the token before it.
@@ -37,13 +67,13 @@ class Accounting:
     @property
     def positions(self) -> range:
         """Input positions whose hidden states predict `tokens`, in the same order."""
-        first = self.vectors + self.prefix - 1
+        first = input_length(self.vectors, self.prefix, 0)
         return range(first + self.tokens.start, first + self.n_tokens)
 
     @property
     def input_length(self) -> int:
-        """Positions fed under teacher forcing; the last token is predicted, never fed."""
-        return self.vectors + self.prefix + self.n_tokens - 1
+        """Positions of the text under teacher forcing."""
+        return input_length(self.vectors, self.prefix, self.n_tokens)
 
 
 def padded_length(longest: int, max_positions: int | None) -> int:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memcram.errors import ModelError, UsageError
-from memcram.models import decoding
+from memcram.models.accounting import input_length, room
+from memcram.models.decoding import greedy
 from memcram.models.families import take_apart
 from memcram.models.modes import DTYPE_NAMES, Layout
 
@@ -109,9 +110,27 @@ class FrozenLM:
         name: str = DTYPE_NAMES[self.dtype]
         return name if self.autocast is None else f"{name}+{DTYPE_NAMES[self.autocast]}"
 
-    def input_positions(self, vectors: int, n_tokens: int) -> int:
-        """Positions of one text under teacher forcing; the last token is predicted, never fed."""
-        return vectors + len(self.prefix) + n_tokens - 1
+    def input_length(self, vectors: int, n_tokens: int) -> int:
+        """Positions of a text of `n_tokens` after K `vectors` under teacher forcing."""
+        return input_length(vectors, len(self.prefix), n_tokens)
+
+    def room(self, vectors: int) -> int | None:
+        """Largest number of tokens that fit after K `vectors`; None without a limit.
+
+        Raises:
+            UsageError: K is less than 1, or leaves no room for a token.
+        """
+        if vectors < 1:
+            raise UsageError(argument="vectors", got=vectors, allowed="1 or more")
+        tokens = room(self.max_positions, vectors, len(self.prefix))
+        if tokens is not None and tokens < 1:
+            raise UsageError(
+                argument="vectors",
+                got=vectors,
+                allowed=f"at most {vectors + tokens - 1} "
+                f"({self.identity.id} has {self.max_positions} positions)",
+            )
+        return tokens
 
     # -- vectors and logits ---------------------------------------------------------------------
 
@@ -165,7 +184,7 @@ class FrozenLM:
             torch.Size([3])
         """
         batch = mem if mem.dim() == 3 else mem.unsqueeze(0)
-        decoded = decoding.greedy(self, list(batch), [n_tokens] * len(batch))
+        decoded = greedy(self, list(batch), [n_tokens] * len(batch))
         ids = torch.stack([one.ids for one in decoded])
         return ids if mem.dim() == 3 else ids[0]
 

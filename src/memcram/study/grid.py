@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memcram.engine.batch import SEED_STRIDE
 from memcram.errors import TextError, UsageError
-from memcram.models.accounting import Accounting
+from memcram.models.accounting import Accounting, room
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
@@ -226,7 +226,7 @@ class _Grid:
                     seed=self._seed(cell, i),
                     group=None if together is None else int(together[:15], 16),
                     cost=(1 if made[i] else budget(recipe) + 1)
-                    * self.lm.input_positions(cell.inputs, len(ids)),
+                    * self.lm.input_length(cell.inputs, len(ids)),
                     made=made[i],
                 )
 
@@ -312,17 +312,16 @@ class _Grid:
         try:
             n = self._most_tokens(cell) * cell.variant.times
         except UsageError as error:
-            raise self.spec.error(("vectors",), str(error).removeprefix("--vectors: ")) from error
+            raise self.spec.error(("vectors",), error.message(None)) from error
         account = Accounting(cell.inputs, len(self.lm.prefix), n, given)
         if not account.tokens:
             raise self.spec.error(place, f"got {n}, allowed: 2 or more for {recipe.name!r}")
-        most = self.lm.max_positions
-        if most is not None and account.input_length > most:
-            room = most - (account.input_length - n)
+        tokens = room(self.lm.max_positions, cell.inputs, len(self.lm.prefix))
+        if tokens is not None and n > tokens:
             raise self.spec.error(
                 place,
-                f"got {n} tokens {_with(cell)}, allowed: at most {max(0, room)} "
-                f"({self.lm.identity.id} has {most} positions)",
+                f"got {n} tokens {_with(cell)}, allowed: at most {max(0, tokens)} "
+                f"({self.lm.identity.id} has {self.lm.max_positions} positions)",
             )
 
 

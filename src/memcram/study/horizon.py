@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
-from memcram.errors import UsageError
 from memcram.models import decoding
+from memcram.models.accounting import exact_prefix
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes.recipe import Recipe
 from memcram.texts import TextSample
@@ -44,15 +44,8 @@ def longest_sample(lm: FrozenLM, vectors: int) -> int:
     from memcram.metrics.bound import capacity_bound
 
     bound = int(capacity_bound(lm.input_width, lm.vocab_size, bits=32) * vectors)
-    if lm.max_positions is None:
-        return bound
-    room = lm.max_positions - vectors - len(lm.prefix) + 1
-    if room < 1:
-        raise UsageError(
-            f"--vectors: got {vectors}, allowed: at most {lm.max_positions - len(lm.prefix)} "
-            f"({lm.identity.id} has {lm.max_positions} positions)"
-        )
-    return min(room, bound)
+    room = lm.room(vectors)
+    return bound if room is None else min(room, bound)
 
 
 def measure_horizons(
@@ -95,8 +88,7 @@ def _measured(
     horizon = 0
     margin: float | None = None
     if decoded is not None:
-        right = decoded.ids == sample.ids[: len(decoded.ids)]
-        horizon = int(right.long().cumprod(0).sum())
+        horizon = exact_prefix(decoded.ids, sample.ids)
         margin = decoded.margins[:horizon].min().item() if horizon else None
     return MeasuredHorizon(
         id=sample.id,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from memcram.engine.result import Crammed
 from memcram.models import decoding
+from memcram.models.accounting import exact_prefix
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.scoring import Scored, score
 from memcram.recipes.objectives import CrossEntropy
@@ -124,8 +125,7 @@ def _text_key(task: Task) -> tuple[str, bool, int]:
 def _horizon(one: Finished, decoded: decoding.Decoded) -> int:
     """Counted tokens before the first miss."""
     given = int(one.task.recipe.first_token_given)
-    right = decoded.ids[given:] == one.ids[given:]
-    return int(right.long().cumprod(0).sum())
+    return exact_prefix(decoded.ids[given:], one.ids[given:])
 
 
 def _record(one: Finished, scored: Scored, alone: Scored) -> TokenRecord:

@@ -208,7 +208,7 @@ class _RecipeRun:
         self._waiting: list[tuple[Task, Crammed]] = []
         self._kept_at = time.monotonic()
         self._told_at = float("-inf")
-        mean = sum(lm.input_positions(t.vectors, len(t.ids)) for t in wanted.values())
+        mean = sum(lm.input_length(t.vectors, len(t.ids)) for t in wanted.values())
         self._clock = Clock(mean / len(wanted))
 
     def work(self, tasks: Sequence[Task]) -> None:
@@ -303,7 +303,7 @@ class _RecipeRun:
         """Note a failure for the longest text that is left, with its group: it needs most."""
         left = list(self._left.values())
         tasks = [task for task in left if task.made is None] or left
-        worst = max(tasks, key=lambda t: self._lm.input_positions(t.vectors, len(t.ids)))
+        worst = max(tasks, key=lambda t: self._lm.input_length(t.vectors, len(t.ids)))
         for task in tasks:
             if task is worst or (task.group is not None and task.group == worst.group):
                 self._session.store.fail(task.id, reason, self._session.run)
