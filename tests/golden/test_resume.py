@@ -1,0 +1,91 @@
+"""A compression that an earlier memcram began: its finished chunks are used, the rest is done."""
+
+import json
+import shutil
+from importlib.metadata import version
+
+import pytest
+import safetensors.torch
+import torch
+
+import memcram
+from golden.frozen import STAGE, run
+
+COMMAND = ["compress", "long.txt", "-o", "long.mem.safetensors", "--device", "cpu", "--json"]
+SAME = ["--chunk-tokens", "6", "--steps", "40"]
+MADE_WITH = json.loads((STAGE / "long.partial/job.json").read_text())["memcram"]
+
+pytestmark = pytest.mark.skipif(
+    version("memcram") != MADE_WITH, reason="chunks are not used by another version of memcram"
+)
+
+
+def finished(folder):
+    """Tokens and vectors of each finished chunk by its first token."""
+    found = {}
+    for path in folder.glob("chunks-*.safetensors"):
+        part = safetensors.torch.load(path.read_bytes())
+        mems = part["vectors"].split(part["vectors_each"].tolist())
+        for start, tokens, mem in zip(
+            part["starts"].tolist(), part["tokens"].tolist(), mems, strict=True
+        ):
+            found[start] = (tokens, mem.clone())
+    return found
+
+
+def disturb(folder):
+    """Move all finished vectors a little, so that no run would find the very same ones."""
+    for path in folder.glob("chunks-*.safetensors"):
+        part = safetensors.torch.load(path.read_bytes())
+        part["vectors"] += 1e-3
+        path.write_bytes(safetensors.torch.save(part))
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_finished_chunks_are_in_the_archive_bit_for_bit(stage, disturbed):
+    if disturbed:
+        disturb(stage / "long.partial")
+    kept = finished(stage / "long.partial")
+    report = run(*COMMAND, *SAME).report
+    assert 0 < len(kept) < report["chunks"]
+    archive = memcram.Archive.read(stage / "long.mem.safetensors")
+    lengths, starts = archive.tensors.chunk_tokens.tolist(), [0]
+    for length in lengths:
+        starts.append(starts[-1] + length)
+    vectors = dict(zip(starts[:-1], archive.tensors.vectors.split(1), strict=True))
+    for start, (tokens, mem) in kept.items():
+        assert lengths[starts.index(start)] == tokens
+        assert torch.equal(vectors[start], mem)
+    assert not (stage / "long.partial").exists()
+    assert (
+        run("decompress", "long.mem.safetensors", "-o", "-").out
+        == (stage / "long.txt").read_bytes()
+    )
+
+
+def test_chunks_of_other_settings_are_refused_and_kept(stage):
+    other = ["--chunk-tokens", "6", "--steps", "41"]
+    before = finished(stage / "long.partial")
+    assert run(*COMMAND, *other).code == 2
+    assert not (stage / "long.mem.safetensors").exists()
+    assert finished(stage / "long.partial").keys() == before.keys()
+
+
+def test_every_finished_chunk_is_loaded_from_a_whole_folder(stage):
+    """With all chunks there, the archive is made without a step."""
+    run(*COMMAND, *SAME)
+    first = (stage / "long.mem.safetensors").read_bytes()
+    shutil.copytree(STAGE / "long.partial", stage / "long.partial")
+    archive = memcram.Archive.from_bytes(first)
+    starts = torch.tensor([0, *archive.tensors.chunk_tokens.tolist()[:-1]]).cumsum(0)
+    part = {
+        "starts": starts,
+        "tokens": archive.tensors.chunk_tokens.long(),
+        "vectors_each": archive.tensors.chunk_vectors.long(),
+        "vectors": archive.tensors.vectors.clone(),
+    }
+    for path in (stage / "long.partial").glob("chunks-*"):
+        path.unlink()
+    (stage / "long.partial/chunks-000000000.safetensors").write_bytes(safetensors.torch.save(part))
+    assert run(*COMMAND, *SAME, "--force").code == 0
+    assert (stage / "long.mem.safetensors").read_bytes() == first

@@ -1,0 +1,91 @@
+"""Stores written by an earlier memcram: read, exported, and gone on with."""
+
+import json
+
+import pyarrow.parquet
+import pytest
+import safetensors.torch
+
+from golden import frozen
+from golden.frozen import DECIDED, SPECS, STAGE, STORES, expected, rows_of, run
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_the_export_is_byte_for_byte_the_same(name, stage):
+    table = frozen.exported(stage / f"{name}.study", stage)
+    assert table == expected(f"{name}.csv")
+    typed = pyarrow.parquet.read_table(stage / "table.parquet")
+    assert typed.schema.names == table.splitlines()[0].split(",")
+    for column in typed.schema.names:
+        text = [row[column] for row in rows_of(table)]
+        assert ["" if one is None else str(one) for one in typed[column].to_pylist()] == text
+
+
+def test_columns_of_the_parquet_file(stage):
+    run("study", "export", "capacity.study", "-o", "table")
+    schema = pyarrow.parquet.read_schema(stage / "table.parquet")
+    found = [[one.name, str(one.type), one.nullable] for one in schema]
+    kinds = {"TEXT": "string", "REAL": "double", "INTEGER": "int64"}
+    for name, kind, nullable in found:
+        assert (kind, nullable) == (schema.field(name).type, schema.field(name).nullable)
+    stored = {name: kind for name, kind, _ in json.loads(expected("layout.json"))["rows"]}
+    for name, kind, _ in found:
+        assert kind in (kinds[stored[name]], "bool")
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_finished_study_measures_nothing_again(name, stage):
+    before = (stage / f"{name}.study/store.sqlite").stat().st_size
+    assert before
+    status = run("study", "status", f"{name}.study", "--json").report
+    report = run("study", "run", f"{name}.toml", "--device", "cpu", "--json").report
+    changed = {"runs": status["runs"] + 1}
+    assert report == status | changed
+    assert frozen.exported(stage / f"{name}.study", stage) == expected(f"{name}.csv")
+
+
+def test_a_study_that_was_killed_is_finished(stage):
+    kept = rows_of(expected("broken-off.csv"))
+    status = run("study", "status", "broken-off.study", "--json").report
+    assert (status["done"], status["pending"], len(kept)) == (3, 5, 3)
+    report = run("study", "run", "broken-off.study", "--device", "cpu", "--json").report
+    assert (report["done"], report["pending"], report["runs"]) == (8, 0, 2)
+    rows = rows_of(frozen.exported(stage / "broken-off.study", stage))
+    assert [row["task"] for row in rows] == json.loads(expected("broken-off.tasks.json"))
+    by_task = {row["task"]: row for row in rows}
+    for row in kept:
+        assert by_task[row["task"]] == row
+    for row in rows:
+        assert (stage / f"broken-off.study/vectors/{row['task']}.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_study_afresh_has_the_same_tasks(name, stage):
+    """Ids are hashes of all that decides a row: a model, a text, a recipe, a seed, a kind."""
+    words = ["--store", "fresh.study", "--device", "cpu", "--json"]
+    assert run("study", "run", f"{name}.toml", *words).code == 0
+    assert frozen.as_text(frozen.tasks(stage / "fresh.study")) == expected(f"{name}.tasks.json")
+    old, new = (
+        rows_of(expected(f"{name}.csv")),
+        rows_of(frozen.exported(stage / "fresh.study", stage)),
+    )
+    for before, after in zip(old, new, strict=True):
+        assert {key: before[key] for key in DECIDED} == {key: after[key] for key in DECIDED}
+        if before["kind"] == "capacity":
+            assert float(after["lm_nats"]) == pytest.approx(float(before["lm_nats"]), rel=1e-3)
+    assert frozen.layout(stage / "fresh.study") == json.loads(expected("layout.json"))
+    files = {path.name for path in (stage / "fresh.study/vectors").iterdir()}
+    assert files == {path.name for path in (STAGE / f"{name}.study/vectors").iterdir()}
+    for file in files:
+        one, other = (
+            {
+                key: (tensor.dtype, tensor.ndim)
+                for key, tensor in safetensors.torch.load((place / file).read_bytes()).items()
+            }
+            for place in (stage / "fresh.study/vectors", STAGE / f"{name}.study/vectors")
+        )
+        assert one == other
+
+
+def test_kept_tensors():
+    assert frozen.as_text(frozen.tensors()) == expected("tensors.json")
