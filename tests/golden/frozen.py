@@ -15,6 +15,9 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet
+import pytest
+
 import memcram
 from memcram.cli import main  # the only import of anything but public names
 
@@ -100,12 +103,22 @@ def set_stage(folder):
 
 
 def masked(value, names):
-    """A report with `ANY` for the fields called so, wherever they stand but in settings."""
+    """A report with `ANY` for the fields called so, wherever they stand but in settings.
+
+    Of plans the fields' names are left, of other numbers nine digits.
+    """
     if isinstance(value, dict):
-        return {
-            key: ANY if key in names else one if key == "settings" else masked(one, names)
-            for key, one in value.items()
-        }
+        found = {}
+        for key, one in value.items():
+            if key in names:
+                found[key] = ANY
+            elif key == "plans":
+                found[key] = shape(masked(one, names))
+            else:
+                found[key] = one if key == "settings" else masked(one, names)
+        return found
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
     if isinstance(value, list):
         return [masked(one, names) for one in value]
     return value
@@ -148,14 +161,33 @@ def exported(store, folder):
     return (folder / "table.csv").read_text("utf-8")
 
 
+def schema(table):
+    """Name, type, and whether it may be empty, of each column of a Parquet file."""
+    return [[one.name, str(one.type), one.nullable] for one in pyarrow.parquet.read_schema(table)]
+
+
 def rows_of(table):
     """The rows of a CSV as dictionaries of text."""
     return list(csv.DictReader(io.StringIO(table)))
 
 
+def break_off(chunks):
+    """Compress long.txt in this folder, interrupted once so many chunks are done."""
+
+    def stop(progress):
+        if progress.chunks_done >= chunks:
+            raise KeyboardInterrupt
+
+    text, lm = Path("long.txt").read_bytes(), memcram.load_lm("pocket", device="cpu")
+    sizes = {"chunk_tokens": 6, "steps": 40}
+    with contextlib.suppress(KeyboardInterrupt):
+        memcram.compress(text, lm, **sizes, partial=Path("long.partial"), on_progress=stop)
+
+
 # -- commands -----------------------------------------------------------------------------------
 
-_SMALL = ["--device", "cpu", "--model", "lossy", "--steps", "3"]
+_CPU = ["--device", "cpu"]
+_SMALL = [*_CPU, "--model", "lossy", "--steps", "3"]
 _MEASURED = ["chunks_exact", "tokens_corrected", "tokens_guarded", "bits_stored", "min_margin"]
 _CLOCK = ["seconds", "gzip_bytes", "xz_bytes"]  # sizes depend on the version of the zip library
 
@@ -167,40 +199,53 @@ REPORTS = {
         ["compress", "odd.txt", "-o", "new.mem.safetensors", "--chunk-tokens", "16", *_SMALL],
         [*_CLOCK, *_MEASURED],
     ),
-    "decompress": (["decompress", "corrected.mem.safetensors", "-o", "new.txt"], _CLOCK),
+    "decompress": (["decompress", "corrected.mem.safetensors", "-o", "new.txt", *_CPU], _CLOCK),
     "inspect": (["inspect", "corrected.mem.safetensors"], []),
     "inspect-raw": (["inspect", "raw.mem.safetensors"], []),
     "inspect-blank": (["inspect", "blank.mem.safetensors"], []),
     "inspect-half": (["inspect", "half.mem.safetensors"], []),
-    "verify": (["verify", "corrected.mem.safetensors"], ["min_margin", "max_margin_shift"]),
+    "verify": (["verify", "corrected.mem.safetensors", *_CPU], ["min_margin", "max_margin_shift"]),
     "verify-raw": (
-        ["verify", "raw.mem.safetensors", "--model", "lossy"],
+        ["verify", "raw.mem.safetensors", "--model", "lossy", *_CPU],
         ["min_margin", "max_margin_shift"],
     ),
-    "verify-blank": (["verify", "blank.mem.safetensors", "--model", "lossy"], []),
+    "verify-blank": (["verify", "blank.mem.safetensors", "--model", "lossy", *_CPU], []),
     "horizon": (
         ["horizon", "scene.txt", "--samples", "3", "--max-tokens", "6", *_SMALL],
-        [*_SPREAD, "censored", "token_steps", "seconds", "horizon", "steps"],
+        [*_SPREAD, "censored", "token_steps", "seconds", "horizon", "steps", "min_margin"],
     ),
-    "plan": (["plan", "scene.txt", "--samples", "2", "-K", "1", "-K", "2", *_SMALL], None),
+    "plan": (
+        ["plan", "scene.txt", "--samples", "2", "-K", "1", "-K", "2", *_SMALL],
+        ["planning_seconds", "ci95"],
+    ),
     "bound": (["bound"], []),
     "bound-8": (["bound", "pocket", "lossy", "EleutherAI/pythia-160m", "--bits", "8"], []),
     "models": (["models"], []),
-    "explain-archive": (["explain", "exact.mem.safetensors", "-o", "a.html"], []),
+    "explain-archive": (["explain", "exact.mem.safetensors", "-o", "a.html", *_CPU], []),
     "explain-store": (["explain", "capacity.study", "{task}", "-o", "b.html"], []),
     "study-new": (["study", "new", "pocket", "-o", "new.toml"], []),
     "study-list": (["study", "new", "--list"], []),
     "study-dry-run": (["study", "run", "capacity.toml", "--dry-run"], []),
     "study-status": (["study", "status", "capacity.study"], []),
     "study-status-broken-off": (["study", "status", "broken-off.study"], []),
-    "study-run": (["study", "run", "capacity.toml"], []),
+    "study-run": (["study", "run", "capacity.toml", *_CPU], []),
     "study-export": (["study", "export", "capacity.study", "horizon.study", "-o", "rows"], []),
 }
-# Too slow to be run every time: the figures.
-SLOW_REPORTS = {
+# The same for pages with figures.
+PAGES = {
     "study-report": (["study", "report", "capacity.study", "broken-off.study", "-o", "page"], []),
     "study-report-published": (["study", "report", "--published", "-o", "page"], []),
 }
+# Commands whose tables for people are frozen.
+TABLES = [
+    "inspect corrected.mem.safetensors",
+    "inspect blank.mem.safetensors",
+    "bound pocket EleutherAI/pythia-160m",
+    "models",
+    "study new --list",
+    "study run recipes.toml --dry-run",
+    "study status broken-off.study",
+]
 COMMANDS = [
     *([name] for name in ["compress", "decompress", "inspect", "verify", "explain"]),
     *([name] for name in ["horizon", "plan", "bound", "models", "study"]),
@@ -224,11 +269,6 @@ def shape(value):
     return ANY
 
 
-def settled(report, names):
-    """What of a report is frozen; with None, the names of its fields only."""
-    return shape(report) if names is None else masked(report, names)
-
-
 def options(command):
     """The options that a command's help lists."""
     found = []
@@ -237,6 +277,13 @@ def options(command):
         if line.startswith("  -") and words:
             found += [word for word in words[:2] if word.startswith("-")]
     return found
+
+
+def tables():
+    """What people see of some commands, on a screen of 100 columns."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "100")
+        return "".join(f"$ memcram {one}\n{run(*one.split()).out.decode()}\n" for one in TABLES)
 
 
 def all_options():

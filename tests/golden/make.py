@@ -20,7 +20,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import memcram
 import small_texts
 import tiny
 from golden import frozen
@@ -153,21 +152,7 @@ def make_archives():
 
 def make_partial():
     """A compression that was interrupted in the middle; `test_resume` goes on with it."""
-    lm = memcram.load_lm("pocket", device="cpu")
-
-    def stop(progress):
-        if progress.chunks_done >= 4:
-            raise KeyboardInterrupt
-
-    with contextlib.suppress(KeyboardInterrupt):
-        memcram.compress(
-            Path("long.txt").read_bytes(),
-            lm,
-            chunk_tokens=6,
-            steps=40,
-            partial=Path("long.partial"),
-            on_progress=stop,
-        )
+    frozen.break_off(4)
     Path("long.partial/lock").unlink()
 
 
@@ -195,15 +180,18 @@ def make_expected():
     """What today's commands say of all that."""
     with tempfile.TemporaryDirectory() as place:
         os.chdir(frozen.set_stage(place))
+        write("tables.txt", frozen.tables())
         for name in frozen.STORES:
             write(f"{name}.csv", frozen.exported(Path(f"{name}.study"), Path()))
+            if name == "capacity":
+                write("parquet.json", frozen.as_text(frozen.schema("table.parquet")))
             write(f"{name}.tasks.json", frozen.as_text(frozen.tasks(Path(f"{name}.study"))))
         for name, text in frozen.specs().items():
             write(f"{name}.toml", text)
-        for name, (words, free) in (frozen.REPORTS | frozen.SLOW_REPORTS).items():
+        for name, (words, free) in (frozen.REPORTS | frozen.PAGES).items():
             shutil.rmtree("page", ignore_errors=True)
             ran = run(*frozen.arguments_of(words), "--json")
-            write(f"{name}.json", frozen.as_text(frozen.settled(ran.report, free)))
+            write(f"{name}.json", frozen.as_text(frozen.masked(ran.report, free)))
         write("grids.json", frozen.as_text(frozen.grids()))
     write("settings.json", frozen.as_text(frozen.settings()))
     write("options.json", frozen.as_text(frozen.all_options()))

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 
 import memcram
+from golden import frozen
 from golden.frozen import STAGE, run
 
 COMMAND = ["compress", "long.txt", "-o", "long.mem.safetensors", "--device", "cpu", "--json"]
@@ -41,10 +42,8 @@ def disturb(folder):
         path.write_bytes(safetensors.torch.save(part))
 
 
-@pytest.mark.parametrize("disturbed", [False, True])
-def test_finished_chunks_are_in_the_archive_bit_for_bit(stage, disturbed):
-    if disturbed:
-        disturb(stage / "long.partial")
+def test_finished_chunks_are_in_the_archive_bit_for_bit(stage):
+    disturb(stage / "long.partial")
     kept = finished(stage / "long.partial")
     report = run(*COMMAND, *SAME).report
     assert 0 < len(kept) < report["chunks"]
@@ -71,21 +70,16 @@ def test_chunks_of_other_settings_are_refused_and_kept(stage):
     assert finished(stage / "long.partial").keys() == before.keys()
 
 
-def test_every_finished_chunk_is_loaded_from_a_whole_folder(stage):
-    """With all chunks there, the archive is made without a step."""
-    run(*COMMAND, *SAME)
-    first = (stage / "long.mem.safetensors").read_bytes()
-    shutil.copytree(STAGE / "long.partial", stage / "long.partial")
-    archive = memcram.Archive.from_bytes(first)
-    starts = torch.tensor([0, *archive.tensors.chunk_tokens.tolist()[:-1]]).cumsum(0)
-    part = {
-        "starts": starts,
-        "tokens": archive.tensors.chunk_tokens.long(),
-        "vectors_each": archive.tensors.chunk_vectors.long(),
-        "vectors": archive.tensors.vectors.clone(),
-    }
-    for path in (stage / "long.partial").glob("chunks-*"):
-        path.unlink()
-    (stage / "long.partial/chunks-000000000.safetensors").write_bytes(safetensors.torch.save(part))
-    assert run(*COMMAND, *SAME, "--force").code == 0
-    assert (stage / "long.mem.safetensors").read_bytes() == first
+def test_what_an_interruption_leaves_today(stage):
+    """The same job, and files of the same names and tensors."""
+    shutil.rmtree(stage / "long.partial")
+    frozen.break_off(1)
+    job = json.loads((STAGE / "long.partial/job.json").read_text())
+    assert json.loads((stage / "long.partial/job.json").read_text()) == job
+    parts = list((stage / "long.partial").glob("chunks-*.safetensors"))
+    assert parts
+    layout = json.loads(frozen.expected("tensors.json"))["long.partial/*.safetensors"]
+    for part in parts:
+        assert frozen.header(part) == layout
+        first = min(safetensors.torch.load_file(part)["starts"].tolist())
+        assert part.stem == f"chunks-{first:09d}"

@@ -22,25 +22,15 @@ def test_the_export_is_byte_for_byte_the_same(name, stage):
 
 
 def test_columns_of_the_parquet_file(stage):
-    run("study", "export", "capacity.study", "-o", "table")
-    schema = pyarrow.parquet.read_schema(stage / "table.parquet")
-    found = [[one.name, str(one.type), one.nullable] for one in schema]
-    kinds = {"TEXT": "string", "REAL": "double", "INTEGER": "int64"}
-    for name, kind, nullable in found:
-        assert (kind, nullable) == (schema.field(name).type, schema.field(name).nullable)
-    stored = {name: kind for name, kind, _ in json.loads(expected("layout.json"))["rows"]}
-    for name, kind, _ in found:
-        assert kind in (kinds[stored[name]], "bool")
+    assert run("study", "export", "capacity.study", "-o", "table").code == 0
+    assert frozen.as_text(frozen.schema("table.parquet")) == expected("parquet.json")
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_finished_study_measures_nothing_again(name, stage):
-    before = (stage / f"{name}.study/store.sqlite").stat().st_size
-    assert before
     status = run("study", "status", f"{name}.study", "--json").report
     report = run("study", "run", f"{name}.toml", "--device", "cpu", "--json").report
-    changed = {"runs": status["runs"] + 1}
-    assert report == status | changed
+    assert report == status | {"runs": status["runs"] + 1}
     assert frozen.exported(stage / f"{name}.study", stage) == expected(f"{name}.csv")
 
 
