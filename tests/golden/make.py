@@ -152,7 +152,7 @@ def make_archives():
 
 def make_partial():
     """A compression that was interrupted in the middle; `test_resume` goes on with it."""
-    frozen.break_off(4)
+    frozen.break_off(9)
     Path("long.partial/lock").unlink()
 
 

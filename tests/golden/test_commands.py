@@ -125,7 +125,8 @@ def ground(tmp_path_factory):
 
 
 def contents(folder):
-    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "lock"}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
 @pytest.fixture
