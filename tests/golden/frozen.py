@@ -97,9 +97,12 @@ def run(*arguments):
     return Ran(code, out.buffer.getvalue(), err.getvalue())
 
 
-def set_stage(folder):
-    """Copy the fixtures to a folder, in which the tests may write."""
-    return shutil.copytree(STAGE, folder, dirs_exist_ok=True)
+def set_stage(folder, stores=()):
+    """Copy the fixtures, but of the stores only those named, to a folder that tests may write."""
+    left_out = [f"{name}.study" for name in STORES if name not in stores]
+    return shutil.copytree(
+        STAGE, folder, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True
+    )
 
 
 def masked(value, names):

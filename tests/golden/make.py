@@ -179,7 +179,7 @@ def make_stores():
 def make_expected():
     """What today's commands say of all that."""
     with tempfile.TemporaryDirectory() as place:
-        os.chdir(frozen.set_stage(place))
+        os.chdir(frozen.set_stage(place, frozen.STORES))
         write("tables.txt", frozen.tables())
         for name in frozen.STORES:
             write(f"{name}.csv", frozen.exported(Path(f"{name}.study"), Path()))

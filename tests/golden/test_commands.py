@@ -7,6 +7,9 @@ import pytest
 from golden import frozen
 from golden.frozen import PAGES, REPORTS, arguments_of, expected, run
 
+# Stores that the commands are run on.
+NEEDED = ["capacity", "horizon", "broken-off"]
+
 
 def check_report(name, words, free):
     report = run(*arguments_of(words), "--json").report
@@ -14,19 +17,22 @@ def check_report(name, words, free):
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_report(name, stage):
+def test_report(name, bring):
+    bring(*NEEDED)
     check_report(name, *REPORTS[name])
 
 
 # pandas warns where a column has no value at all.
 @pytest.mark.filterwarnings("ignore:.*as a fill value:DeprecationWarning")
 @pytest.mark.parametrize("name", PAGES)
-def test_report_with_figures(name, stage):
+def test_report_with_figures(name, stage, bring):
+    bring(*NEEDED)
     check_report(name, *PAGES[name])
     assert (stage / "page/index.html").stat().st_size > 10_000
 
 
-def test_tables(stage):
+def test_tables(bring):
+    bring(*NEEDED)
     assert frozen.tables() == expected("tables.txt")
 
 
@@ -105,7 +111,7 @@ WRONG = [
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory):
     """The fixtures, and files that are wrong; nothing is written there."""
-    folder = frozen.set_stage(tmp_path_factory.mktemp("ground"))
+    folder = frozen.set_stage(tmp_path_factory.mktemp("ground"), NEEDED)
     (folder / "empty.txt").write_bytes(b"")
     (folder / "latin.txt").write_bytes(b"caf\xe9 noir")
     (folder / "wrong.toml").write_text('name = "wrong"\ncolour = 1\n')

@@ -11,7 +11,8 @@ from golden.frozen import DECIDED, SPECS, STAGE, STORES, expected, rows_of, run
 
 
 @pytest.mark.parametrize("name", STORES)
-def test_the_export_is_byte_for_byte_the_same(name, stage):
+def test_the_export_is_byte_for_byte_the_same(name, stage, bring):
+    bring(name)
     table = frozen.exported(stage / f"{name}.study", stage)
     assert table == expected(f"{name}.csv")
     typed = pyarrow.parquet.read_table(stage / "table.parquet")
@@ -21,20 +22,23 @@ def test_the_export_is_byte_for_byte_the_same(name, stage):
         assert ["" if one is None else str(one) for one in typed[column].to_pylist()] == text
 
 
-def test_columns_of_the_parquet_file(stage):
+def test_columns_of_the_parquet_file(bring):
+    bring("capacity")
     assert run("study", "export", "capacity.study", "-o", "table").code == 0
     assert frozen.as_text(frozen.schema("table.parquet")) == expected("parquet.json")
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_finished_study_measures_nothing_again(name, stage):
+def test_a_finished_study_measures_nothing_again(name, stage, bring):
+    bring(name)
     status = run("study", "status", f"{name}.study", "--json").report
     report = run("study", "run", f"{name}.toml", "--device", "cpu", "--json").report
     assert report == status | {"runs": status["runs"] + 1}
     assert frozen.exported(stage / f"{name}.study", stage) == expected(f"{name}.csv")
 
 
-def test_a_study_that_was_killed_is_finished(stage):
+def test_a_study_that_was_killed_is_finished(stage, bring):
+    bring("broken-off")
     kept = rows_of(expected("broken-off.csv"))
     status = run("study", "status", "broken-off.study", "--json").report
     assert (status["done"], status["pending"], len(kept)) == (3, 5, 3)
