@@ -48,7 +48,7 @@ def test_missing_folder_is_refused(tmp_path):
 def test_existing_file_needs_force_and_a_folder_is_never_replaced(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="force=True"):
         check_writable(path, force=False)
     check_writable(path, force=True)
     with pytest.raises(UsageError, match="is a folder"):

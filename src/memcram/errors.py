@@ -24,6 +24,7 @@ class MemcramError(Exception):
             shows its own name of it (`--steps`).
         got: the value it had.
         allowed: what it may be.
+        force_to: what the argument `force` would do about it, such as "replace it".
 
     Attributes:
         exit_code: exit code of the command line.
@@ -44,23 +45,27 @@ class MemcramError(Exception):
         argument: str | None = None,
         got: object = NOTHING,
         allowed: str | None = None,
+        force_to: str | None = None,
     ) -> None:
         self.problem = problem
         self.argument = argument
         self.got = got
         self.allowed = allowed
+        self.force_to = force_to
         super().__init__(problem)
 
     def __str__(self) -> str:
         """The message, led by the Python name of the argument."""
         return self.message(self.argument)
 
-    def message(self, argument: str | None) -> str:
-        """The message with another name for the argument, such as `--steps`."""
-        said = [self.problem or f"got {self.got!r}"]
+    def message(self, argument: str | None, force: str = "force=True") -> str:
+        """The message with other names for the arguments, such as `--steps` and `--force`."""
+        said = (f"{argument}: " if argument else "") + (self.problem or f"got {self.got!r}")
         if self.allowed is not None:
-            said.append(f"allowed: {self.allowed}")
-        return (f"{argument}: " if argument else "") + ", ".join(said)
+            said += f", allowed: {self.allowed}"
+        if self.force_to is not None:
+            said += f"; pass {force} to {self.force_to}"
+        return said
 
 
 class UsageError(MemcramError):

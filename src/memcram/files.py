@@ -34,7 +34,7 @@ def check_writable(path: Path, *, force: bool, argument: str = "output") -> None
     if path.exists() and not path.is_file():
         raise refused(f"{str(path)!r} is not a regular file")
     if path.exists() and not force:
-        raise refused(f"{str(path)!r} exists; pass --force to replace it")
+        raise UsageError(f"{str(path)!r} exists", argument=argument, force_to="replace it")
     if not os.access(path.parent, os.W_OK):
         raise refused(f"the folder {str(path.parent)!r} is not writable")
 

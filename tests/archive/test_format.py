@@ -74,7 +74,7 @@ def test_read_after_write_is_the_identity(archive, tmp_path):
 def test_an_existing_file_is_kept(archive, tmp_path):
     path = tmp_path / "a.mem.safetensors"
     path.write_bytes(b"mine")
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="force=True"):
         archive.write(path)
     assert path.read_bytes() == b"mine"
     archive.write(path, force=True)

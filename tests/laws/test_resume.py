@@ -63,7 +63,7 @@ def test_another_run_is_not_mixed_in(pocket, tmp_path):
     with pytest.raises(Interrupted):
         memcram.compress(TEXT, pocket, partial=folder, on_progress=InterruptAfter(1), **settings)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(memcram.UsageError, match=r"other settings \(plan\).*--force"):
+    with pytest.raises(memcram.UsageError, match=r"other settings \(plan\).*force=True"):
         memcram.compress(TEXT, pocket, partial=folder, seed=1, **settings)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     forced = memcram.compress(TEXT, pocket, partial=folder, seed=1, force=True, **settings)

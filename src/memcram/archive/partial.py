@@ -138,7 +138,8 @@ class PartialArchive:
             if other and not force:
                 raise UsageError(
                     f"{str(self.folder)!r} holds an unfinished run with other settings ({other}); "
-                    "run it again with those, or pass --force to drop it"
+                    "run it again with those",
+                    force_to="drop it",
                 )
             if other:
                 for path in [*self.folder.glob(_PARTS), self.folder / _JOB]:

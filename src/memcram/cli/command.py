@@ -27,13 +27,13 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except MemcramError as error:
-            raise ShownError(error.message(self._shown(error.argument)), error.exit_code) from error
+            argument = error.argument and self._shown(error.argument)
+            shown = error.message(argument, force=self._shown("force"))
+            raise ShownError(shown, error.exit_code) from error
 
-    def _shown(self, argument: str | None) -> str | None:
-        for parameter in self.params:
-            if parameter.name == argument:
-                return _longest(parameter)
-        return argument
+    def _shown(self, argument: str) -> str:
+        names = [_longest(one) for one in self.params if one.name == argument]
+        return names[0] if names else argument
 
 
 class Group(click.Group):
