@@ -93,7 +93,7 @@ def test_nothing_is_copied_where_none_asks(pocket, prose, monkeypatch):
     others = [dataclasses.replace(other, with_path=False) for other in others]
     found = run(pocket, RECIPES["default"], [mine, *others])
     assert [one.path is None for key, one in sorted(found.items())] == [True, False, True]
-    monkeypatch.setattr("memcram.engine.batch.Thinned.wants", lambda self, number: 1 / 0)
+    monkeypatch.setattr("memcram.engine.batch.Subsampled.wants", lambda self, number: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(pocket, RECIPES["default"], [mine])
     monkeypatch.setattr("memcram.engine.batch.Slot.note", lambda *_: None)

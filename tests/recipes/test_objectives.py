@@ -9,13 +9,7 @@ import torch
 import memcram
 from memcram import CramRequest, Engine
 from memcram.models.accounting import Accounting, margins
-from memcram.recipes.objectives import (
-    CrossEntropy,
-    HingeMargin,
-    SmoothMargin,
-    TextObjective,
-    TokenScores,
-)
+from memcram.recipes.objectives import CrossEntropy, HingeMargin, SmoothMargin
 
 LOSSES = [
     CrossEntropy(),
@@ -104,44 +98,6 @@ def test_cross_entropy_is_torch_s():
     logits, targets = example(seed=2)
     expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     assert torch.equal(CrossEntropy()(logits, targets).loss, expected)
-
-
-@dataclasses.dataclass(frozen=True)
-class OfTexts(TextObjective):
-    """The smooth margin, `later` times as much from step 2 on."""
-
-    later: float
-
-    def of_texts(self, texts):
-        def score(logits, targets):
-            scores = SmoothMargin()(logits, targets)
-            # Texts, the tokens in their loss, and those in the batch: what the engine hands over.
-            assert texts.in_loss.sum(1).tolist() == [9, 5]  # the longest first
-            assert torch.equal(texts.table(scores.loss, -1.0) >= 0, texts.in_loss)
-            step = texts.rows["step"][texts.cells[0]]
-            factor = torch.nn.functional.pad((step < 2).double(), (0, len(targets) - len(step)))
-            factor = factor + self.later * (1 - factor)
-            return TokenScores(scores.loss * factor, scores.margin)
-
-        return score
-
-
-def test_an_objective_of_texts_sees_each_text_at_its_step(tiny_lm64):
-    ids = torch.arange(1, 30)
-    wanted = [CramRequest(n, ids[n : 2 * n], seed=n) for n in (5, 9)]
-
-    def crammed(objective, steps):
-        recipe = dataclasses.replace(
-            memcram.get_recipe("direct").with_steps(steps), objective=objective
-        )
-        return {one.key: one for one in Engine(tiny_lm64, recipe).run(wanted)}
-
-    plain, same = crammed(SmoothMargin(), 8), crammed(OfTexts(later=1.0), 8)
-    assert all(torch.equal(plain[n].mem, same[n].mem) for n in plain)
-    # With no gradient from step 2 on, momentum alone goes on.
-    still = crammed(OfTexts(later=0.0), 8)
-    assert torch.equal(still[5].curve[:2], plain[5].curve[:2])
-    assert still[5].curve[2:, 2].eq(0).all()
 
 
 @pytest.mark.parametrize("first_token_given", [False, True])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from memcram.engine.subsampled import Thinned
+from memcram.engine.subsampled import Subsampled
 from memcram.errors import UsageError
 from memcram.models.accounting import Accounting, padded_length, room
 from memcram.recipes.strategies import Measurement
@@ -76,11 +76,11 @@ class Slot:
     step: int = 0
     clock: int = 0
     token_steps: int = 0
-    curve: Thinned[tuple[float, float, float]] = field(
-        default_factory=lambda: Thinned(_CURVE_POINTS)
+    curve: Subsampled[tuple[float, float, float]] = field(
+        default_factory=lambda: Subsampled(_CURVE_POINTS)
     )
     rises: list[tuple[int, int, int]] = field(default_factory=list)
-    path: Thinned[Tensor] | None = None
+    path: Subsampled[Tensor] | None = None
     _seen: int = 0
 
     def begin_path(self) -> None:
@@ -88,7 +88,7 @@ class Slot:
         if self.request.with_path and self.path is None:
             width = self.tensors["embeds"][0]
             point = self.request.vectors * width.numel() * width.element_size()
-            self.path = Thinned(min(_PATH_POINTS, max(_FEW_PATH_POINTS, _PATH_BYTES // point)))
+            self.path = Subsampled(min(_PATH_POINTS, max(_FEW_PATH_POINTS, _PATH_BYTES // point)))
 
     def note(self, measured: Measurement) -> None:
         """Add a point to the curve, where it wants this measurement, and to the rises."""
@@ -136,7 +136,7 @@ class Batch:
 
     max_positions: int | None = None
     slots: list[Slot] = field(default_factory=list)
-    on_path: list[tuple[int, Slot, Thinned[Tensor]]] = field(default_factory=list)
+    on_path: list[tuple[int, Slot, Subsampled[Tensor]]] = field(default_factory=list)
     rows: dict[str, Tensor] = field(default_factory=dict)
     length: int = 0
     is_mem: Tensor = field(default_factory=_empty)

@@ -14,12 +14,10 @@ from torch import Tensor
 
 from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room, group_mean, units
 from memcram.engine.best import PARAMETER, keep_best, keep_path, nothing_kept, restore_best
-from memcram.engine.memory import free_cache, is_out_of_memory
 from memcram.engine.result import Crammed, crammed_of
 from memcram.errors import ModelError
 from memcram.models.accounting import Accounting, padded_length
 from memcram.models.frozen_lm import FrozenLM
-from memcram.recipes.objectives import TextObjective
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Continue, Decision, Measurement, Outcome, Retarget, Stop
 
@@ -194,7 +192,8 @@ class Engine:
         """After running out of memory: put half of the texts back and go on with less."""
         if not is_out_of_memory(error):
             raise error
-        free_cache(self.lm.device)
+        if self.lm.device.type == "cuda":
+            torch.cuda.empty_cache()
         length = batch.length
         back = batch.halve()
         if not back:
@@ -256,8 +255,6 @@ class Engine:
         """
         objective = self.recipe.objective
         size = max(1, _LOGITS_AT_ONCE // self.lm.vocab_size // ROW_BLOCK) * ROW_BLOCK
-        if isinstance(objective, TextObjective):
-            objective, size = objective.of_texts(batch), len(counted)
         pieces = zip(
             counted.split(size), batch.targets.split(size), batch.weights.split(size), strict=True
         )
@@ -325,3 +322,12 @@ class Engine:
             for n, old in before.items():
                 wide = moving.view(-1, *[1] * (old.dim() - 1))
                 rows[n] = torch.where(wide > 0, rows[n], old)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch raised this because the device or the host has no memory left."""
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in str(error).lower()
+        or "can't allocate memory" in str(error)
+    )

@@ -1,4 +1,4 @@
-"""A long series, thinned to a bounded number of its entries."""
+"""Keep a bounded number of evenly spaced entries of a series of unknown length."""
 
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -7,19 +7,19 @@ T = TypeVar("T")
 
 
 @dataclass
-class Thinned(Generic[T]):
-    """Entries of a series whose length is not known, evenly spread and fewer than `most`.
+class Subsampled(Generic[T]):
+    """Every `stride`-th entry of a series, always fewer than `limit` of them.
 
-    Kept are the entries whose number is a multiple of the stride. It begins at 1 and doubles
-    whenever `most` entries are kept, so that from then on at least `most` / 2 of them are.
+    The stride starts at 1 and doubles whenever `limit` entries are kept, so at least `limit` / 2
+    remain once the series is that long.
 
     Attributes:
-        most: entries never reach this many.
-        stride: from one number kept to the next.
-        kept: entries by number, rising.
+        limit: the number of kept entries stays below this.
+        stride: distance between the numbers of kept entries.
+        kept: kept entries by their number in the series, in ascending order.
 
     Example:
-        >>> series = Thinned[str](most=4)
+        >>> series = Subsampled[str](limit=4)
         >>> for number, letter in enumerate("abcdefghi"):
         ...     if series.wants(number):
         ...         series.keep(number, letter)
@@ -27,17 +27,17 @@ class Thinned(Generic[T]):
         {0: 'a', 4: 'e', 8: 'i'}
     """
 
-    most: int
+    limit: int
     stride: int = 1
     kept: dict[int, T] = field(default_factory=dict)
 
     def wants(self, number: int) -> bool:
-        """Whether the entry of this number would be kept."""
+        """Whether the entry with this number is on the stride."""
         return number % self.stride == 0
 
     def keep(self, number: int, entry: T) -> None:
-        """Add an entry that is wanted; one of a number that is there takes its place."""
+        """Add a wanted entry, or replace the one with the same number."""
         self.kept[number] = entry
-        if len(self.kept) == self.most:
+        if len(self.kept) == self.limit:
             self.stride *= 2
             self.kept = {number: old for number, old in self.kept.items() if self.wants(number)}

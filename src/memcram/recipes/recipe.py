@@ -6,7 +6,7 @@ from typing import Any
 
 from memcram.errors import UsageError
 from memcram.recipes.initialisers import Start
-from memcram.recipes.objectives import HingeMargin, Objective, SmoothMargin, TextObjective
+from memcram.recipes.objectives import HingeMargin, Objective, SmoothMargin
 from memcram.recipes.optimisers import AdamW
 from memcram.recipes.parametrisations import LowDim, Parametrisation
 from memcram.recipes.ranges import AtLeastOne
@@ -33,7 +33,7 @@ class Recipe:
 
     name: str
     source: str
-    objective: Objective | TextObjective
+    objective: Objective
     optimiser: AdamW
     start: Start
     parametrisation: Parametrisation
@@ -101,7 +101,7 @@ class Recipe:
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
-def _reaching(objective: Objective | TextObjective, at_least: float) -> Objective | TextObjective:
+def _reaching(objective: Objective, at_least: float) -> Objective:
     """The loss, with a gradient left where margins are about `at_least` logits."""
     match objective:
         case SmoothMargin(tau):

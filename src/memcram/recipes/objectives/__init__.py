@@ -1,6 +1,6 @@
 """Objectives: losses per token, one file per loss."""
 
-from memcram.recipes.objectives.base import Objective, TextObjective, Texts, TokenScores
+from memcram.recipes.objectives.base import Objective, TokenScores
 from memcram.recipes.objectives.cross_entropy import CrossEntropy
 from memcram.recipes.objectives.hinge_margin import HingeMargin
 from memcram.recipes.objectives.smooth_margin import SmoothMargin
@@ -10,7 +10,5 @@ __all__ = [
     "HingeMargin",
     "Objective",
     "SmoothMargin",
-    "TextObjective",
-    "Texts",
     "TokenScores",
 ]
