@@ -6,7 +6,7 @@ from pathlib import Path
 from memcram.errors import TextError
 from memcram.models import FrozenLM
 from memcram.texts import TextSample, sample_files
-from memcram.texts.files import text_files
+from memcram.texts.passages import files_in
 
 CHOOSING, REPORTING = "choosing", "reporting"
 # The packaged passage is short: longer stretches would all begin at the same place.
@@ -36,9 +36,7 @@ def read_books(paths: tuple[Path, ...]) -> dict[str, str]:
         TextError: a file is missing or no UTF-8, or two have the same name.
     """
     books: dict[str, str] = {}
-    for path in (file for given in paths for file in text_files(given)):
-        if path.name in books:
-            raise TextError(f"TEXT: two books are called {path.name!r}")
+    for path in files_in(paths, (".txt",), "books"):
         try:
             books[path.name] = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -66,7 +66,7 @@ def test_a_book_with_too_few_words_is_left_out(folder):
 
 
 def test_no_book_long_enough(folder):
-    told = "^TEXT: 0 texts of at least 1 tokens .* 2 are needed; a book gives chunks of 12000 to 25"
+    told = "^0 texts of at least 1 tokens .* 2 are needed; a book gives chunks of 12000 to 25"
     with pytest.raises(TextError, match=told):
         chunks(folder, 2, min_words=12_000, max_words=25_000)
 
@@ -74,9 +74,7 @@ def test_no_book_long_enough(folder):
 def test_a_book_with_room_for_few_chunks_is_used_up(tmp_path):
     (tmp_path / "a.txt").write_text(book("anna", 12))
     words = len(book("anna", 12).split())
-    with pytest.raises(
-        TextError, match=r"^TEXT: [1-9] texts of at least 1 tokens .* 50 are needed"
-    ):
+    with pytest.raises(TextError, match=r"^[1-9] texts of at least 1 tokens .* 50 are needed"):
         chunks(tmp_path, 50, min_words=words // 2, max_words=words)
 
 

@@ -1,6 +1,7 @@
-"""Saved works: what is taken of them, and HTML that means harm."""
+"""Saved works: the text that is extracted, and malicious HTML."""
 
-import time
+import re
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -113,12 +114,12 @@ def test_a_work_of_one_chapter():
 def test_no_work_at_all(html, tmp_path):
     assert work_text(html) == ""
     (tmp_path / "a.html").write_text(html)
-    with pytest.raises(TextError, match=r"^TEXT: '.*a.html' is no work saved as HTML"):
+    with pytest.raises(TextError, match=r"^path: '.*a.html' has no chapter text; it is not a work"):
         read_work(tmp_path / "a.html")
 
 
 def test_a_file_too_large(tmp_path, monkeypatch):
-    monkeypatch.setattr(fanfics, "LARGEST_BYTES", 10)
+    monkeypatch.setattr(fanfics, "MAX_BYTES", 10)
     (tmp_path / "a.html").write_text(STORY)
     with pytest.raises(TextError, match=r"has \d+ bytes, allowed: 10 or fewer$"):
         read_work(tmp_path / "a.html")
@@ -127,13 +128,42 @@ def test_a_file_too_large(tmp_path, monkeypatch):
 UNITS = "< </ <!-- <! <![CDATA[ <? <a/b='> <div> </div> <p></b> <div></p> &# &#xD800; <script>"
 
 
-@pytest.mark.parametrize("unit", [*UNITS.split(), "\x00", "<p " + "a='" * 99 + ">"])
-def test_harmful_html_takes_linear_time(unit):
-    """300,000 characters take under a second; looking ahead anew for each `<` takes minutes."""
-    started = time.perf_counter()
-    text = work_text(STORY.replace("</div></div>", "") + unit * (300_000 // len(unit)))
+malicious = pytest.mark.parametrize("unit", [*UNITS.split(), "\x00", "<p " + "a='" * 99 + ">"])
+OPEN_STORY = STORY.replace("</div></div>", "")
+
+
+def calls_to_read(html):
+    """Python and C functions called while the text is extracted."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        text = work_text(html)
+    finally:
+        sys.setprofile(before)
     assert text.startswith("Story.")
-    assert time.perf_counter() - started < 20
+    return calls
+
+
+@malicious
+def test_calls_grow_linearly_with_malicious_html(unit):
+    once, twice = (calls_to_read(OPEN_STORY + unit * (n // len(unit))) for n in (20_000, 40_000))
+    assert twice <= 2 * once + 100
+
+
+@malicious
+def test_the_parser_never_searches_far_for_the_end_of_a_tag(unit, monkeypatch):
+    """A tag's end is at most 10,000 characters away, and no other tag begins before it."""
+    fed = []
+    monkeypatch.setattr(fanfics._Work, "feed", lambda reader, html: fed.append(html))
+    work_text(OPEN_STORY + unit * (300_000 // len(unit)))
+    for piece in "".join(fed).split("<")[1:]:
+        assert re.match(r"/?[A-Za-z][^>]{0,10000}>", piece)
 
 
 FRAGMENTS = """<div id='preface'>|<div id='chapters'>|<div class='userstuff'>|<div class=meta>|<h1>

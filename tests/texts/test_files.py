@@ -1,4 +1,4 @@
-"""Passages of files: where they begin, and when a file is used up."""
+"""Passages of files: where they begin, and when a file is exhausted."""
 
 import os
 from itertools import pairwise
@@ -8,7 +8,7 @@ import pytest
 
 from memcram.errors import TextError
 from memcram.texts import make_source, sample_files
-from memcram.texts.files import text_files
+from memcram.texts.passages import files_in
 from small_texts import tokenize
 
 
@@ -47,7 +47,7 @@ def test_a_text_without_blanks_has_places_too(tmp_path):
     assert len(set(places(tmp_path, 20))) == 20
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path):
+def test_a_byte_order_mark_is_not_text(tmp_path):
     (tmp_path / "a.txt").write_bytes("word".encode("utf-8-sig"))
     (one,) = make_source("files", path=tmp_path).sample(tokenize, samples=1, n_tokens=1)
     assert one.text == "word"
@@ -65,7 +65,7 @@ def test_files_take_turns_and_a_short_one_drops_out(tmp_path):
     assert set(origins[:3]) == {"a.txt", "b.txt", "short.txt"}
 
 
-def test_files_used_up(tmp_path):
+def test_exhausted_files_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text("only three words")
     with pytest.raises(TextError, match=r"[123] texts .* 9 are needed; the files have no further"):
         places(tmp_path, 9)
@@ -96,14 +96,23 @@ def test_stretches_are_all_different_however_short_the_text(words):
     assert len({one.offset for one in drawn}) == len({one.id for one in drawn}) == 16
     for one in drawn:
         assert one.offset == 0 or text[one.offset - 1] == " "
+        assert one.ids.tolist() == tokenize(text[one.offset :])[:100]
 
 
 def test_a_text_with_too_few_places_is_refused():
-    with pytest.raises(TextError, match=r"'a.txt' has 5 places to begin at"):
+    with pytest.raises(
+        TextError, match=r"^[1-5] texts .* 16 are needed; the files have no further"
+    ):
         sample_files({"a.txt": "It was a dark night"}, tokenize, samples=16, max_tokens=100)
 
 
-def test_names_that_are_no_utf8_are_refused_before_any_work(tmp_path):
-    path = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.txt")
-    with pytest.raises(TextError, match="is not UTF-8; rename the file"):
-        text_files(Path(path))
+def test_memory_and_files_give_the_same_passages(tmp_path):
+    (tmp_path / "a.txt").write_text("word " * 5_000)
+    drawn = sample_files({"a.txt": "word " * 5_000}, tokenize, samples=9, max_tokens=50, seed=3)
+    assert [one.offset for one in drawn] == places(tmp_path, 9, seed=3, passage_chars=600)
+
+
+def test_names_that_are_not_utf8_are_refused_before_any_file_is_read(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.txt"))
+    with pytest.raises(TextError, match=r"^texts: .* is not UTF-8; rename the file"):
+        files_in(path, (".txt",), "texts")

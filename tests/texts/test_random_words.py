@@ -45,7 +45,7 @@ def test_top_takes_the_most_frequent(tmp_path):
 
 
 def test_too_few_words_for_the_tokens():
-    with pytest.raises(TextError, match=r"^TEXT: 0 texts of at least 50 tokens .* has 1"):
+    with pytest.raises(TextError, match=r"^0 texts of at least 50 tokens .* has 1"):
         draw(n_tokens=50, words=10)
 
 

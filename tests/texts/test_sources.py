@@ -24,7 +24,7 @@ def draw(source, samples=SAMPLES, n_tokens=50, seed=0):
     return source.sample(tokenize, samples=samples, n_tokens=n_tokens, seed=seed)
 
 
-def told(samples):
+def values(samples):
     return [(s.id, s.origin, s.offset, s.ids.tolist(), s.text, s.left) for s in samples]
 
 
@@ -34,7 +34,7 @@ def test_the_table_of_laws_has_every_source(folder):
 
 @every_source
 def test_the_same_arguments_give_the_same_samples_and_another_seed_others(source):
-    assert told(draw(source)) == told(draw(source))
+    assert values(draw(source)) == values(draw(source))
     assert [s.id for s in draw(source)] != [s.id for s in draw(source, seed=1)]
 
 
@@ -57,7 +57,7 @@ def test_shorter_samples_are_prefixes_of_the_same_texts(source):
 
 @every_source
 def test_fewer_samples_are_the_first_of_more(source):
-    assert told(draw(source, samples=3)) == told(draw(source))[:3]
+    assert values(draw(source, samples=3)) == values(draw(source))[:3]
 
 
 @every_source
@@ -75,7 +75,7 @@ def test_samples_begin_at_a_word(source):
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_do_not_depend_on_where_the_files_lie(kind, tmp_path, hub):
     here, there = (sources(write_books(tmp_path / name))[kind] for name in ("here", "far/there"))
-    assert told(draw(here)) == told(draw(there))
+    assert values(draw(here)) == values(draw(there))
     assert not any("/" in s.origin for s in draw(here) if not kind.startswith("hub"))
 
 
@@ -84,7 +84,7 @@ def test_too_few_texts_long_enough(source):
     with pytest.raises(TextError) as caught:
         draw(source, n_tokens=100_000)
     assert re.fullmatch(
-        r"TEXT: 0 texts of at least 100000 tokens were drawn, 8 are needed; "
+        r"0 texts of at least 100000 tokens were drawn, 8 are needed; "
         r"the shortest, of '\S+', has \d+",
         str(caught.value),
     )
@@ -100,7 +100,7 @@ def test_nothing_asked_for(source, wrong):
 def test_how_many_were_long_enough(tmp_path):
     for name, words in (("a", 5), ("b", 40), ("c", 60)):
         (tmp_path / f"{name}.txt").write_text("word " * words)
-    found = r"^TEXT: 2 texts of at least 15 tokens were drawn, 3 are needed; .* 'a.txt', has \d+$"
+    found = r"^2 texts of at least 15 tokens were drawn, 3 are needed; .* 'a.txt', has \d+$"
     with pytest.raises(TextError, match=found):
         draw(make_source("files", path=tmp_path, passage_chars=1_000), samples=3, n_tokens=15)
 
@@ -145,7 +145,7 @@ def test_options_as_toml_gives_them(folder):
     many = make_source(
         "books", path=[str(folder / f"{n}.txt") for n in ("one", "two", "three")], **CHUNK
     )
-    assert told(draw(one)) == told(draw(many))
+    assert values(draw(one)) == values(draw(many))
 
 
 @pytest.mark.parametrize("kind", ["files", "books", "fanfics"])
@@ -161,6 +161,6 @@ def test_options_as_toml_gives_them(folder):
 def test_unreadable(kind, make, told, folder):
     (folder / "empty").mkdir()
     (folder / "latin.txt").write_bytes(b"a\xe9b")
-    with pytest.raises(TextError, match=r"^TEXT: ") as caught:
+    with pytest.raises(TextError, match=r"^path: ") as caught:
         draw(make_source(kind, path=make(folder)))
     assert told in str(caught.value)

@@ -79,10 +79,11 @@ def horizon(
     from memcram.metrics.statistics import spread
     from memcram.models import load_lm
     from memcram.study.horizon import longest_sample, measure_horizons
-    from memcram.texts.files import sample_files, text_files
+    from memcram.texts.files import sample_files
+    from memcram.texts.passages import files_in
 
-    files = [path for text in texts for path in text_files(Path(text))]
-    contents = {str(path): decode_utf8(read_input(str(path), "TEXT"), str(path)) for path in files}
+    files = files_in(tuple(Path(text) for text in texts), (".txt",), "texts")
+    contents = {path.name: decode_utf8(read_input(str(path), "TEXT"), str(path)) for path in files}
     chosen = get_recipe_with(recipe, steps).for_one_text()
     lm = load_lm(model, revision=revision, device=device, dtype=dtype)
     longest = longest_sample(lm, vectors)

@@ -292,8 +292,7 @@ class _Grid:
                     seed=self.spec.study.seed,
                 )
             except TextError as error:
-                message = str(error).removeprefix("TEXT: ")
-                raise self.spec.error(("texts", i), message) from error
+                raise self.spec.error(("texts", i), error.message(None)) from error
         return self._drawn[key]
 
     def _source_key(self, i: int) -> str:

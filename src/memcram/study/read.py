@@ -73,9 +73,8 @@ def _check(spec: Spec) -> None:
         try:
             make_source(entry.source, **spec.options(i))
         except UsageError as error:
-            # The sources' errors begin with the option they are about.
-            key, _, message = str(error).partition(": ")
-            raise spec.error((*place, key), message) from error
+            key = error.argument or "source"
+            raise spec.error((*place, key), error.message(None)) from error
 
 
 def _check_key(spec: Spec, wanted: str | None) -> None:

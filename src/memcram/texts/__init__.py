@@ -1,4 +1,4 @@
-"""Sources of texts to measure with."""
+"""Sources of the texts that studies and `memcram horizon` measure."""
 
 from memcram.texts.files import sample_files
 from memcram.texts.sample import TextSample, TextSource

@@ -1,4 +1,4 @@
-"""Book chunks from a person's own .txt books."""
+"""Book chunks from local .txt files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ class BookChunks(BookSource):
     """Chunks of local books; see `BookSource`.
 
     Attributes:
-        path: books, and folders whose .txt files are books.
+        path: files and folders; of a folder, its .txt files are read.
     """
 
     path: Paths
 
     def documents(self) -> Sequence[Document]:
-        """One document a file, by name."""
+        """One document per file, sorted by name."""
         return [
             Document(file.name, partial(read_utf8, file)) for file in files_in(self.path, (".txt",))
         ]

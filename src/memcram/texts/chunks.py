@@ -1,4 +1,4 @@
-"""Chunks of books the way the paper cut them, whatever the books come from."""
+"""Draw book chunks as the paper did, from any collection of books."""
 
 import random
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ from memcram.texts.sentences import sentence_starts
 Words = Annotated[int, Field(strict=True, ge=1)]
 
 _MIN_SENTENCES = 10
-_TRIES = 64  # chunks in a row that gave nothing new, until a book counts as used up
+_TRIES = 64  # consecutive duplicate draws after which a book counts as exhausted
 
 
 @dataclass(frozen=True)
 class Document:
-    """A book: the name its samples are known by, and how to read it."""
+    """A book: the origin of its samples, and a function that reads its text."""
 
     name: str
     read: Callable[[], str]
@@ -33,14 +33,14 @@ class Document:
 class BookSource(ABC):
     """Samples from the middle of book chunks.
 
-    White space is collapsed to single spaces and the book is cut into sentences. A chunk is a
-    run of sentences: its first is drawn uniformly, its last uniformly among those behind it,
-    conditioned on the chunk's words. The second half of its sentences is the text, the first half
-    its left context.
+    Whitespace is collapsed to single spaces and the book is split into sentences. A chunk is a
+    run of sentences: the first is drawn uniformly, the last uniformly from those after it,
+    conditioned on the chunk's number of words. The second half of the sentences is the text, the
+    first half its left context.
 
     Attributes:
-        min_words, max_words: of a chunk, white-space separated; shorter books are left out.
-        language: ISO 639-1 code, for the sentence boundaries.
+        min_words, max_words: whitespace-separated words of a chunk; shorter books are skipped.
+        language: ISO 639-1 code used to find sentence boundaries.
 
     Source: arXiv 2502.13063. Deviations: docs/texts.md.
     """
@@ -50,20 +50,22 @@ class BookSource(ABC):
     language: str = "en"
 
     def __post_init__(self) -> None:
-        """Raises UsageError where no chunk could have as many words."""
+        """Raise UsageError if `max_words` is less than `min_words`."""
         if self.max_words < self.min_words:
             raise UsageError(
-                f"max_words: got {self.max_words}, allowed: min_words ({self.min_words}) or more"
+                argument="max_words",
+                got=self.max_words,
+                allowed=f"min_words ({self.min_words}) or more",
             )
 
     @abstractmethod
     def documents(self) -> Sequence[Document]:
-        """The books, in an order that depends on nothing but their names."""
+        """The books, in an order that depends only on their names."""
 
     def sample(
         self, tokenize: Tokenize, *, samples: int, n_tokens: int, seed: int = 0
     ) -> list[TextSample]:
-        """As `TextSource.sample`; offsets count the characters after white space is collapsed."""
+        """See `TextSource.sample`; offsets count characters after whitespace is collapsed."""
         documents = list(self.documents())
         random.Random(f"{seed}").shuffle(documents)
         return cut_in_turn(
@@ -71,7 +73,7 @@ class BookSource(ABC):
             tokenize,
             samples=samples,
             n_tokens=n_tokens,
-            room=f"a book gives chunks of {self.min_words} to {self.max_words} words",
+            limit=f"a book gives chunks of {self.min_words} to {self.max_words} words",
         )
 
     def _chunks(self, document: Document, seed: int) -> Iterator[Passage]:
@@ -99,17 +101,17 @@ class BookSource(ABC):
 
 
 def collapse(text: str) -> str:
-    """The text with every run of white space as one space, and none at its ends."""
+    """Replace every run of whitespace by one space, and strip both ends."""
     return " ".join(text.split())
 
 
 def second_half(name: str, text: str, starts: Sequence[int]) -> Passage:
-    """The second half of a chunk's sentences, with the first half as its left context.
+    """Return the second half of a chunk's sentences, with the first half as left context.
 
     Args:
-        name: of the book.
-        text: of the book, white space collapsed.
-        starts: of the chunk's sentences, and the end of the last.
+        name: the book's name.
+        text: the whole book, whitespace collapsed.
+        starts: offsets of the chunk's sentences, followed by the end of the last one.
     """
     middle = starts[(len(starts) - 1) // 2]
     half = text[middle : starts[-1]]
@@ -121,8 +123,8 @@ def second_half(name: str, text: str, starts: Sequence[int]) -> Passage:
     )
 
 
-def _ends(text: str, starts: Sequence[int], least: int, most: int) -> list[range]:
-    """For each sentence a chunk may begin with: the ends that give it `least` to `most` words."""
+def _ends(text: str, starts: Sequence[int], min_words: int, max_words: int) -> list[range]:
+    """For each possible first sentence, the ends that give the chunk an allowed word count."""
     sentences = len(starts) - 1
     words = [
         0,
@@ -130,8 +132,8 @@ def _ends(text: str, starts: Sequence[int], least: int, most: int) -> list[range
     ]
     return [
         range(
-            max(start + _MIN_SENTENCES, bisect_left(words, words[start] + least)),
-            bisect_right(words, words[start] + most),
+            max(start + _MIN_SENTENCES, bisect_left(words, words[start] + min_words)),
+            bisect_right(words, words[start] + max_words),
         )
         for start in range(sentences - _MIN_SENTENCES + 1)
     ]

@@ -1,4 +1,4 @@
-"""Chunks of fan fiction, from works saved with "Download: HTML" at the Archive of Our Own."""
+"""Chunks of fan fiction saved with "Download: HTML" from the Archive of Our Own."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from memcram.errors import TextError
 from memcram.texts.chunks import BookSource, Document
 from memcram.texts.passages import Paths, files_in, read_utf8
 
-LARGEST_BYTES = 64 * 2**20  # the longest works are under a tenth of this
+MAX_BYTES = 64 * 2**20  # ten times the size of the longest works
 
-_LONGEST_TAG = 10_000  # characters; longer ones are taken for text
+_MAX_TAG_CHARS = 10_000  # longer tags are treated as text
 _PREFACE = ("title", "author", "summary", "notes")
 _STORY = ("heading", "body")
 _VOID_NAMES = "area base br col embed hr img input link meta source track wbr"
@@ -27,16 +27,16 @@ _BLOCKS = frozenset(_BLOCK_NAMES.split())
 
 @dataclass(frozen=True, kw_only=True)
 class Fanfics(BookSource):
-    """Chunks of saved works; see `BookSource`, and `work_text` for what is taken of a work.
+    """Chunks of saved works; see `BookSource`, and `work_text` for the text of a work.
 
     Attributes:
-        path: saved works, and folders whose .html files are saved works.
+        path: files and folders; of a folder, its .html and .htm files are read.
     """
 
     path: Paths
 
     def documents(self) -> Sequence[Document]:
-        """One document a file, by name."""
+        """One document per file, sorted by name."""
         return [
             Document(file.name, partial(read_work, file))
             for file in files_in(self.path, (".html", ".htm"))
@@ -44,31 +44,36 @@ class Fanfics(BookSource):
 
 
 def read_work(path: Path) -> str:
-    """The text of one saved work; see `work_text`.
+    """Read the text of one saved work; see `work_text`.
 
     Raises:
-        TextError: it can't be read, is larger than 64 MiB, or has no chapter text.
+        TextError: the file can't be read, is larger than 64 MiB, or has no chapter text.
     """
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise TextError(f"TEXT: {str(path)!r} can't be read ({error.strerror})") from error
-    if size > LARGEST_BYTES:
-        raise TextError(f"TEXT: {str(path)!r} has {size} bytes, allowed: {LARGEST_BYTES} or fewer")
+        raise TextError(
+            f"{str(path)!r} can't be read ({error.strerror})", argument="path"
+        ) from error
+    if size > MAX_BYTES:
+        raise TextError(
+            f"{str(path)!r} has {size} bytes", argument="path", allowed=f"{MAX_BYTES} or fewer"
+        )
     text = work_text(read_utf8(path))
     if not text:
         raise TextError(
-            f"TEXT: {str(path)!r} is no work saved as HTML at the Archive of Our Own: "
-            "it has no chapter text"
+            f"{str(path)!r} has no chapter text; it is not a work saved as HTML from the Archive "
+            "of Our Own",
+            argument="path",
         )
     return text
 
 
 def work_text(html: str) -> str:
-    """Title, author, summary and notes as a preface; then chapter headings and paragraphs.
+    """Extract title, author, summary and notes, then chapter headings and paragraphs.
 
-    Tags, statistics, summaries and notes of chapters, and the afterword are left out. Empty where
-    there is no chapter text.
+    Tags, statistics, chapter summaries and notes, and the afterword are skipped. The result is
+    empty if there is no chapter text.
     """
     reader = _Work()
     reader.feed(_whole_tags(html))
@@ -77,22 +82,22 @@ def work_text(html: str) -> str:
 
 
 class _Work(HTMLParser):
-    """Gives each piece of text the role of the nearest element that has one.
+    """Assign each piece of text the role of its nearest ancestor that has one.
 
-    Elements are matched by name as they close, and one that was never opened is ignored: the time
-    is linear in the text, however badly it is nested.
+    End tags are matched by name, and one that was never opened is ignored, so the time is linear
+    in the length of the text however badly it is nested.
     """
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self._open: list[tuple[str, str]] = []  # (tag, role), outermost first
         self._count: Counter[str] = Counter()
-        self._pieces: list[tuple[str, str]] = []  # (role, text), in the work's order
+        self._pieces: list[tuple[str, str]] = []  # (role, text), in document order
         self._buffer: list[str] = []
         self._role = ""
 
     def text(self) -> str:
-        """The work, a blank line between paragraphs."""
+        """The text of the work, with a blank line between paragraphs."""
         self._flush()
         story = [piece for role, piece in self._pieces if role in _STORY]
         if not any(role == "body" for role, _ in self._pieces):
@@ -110,7 +115,7 @@ class _Work(HTMLParser):
         if tag in _BLOCKS:
             self._flush()
             if self._open and self._open[-1][0] == "p":
-                self._close()  # a paragraph ends where the next block begins
+                self._close()  # the next block ends a paragraph
         if tag in _VOID:
             return
         given = {name: value or "" for name, value in attrs}
@@ -137,7 +142,7 @@ class _Work(HTMLParser):
         here = self._open[-1][1] if self._open else ""
         if tag in ("script", "style") or ident == "afterword":
             return "left out"
-        # Wherever they stand: an element left open before them must not swallow the work.
+        # At any depth: an unclosed element before them must not swallow the work.
         if ident in ("preface", "chapters"):
             return ident
         match here, tag:
@@ -178,9 +183,9 @@ class _Work(HTMLParser):
 
 
 def _whole_tags(html: str) -> str:
-    """The same HTML without comments and declarations, and `<` only where a whole tag begins.
+    """Remove comments and declarations, and escape each `<` that does not begin a complete tag.
 
-    The standard library's parser looks for the end of each unfinished construct anew, which takes
+    The standard library's parser searches for the end of every incomplete construct, so it takes
     hours on a megabyte of them.
     """
     before, *pieces = _without_comments(html).split("<")
@@ -189,7 +194,7 @@ def _whole_tags(html: str) -> str:
         end = piece.find(">")
         if piece.startswith(("!", "?")):
             kept.append(piece[end + 1 :] if end >= 0 else "")
-        elif 0 < end <= _LONGEST_TAG and piece.removeprefix("/")[:1].isalpha():
+        elif 0 < end <= _MAX_TAG_CHARS and piece.removeprefix("/")[:1].isalpha():
             kept.append("<" + piece)
         else:
             kept.append("&lt;" + piece)
@@ -197,7 +202,7 @@ def _whole_tags(html: str) -> str:
 
 
 def _without_comments(html: str) -> str:
-    """An unfinished comment reaches to the end, as in browsers."""
+    """Remove comments; an unclosed one extends to the end, as in browsers."""
     kept = []
     at = 0
     while (start := html.find("<!--", at)) >= 0:

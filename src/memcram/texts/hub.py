@@ -1,4 +1,4 @@
-"""Book chunks from data sets of the hub; needs the extra `datasets`."""
+"""Book chunks from data sets on the Hugging Face hub; needs the extra `datasets`."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -13,21 +13,21 @@ from memcram.texts.passages import Passage, cut_in_turn
 from memcram.texts.sample import TextSample, Tokenize
 from memcram.texts.sentences import sentence_starts
 
-# The branch where the hub keeps a Parquet copy of a data set; those made by scripts, as PG-19 is,
-# load from nowhere else.
+# The branch with the hub's Parquet copy of a data set. Data sets that are defined by a script, such
+# as PG-19, can only be loaded from it.
 PARQUET = "refs/convert/parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubBooks(BookSource):
-    """Chunks of a data set's books, one book a row; see `BookSource`.
+    """Chunks of a data set with one book per row; see `BookSource`.
 
     Attributes:
         dataset: id on the hub, or a local folder of Parquet files.
-        config: which of its configurations.
-        split: which of its parts.
-        column: holds the text.
-        revision: branch, tag or commit; None is the main branch.
+        config: name of a configuration.
+        split: name of a split.
+        column: name of the text column.
+        revision: branch, tag or commit; None: the main branch.
     """
 
     dataset: str = "deepmind/pg19"
@@ -37,7 +37,7 @@ class HubBooks(BookSource):
     revision: str | None = PARQUET
 
     def documents(self) -> Sequence[Document]:
-        """One document a row, in the data set's order."""
+        """One document per row, in the order of the data set."""
         rows = load_rows(self.dataset, self.config, self.split, self.revision, self.column)
         return [
             Document(_origin(self.dataset, i), partial(_cell, rows, i, self.column))
@@ -47,15 +47,15 @@ class HubBooks(BookSource):
 
 @dataclass(frozen=True, kw_only=True)
 class HubChunks:
-    """Chunks that are published ready cut, one a row: `yurakuratov/pg19_valid_1k_chunks` and such.
+    """Published chunks, one per row, such as `yurakuratov/pg19_valid_1k_chunks`.
 
     The second half of a row's sentences is the text, the first half its left context.
 
     Attributes:
-        dataset, config, split, column, revision: as of `HubBooks`.
-        shuffled: take rows in seeded order; else from the first on, whatever the seed, as the
+        dataset, config, split, column, revision: see `HubBooks`.
+        shuffled: take rows in seeded order; otherwise the first rows, whatever the seed, as the
             paper took its first 50.
-        language: ISO 639-1 code, for the sentence boundaries.
+        language: ISO 639-1 code used to find sentence boundaries.
     """
 
     dataset: str
@@ -69,7 +69,7 @@ class HubChunks:
     def sample(
         self, tokenize: Tokenize, *, samples: int, n_tokens: int, seed: int = 0
     ) -> list[TextSample]:
-        """As `TextSource.sample`; offsets count a row's characters, white space collapsed."""
+        """See `TextSource.sample`; offsets count characters after whitespace is collapsed."""
         rows = load_rows(self.dataset, self.config, self.split, self.revision, self.column)
         order = list(range(len(rows)))
         if self.shuffled:
@@ -79,7 +79,7 @@ class HubChunks:
             tokenize,
             samples=samples,
             n_tokens=n_tokens,
-            room=f"the data set has {len(rows)} rows",
+            limit=f"the data set has {len(rows)} rows",
         )
 
     def _half(self, rows: Any, i: int) -> Iterator[Passage]:
@@ -88,19 +88,20 @@ class HubChunks:
 
 
 def load_rows(dataset: str, config: str, split: str, revision: str | None, column: str) -> Any:
-    """The rows of one split, which know their `column_names`, their number and `rows[i]`.
+    """Load one split: a sequence of rows with the attribute `column_names`.
 
     Raises:
-        UsageError: the package `datasets` is missing, or the data set has no such column.
+        UsageError: the package `datasets` is not installed, or the data set has no such column.
         TextError: the data set can't be loaded.
     """
     try:
         import datasets
     except ImportError as error:
         raise UsageError(
-            "source: data sets need the package datasets: pip install 'memcram[datasets]'"
+            "data sets need the package datasets: pip install 'memcram[datasets]'",
+            argument="source",
         ) from error
-    # Without naming the files, every split would be downloaded to read one: 11 GB for PG-19.
+    # Without data_files every split would be downloaded: 11 GB for PG-19.
     files = {split: f"{config}/{split}/*.parquet"} if revision == PARQUET else None
     try:
         rows = datasets.load_dataset(
@@ -113,21 +114,23 @@ def load_rows(dataset: str, config: str, split: str, revision: str | None, colum
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TextError(
-            f"dataset: {dataset!r}, split {split!r}, can't be loaded: {reason}"
+            f"{dataset!r}, split {split!r}, can't be loaded: {reason}", argument="dataset"
         ) from error
     if column not in rows.column_names:
         allowed = ", ".join(rows.column_names)
-        raise UsageError(f"column: got {column!r}, {dataset!r} has: {allowed}")
+        raise UsageError(f"got {column!r}, {dataset!r} has: {allowed}", argument="column")
     return rows
 
 
 def _cell(rows: Any, i: int, column: str) -> str:
     text = rows[i][column]
     if not isinstance(text, str):
-        raise TextError(f"column: {column!r} holds no text in row {i} ({type(text).__name__})")
+        raise TextError(
+            f"{column!r} holds no text in row {i} ({type(text).__name__})", argument="column"
+        )
     return text
 
 
 def _origin(dataset: str, i: int) -> str:
-    # A local folder goes by its name: samples must not depend on where it lies.
+    # Only the name of a local folder: samples must not depend on its location.
     return f"{Path(dataset).name if Path(dataset).is_dir() else dataset}[{i}]"

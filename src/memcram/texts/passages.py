@@ -1,4 +1,4 @@
-"""From passages drawn at seeded places to samples of exactly as many tokens as asked for."""
+"""Read local files, and cut the passages drawn from them to samples of a given length."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,35 +28,38 @@ def cut_in_turn(
     *,
     samples: int,
     n_tokens: int,
-    room: str,
+    limit: str,
+    allow_shorter: bool = False,
 ) -> list[TextSample]:
-    """Take passages in turn from each origin, and of each its first `n_tokens` tokens.
+    """Take passages in turn from each origin, and keep the first `n_tokens` tokens of each.
 
-    A whole passage is tokenized and then cut: what is drawn, and how it is tokenized, never
-    depends on `n_tokens`, so shorter samples are prefixes of longer ones. An origin that has no
-    further passage is left out of later turns.
+    A whole passage is tokenized and then cut, so neither the draw nor the tokens depend on
+    `n_tokens`, and shorter samples are prefixes of longer ones. An exhausted origin is left out of
+    later turns.
 
     Args:
         origins: the passages of each origin, all different.
         tokenize: text to token ids.
-        samples: how many.
-        n_tokens: tokens of each sample.
-        room: what a person can change where passages run out; ends the error's sentence.
+        samples: number of samples.
+        n_tokens: tokens per sample.
+        limit: what limits the number of passages; ends the error's sentence.
+        allow_shorter: also accept passages of 1 to `n_tokens` - 1 tokens, whole.
 
     Raises:
         UsageError: `samples` or `n_tokens` is less than 1.
-        TextError: fewer than `samples` passages have `n_tokens` tokens.
+        TextError: fewer than `samples` passages are long enough.
     """
     for name, value in (("samples", samples), ("n_tokens", n_tokens)):
         if value < 1:
-            raise UsageError(f"{name}: got {value}, allowed: 1 or more")
+            raise UsageError(argument=name, got=value, allowed="1 or more")
+    needed = 1 if allow_shorter else n_tokens
     passages = _in_turn(origins, samples)
     tokens = [tokenize(passage.text) for passage in passages]
-    enough = sum(len(ids) >= n_tokens for ids in tokens)
+    enough = sum(len(ids) >= needed for ids in tokens)
     if enough < samples:
         raise TextError(
-            f"TEXT: {enough} texts of at least {n_tokens} tokens were drawn, {samples} are "
-            f"needed; {_why(passages, tokens, n_tokens, room)}"
+            f"{enough} texts of at least {needed} tokens were drawn, {samples} are needed; "
+            f"{_shortage(passages, tokens, needed, limit)}"
         )
     return [
         TextSample(
@@ -70,12 +73,17 @@ def cut_in_turn(
     ]
 
 
-def files_in(path: Paths, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files themselves, and of folders the files with one of the suffixes; by name.
+def files_in(path: Paths, suffixes: tuple[str, ...], argument: str = "path") -> list[Path]:
+    """List files, and the files in folders that have one of the suffixes, sorted by name.
+
+    Args:
+        path: files and folders; folders inside a folder are not read.
+        suffixes: lower-case suffixes taken from folders; a file that is named itself may have any.
+        argument: name of the argument, for errors.
 
     Raises:
-        TextError: a folder has no such file, or two files have the same name: samples are known
-            by the name of their file, wherever its folder lies; or a name is not UTF-8.
+        TextError: a folder has no such file, a name is not UTF-8, or two files have the same name;
+            the origin of a sample is a file's name, wherever its folder is.
     """
     found: dict[str, Path] = {}
     for given in path if isinstance(path, tuple) else (path,):
@@ -83,27 +91,25 @@ def files_in(path: Paths, suffixes: tuple[str, ...]) -> list[Path]:
         if given.is_dir():
             inside = [one for one in sorted(given.iterdir()) if one.suffix.lower() in suffixes]
             if not inside:
-                raise TextError(f"TEXT: the folder {str(given)!r} has no {suffixes[0]} file")
+                raise TextError(
+                    f"the folder {str(given)!r} has no {suffixes[0]} file", argument=argument
+                )
         for one in inside:
             if one.name in found:
-                raise TextError(f"TEXT: two files are named {one.name!r}; give each its own name")
-            check_name(one.name)
+                raise TextError(
+                    f"two files are named {one.name!r}; give each its own name", argument=argument
+                )
+            # A byte that is not UTF-8 is a lone surrogate here, which ids and tables can't hold.
+            if any("\ud800" <= character <= "\udfff" for character in one.name):
+                raise TextError(
+                    f"the name {one.name!r} is not UTF-8; rename the file", argument=argument
+                )
             found[one.name] = one
     return [found[name] for name in sorted(found)]
 
 
-def check_name(name: str) -> None:
-    """Refuse a file's name that can't go into ids and tables.
-
-    Raises:
-        TextError: it is not UTF-8; such a byte is a lone surrogate here.
-    """
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        raise TextError(f"TEXT: the name {name!r} is not UTF-8; rename the file")
-
-
 def read_utf8(path: Path) -> str:
-    """The characters of a file, without a byte order mark.
+    """Read a text file, without a byte order mark.
 
     Raises:
         TextError: it can't be read or is not UTF-8.
@@ -111,30 +117,36 @@ def read_utf8(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise TextError(f"TEXT: {str(path)!r} can't be read ({error.strerror})") from error
+        raise TextError(
+            f"{str(path)!r} can't be read ({error.strerror})", argument="path"
+        ) from error
     except UnicodeDecodeError as error:
-        raise TextError(f"TEXT: {str(path)!r} is not UTF-8 (byte {error.start})") from error
+        raise TextError(
+            f"{str(path)!r} is not UTF-8 (byte {error.start})", argument="path"
+        ) from error
 
 
 def _in_turn(origins: Sequence[Iterator[Passage]], samples: int) -> list[Passage]:
     found: list[Passage] = []
     waiting = list(origins)
     while waiting and len(found) < samples:
-        going_on = []
+        remaining = []
         for origin in waiting:
             if len(found) == samples:
                 break
             passage = next(origin, None)
             if passage is not None:
                 found.append(passage)
-                going_on.append(origin)
-        waiting = going_on
+                remaining.append(origin)
+        waiting = remaining
     return found
 
 
-def _why(passages: Sequence[Passage], tokens: Sequence[list[int]], n_tokens: int, room: str) -> str:
+def _shortage(
+    passages: Sequence[Passage], tokens: Sequence[list[int]], needed: int, limit: str
+) -> str:
     short = [(len(ids), one.origin) for ids, one in zip(tokens, passages, strict=True)]
-    if short and min(short)[0] < n_tokens:
-        least, origin = min(short)
-        return f"the shortest, of {origin!r}, has {least}"
-    return room
+    if short and min(short)[0] < needed:
+        shortest, origin = min(short)
+        return f"the shortest, of {origin!r}, has {shortest}"
+    return limit

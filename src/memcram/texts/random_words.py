@@ -1,4 +1,4 @@
-"""Random words: texts without grammar or meaning, which a model can't predict."""
+"""Texts of random words, which a model cannot predict."""
 
 import random
 from collections.abc import Iterator
@@ -18,12 +18,13 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomWords:
-    """Words drawn uniformly, with repetition, from a frequency list, with single spaces between.
+    """Words drawn uniformly with replacement from a frequency list, joined by single spaces.
 
     Attributes:
-        path: a list, see `read_words`; None is the packaged one (20,000 words of English books).
-        top: how many words of the list, from its beginning; None takes all.
-        words: drawn for each text, of which a sample is the beginning.
+        path: a word list, see `read_words`; None: the packaged one (20,000 words of English
+            books).
+        top: draw from the first `top` words of the list; None: from all.
+        words: words drawn per text; a sample is the beginning of one.
     """
 
     path: Path | None = None
@@ -33,7 +34,7 @@ class RandomWords:
     def sample(
         self, tokenize: Tokenize, *, samples: int, n_tokens: int, seed: int = 0
     ) -> list[TextSample]:
-        """As `TextSource.sample`; the origin is the list's file name, the offset 0."""
+        """See `TextSource.sample`; the origin is the list's file name, the offset 0."""
         vocabulary = self._vocabulary()
         origin = "words.txt" if self.path is None else self.path.name
         return cut_in_turn(
@@ -41,7 +42,7 @@ class RandomWords:
             tokenize,
             samples=samples,
             n_tokens=n_tokens,
-            room=f"each has {self.words} words",
+            limit=f"each has {self.words} words",
         )
 
     def _vocabulary(self) -> tuple[str, ...]:
@@ -56,17 +57,17 @@ class RandomWords:
 
 
 def read_words(path: Path, top: int | None = None) -> tuple[str, ...]:
-    """The first word of each line of a frequency list or a GloVe file, most frequent first.
+    """Read the first word of each line of a frequency list or GloVe file.
 
-    A GloVe line is a word and its coordinates, with spaces between. Lines before the first word
-    that begin with a number sign and a space are a comment. Reading stops after `top` words.
+    A GloVe line is a word followed by its coordinates. Lines before the first word that begin with
+    "# " are comments. Reading stops after `top` words.
 
     Raises:
-        TextError: it can't be read, is not UTF-8, or has fewer than `top` (or 2) words.
+        TextError: the file can't be read, is not UTF-8, or has fewer than `top` (or 2) words.
     """
     words: dict[str, None] = {}
     try:
-        # Some words of GloVe contain what Python takes for the end of a line; "\n" alone is one.
+        # Some GloVe words contain other characters that Python treats as line ends.
         with path.open(encoding="utf-8", newline="\n") as lines:
             for line in lines:
                 word = line.split(" ", 1)[0].strip()
@@ -75,9 +76,13 @@ def read_words(path: Path, top: int | None = None) -> tuple[str, ...]:
                 if len(words) == top:
                     break
     except OSError as error:
-        raise TextError(f"path: {str(path)!r} can't be read ({error.strerror})") from error
+        raise TextError(
+            f"{str(path)!r} can't be read ({error.strerror})", argument="path"
+        ) from error
     except UnicodeDecodeError as error:
-        raise TextError(f"path: {str(path)!r} is not UTF-8") from error
+        raise TextError(f"{str(path)!r} is not UTF-8", argument="path") from error
     if len(words) < (top or 2):
-        raise TextError(f"path: {str(path)!r} has {len(words)} words, {top or 2} are needed")
+        raise TextError(
+            f"{str(path)!r} has {len(words)} words, {top or 2} are needed", argument="path"
+        )
     return tuple(words)

@@ -1,4 +1,4 @@
-"""Where the sentences of a text begin."""
+"""Find the sentences of a text."""
 
 import re
 from itertools import accumulate
@@ -11,26 +11,27 @@ _OPENING = re.compile(r'(?<![^\s(\[—-])"')
 _QUOTE = re.compile(rf"“([^“”]{{0,{_LONGEST_QUOTE}}})”|[“”]")
 _CLOSING_MARKS = re.compile(r"""["')\]}”’»]+(?:\s+|$)""")
 _OPENING_MARKS = re.compile(r"""(?:^|\s)(["'(\[“‘«]+)$""")
-_MARKS = 6  # more opening marks in a row than a text has
+_MARKS = 6  # longest run of opening marks to look back over
 
 
 def sentence_starts(text: str, language: str) -> list[int]:
-    """Where each sentence begins, in characters, and where the last one ends.
+    """Return the offset of each sentence, followed by the end of the last one.
 
-    A sentence begins behind a blank; quotation marks and brackets around it belong to it.
+    A sentence begins after a space; quotation marks and brackets around it belong to it.
 
     Args:
-        text: white space collapsed.
+        text: text with whitespace collapsed.
         language: ISO 639-1 code.
 
     Raises:
-        UsageError: the package that knows sentence boundaries is not installed.
+        UsageError: the package `sentencex` is not installed.
     """
     try:
         import sentencex
     except ImportError as error:
         raise UsageError(
-            "source: sentence boundaries need the package sentencex: pip install 'memcram[study]'"
+            "sentence boundaries need the package sentencex: pip install 'memcram[study]'",
+            argument="source",
         ) from error
     ends = accumulate(map(len, sentencex.segment(language, _with_clear_quotes(text))))
     starts = {_with_its_marks(text, end) for end in ends}
@@ -38,19 +39,20 @@ def sentence_starts(text: str, language: str) -> list[int]:
 
 
 def _with_clear_quotes(text: str) -> str:
-    """The text as the splitter should see it, of the same length.
+    """Replace ambiguous quotation marks, one character for one, before splitting.
 
-    It lets no sentence end inside a quotation, and one stray mark makes a quotation of the rest of
-    a chapter: straight quotes pair up wrongly, apostrophes open quotations, and a speech of several
-    paragraphs opens more quotations than it closes. So straight quotes become curly ones, all
-    single marks apostrophes, and double marks without a partner near by blanks.
+    The splitter never ends a sentence inside a quotation, so one stray mark makes a quotation of
+    the rest of a chapter: straight quotes pair up wrongly, apostrophes open quotations, and a
+    speech of several paragraphs opens more quotations than it closes. Straight quotes therefore
+    become curly ones, single marks become apostrophes, and double marks without a partner within
+    1,000 characters become spaces.
     """
     curly = _OPENING.sub("“", text).replace('"', "”").replace("'", "’").replace("‘", "’")
     return _QUOTE.sub(lambda found: found[0] if found[1] is not None else " ", curly)
 
 
 def _with_its_marks(text: str, at: int) -> int:
-    """`at`, moved so that closing marks stay with the sentence before, opening ones behind it."""
+    """Move `at` so that closing marks stay with the sentence before it, opening marks after it."""
     closing = _CLOSING_MARKS.match(text, at)
     if closing is not None:
         return closing.end()

@@ -1,4 +1,4 @@
-"""The sources of texts by the name that a study gives them."""
+"""The table of text sources, by the name used in a study spec."""
 
 from dataclasses import fields
 from typing import Any
@@ -24,24 +24,25 @@ SOURCES: dict[str, type[TextSource]] = {
 
 
 def make_source(kind: str, /, **options: Any) -> TextSource:
-    """The source of a kind, with its attributes as options.
+    """Build a source from its kind and options.
 
     Args:
         kind: a key of `SOURCES`.
-        options: attributes of that class, as TOML gives them; relative paths are taken as they
-            are, so resolve them first.
+        options: attributes of that class, with the types TOML has. Relative paths are relative
+            to the working directory.
 
     Raises:
-        UsageError: the kind or an option is unknown, missing or has a wrong value.
+        UsageError: the kind is unknown, or an option is unknown, missing or invalid; `argument` is
+            `source` or the option.
     """
     if kind not in SOURCES:
-        raise UsageError(f"source: got {kind!r}, allowed: {', '.join(SOURCES)}")
+        raise UsageError(argument="source", got=kind, allowed=", ".join(SOURCES))
     chosen = SOURCES[kind]
     allowed = [field.name for field in fields(chosen)]  # type: ignore[arg-type]
     for key in options:
         if key not in allowed:
             raise UsageError(
-                f"{key}: unknown to the source {kind!r}, allowed: {', '.join(allowed)}"
+                f"unknown to the source {kind!r}", argument=key, allowed=", ".join(allowed)
             )
     try:
         return TypeAdapter(chosen).validate_python(options)
@@ -49,4 +50,6 @@ def make_source(kind: str, /, **options: Any) -> TextSource:
         first = error.errors()[0]
         key = str(first["loc"][0])
         got = "nothing" if first["type"] == "missing" else repr(first["input"])
-        raise UsageError(f"{key}: got {got} for the source {kind!r}; {first['msg']}") from error
+        raise UsageError(
+            f"got {got} for the source {kind!r}; {first['msg']}", argument=key
+        ) from error
