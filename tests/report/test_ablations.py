@@ -9,8 +9,9 @@ import torch
 
 import plausible
 from memcram.report import ablation_data, ablation_figures, style
-from memcram.report.ablation_sections import ablation_sections
 from memcram.report.data import with_label
+from memcram.report.sections import sections
+from memcram.report.tables import published_table
 from memcram.study.results import TokenRecord, column_types
 
 
@@ -24,6 +25,12 @@ def row(task, kind, condition="", text="a", **values):
 
 def table(*rows):
     return pd.DataFrame(list(rows))
+
+
+def drawn_sections(rows, records):
+    """Sections of the rows by key, without those of Table 1."""
+    found = sections(rows, published_table(), records)
+    return {one.key: one for one in found if not one.key.startswith("figure-")}
 
 
 def bars(axes):
@@ -337,14 +344,12 @@ def test_a_solution_that_is_not_finite_is_left_out():
     data = ablation_data.pairs_data(rows, some)
     assert set(zip(data["first"], data["second"], strict=True)) == {("a1", "b1"), ("b0", "b1")}
     assert list(ablation_data.pca_data(rows, some)["start"]) == [1, 0, 1]
-    found = {one.key: one for one in ablation_sections(rows, lambda _: spoilt)}
-    assert not found["seeds-pairs"].figures
-    assert not found["seeds-pca"].figures
+    assert not {"seeds-pairs", "seeds-pca"} & set(drawn_sections(rows, lambda _: spoilt))
 
 
 def test_vectors_of_0_have_a_distance_and_no_cosine():
     rows, _ = solutions()
-    found = {one.key: one for one in ablation_sections(rows, lambda _: record([0.0], [0]))}
+    found = drawn_sections(rows, lambda _: record([0.0], [0]))
     [figure] = found["seeds-pairs"].figures
     assert figure.name.startswith("seeds-distance")
     figure.draw(style.LIGHT)
@@ -418,21 +423,21 @@ def test_every_section_has_its_figures_in_both_themes():
         return paths()[1](task) if task.startswith("p") else solutions()[1](task)
 
     rows = table(*(one for some in every for one in some.to_dict("records")))
-    found = {one.key: one for one in ablation_sections(rows, records)}
-    drawn = {key for key, one in found.items() if one.figures}
+    found = drawn_sections(rows, records)
     seeds = {"seeds-pairs", "seeds-pca", "seeds-path", "seeds-line"}
-    assert drawn == {"horizon-surprisal", "context"} | seeds
+    assert set(found) == {"horizon-surprisal", "horizon-curves", "context"} | seeds
     names = [figure.name for one in found.values() for figure in one.figures]
     assert len(names) == len(set(names))
-    for key in drawn:
-        figure = found[key].figures[0].draw(style.DARK)
+    for section in found.values():
+        figure = section.figures[0].draw(style.DARK)
         figure.savefig(io.BytesIO(), dpi=30)
 
 
 def test_without_ablations_there_is_nothing():
     rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
     rows = with_label(rows[rows["kind"] == "capacity"])
-    assert not any(one.figures for one in ablation_sections(rows, records.__getitem__))
+    found = drawn_sections(rows, records.__getitem__)
+    assert set(found) == {"learning-curves", "accuracy-by-position"}
 
 
 def test_a_model_cut_short_keeps_its_label():

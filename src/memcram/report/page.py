@@ -18,8 +18,7 @@ from memcram.report.data import ReportData, published_only
 from memcram.report.drawing import largest
 from memcram.report.explain import explain_page, view_of_record, visible
 from memcram.report.html import figure_of, is_missing, render
-from memcram.report.section import Section
-from memcram.report.sections import sections
+from memcram.report.sections import Section, sections
 from memcram.report.style import DARK, LIGHT, to_png, to_svg
 from memcram.report.tables import beside_published, horizon_table, published_horizons, table_1
 

@@ -1,17 +1,104 @@
-"""Which figures a report has: each section with its data, its caption and what to draw."""
+"""Sections of a report as a table: the data of each, its groups and its figures."""
 
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any
 
+from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
-from memcram.report import figure_data, figures, token_figures
-from memcram.report.ablation_sections import ablation_sections
+from memcram.report import ablation_data, ablation_figures, figure_data, figures, token_figures
 from memcram.report.drawing import largest
 from memcram.report.figure_data import Records
-from memcram.report.section import Drawn, Section, drawn_later, file_name, with_names_apart
+from memcram.report.style import Theme
 
-_FITTED = f"texts with teacher-forced accuracy ≤ {THRESHOLD}"
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure: `name` of its files, alternative text, and how to draw it."""
+
+    name: str
+    alt: str
+    draw: Callable[[Theme], Figure]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures that belong together, with the table that they are drawn from (`key`.csv)."""
+
+    key: str
+    heading: str
+    caption: str
+    figures: tuple[Drawn, ...]
+    data: DataFrame
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What sections are computed from: results table, Table 1, token record of a task."""
+
+    rows: DataFrame
+    table: DataFrame
+    records: Records
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One figure per group of a section's data.
+
+    Attributes:
+        draw: (data of the group, theme) → figure.
+        words: computes what `{words}` stands for in the alternative text.
+        only: the part of the group that is drawn; a group without any has no figure.
+    """
+
+    draw: Callable[..., Figure]
+    words: Callable[[DataFrame], str] = lambda _: ""
+    only: Callable[[DataFrame], DataFrame] = lambda data: data
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A section before its data is known; its words are in captions.toml.
+
+    Attributes:
+        data: computes the table of the section.
+        pictures: by the start of their file names.
+        of: end of the file names, with the columns that the data is grouped by in braces; empty
+            where the section has one group.
+    """
+
+    key: str
+    data: Callable[[_Inputs], DataFrame]
+    pictures: Mapping[str, _Picture]
+    of: str = ""
+
+    def section(self, inputs: _Inputs) -> Section:
+        data, words = self.data(inputs), _captions()[self.key]
+        drawn = tuple(self._drawn(data, words["alt"])) if len(data) else ()
+        return Section(self.key, words["heading"], words["caption"], drawn, data)
+
+    def _drawn(self, data: DataFrame, alts: Mapping[str, str]) -> Iterator[Drawn]:
+        by = [name for name in ("label", "source", "vectors", "length") if f"{{{name}}}" in self.of]
+        for values, group in data.groupby(by, sort=False) if by else [((), data)]:
+            key: dict[str, Any] = dict(zip(by, values, strict=True))
+            for start, picture in self.pictures.items():
+                some = picture.only(group)
+                if len(some):
+                    name = f"{start}-{_file_name(self.of.format(**key))}" if by else start
+                    alt = alts[start].format(**key, n=len(some), words=picture.words(some))
+                    yield Drawn(name, alt.strip(), partial(picture.draw, some))
+
+
+@cache
+def _captions() -> dict[str, Any]:
+    """Heading, caption and alternative texts of each section."""
+    text = files("memcram.report").joinpath("captions.toml").read_text("utf-8")
+    found: dict[str, Any] = tomllib.loads(text)
+    return found
 
 
 def sections(rows: DataFrame, table: DataFrame, records: Records) -> list[Section]:
@@ -19,174 +106,197 @@ def sections(rows: DataFrame, table: DataFrame, records: Records) -> list[Sectio
 
     Args:
         rows: the results table with `label`; empty for a report of published values alone.
-        table: Table 1, with the published values beside it.
+        table: Table 1, with the published values next to it.
         records: token record of a task.
     """
-    found = [*_of_table(table)]
-    if len(rows):
-        own = rows[rows["kind"].isin(("capacity", "horizon"))]
-        found += [*_of_rows(own, records), *ablation_sections(rows, records)]
-    return with_names_apart(section for section in found if section.figures)
+    inputs = _Inputs(rows, table, records)
+    plans = _TABLE_PLANS + (_ROW_PLANS if len(rows) else ())
+    found = (plan.section(inputs) for plan in plans)
+    return _with_unique_names([section for section in found if section.figures])
 
 
-def _of_table(table: DataFrame) -> Iterator[Section]:
-    data = figure_data.max_tokens_data(table)
-    words = _largest(data, "max_tokens", "tokens")
-    yield Section(
-        "figure-1",
-        "Max tokens per model (Figure 1)",
-        f"The largest length whose texts are right to ≥ {THRESHOLD} on average under teacher "
-        "forcing. The thin line ends at the next measured length, which failed: the capacity lies "
-        "between. Hollow: published values (PG-19 stands under books).",
-        (
-            Drawn(
-                "figure-1",
-                f"Bars: max tokens per model. {words}",
-                drawn_later(figures.max_tokens, data),
-            ),
-        ),
-        data,
-    )
-    data = figure_data.bound_data(table)
-    words = _largest(data, "token_gain", "tokens gained")
-    bars = data[data["source"] != "fanfics"].reset_index(drop=True)
-    share = _largest(bars.assign(percent=100 * bars["utilisation"]), "percent", "% of the bound")
-    yield Section(
-        "figure-5",
-        "Capacity bound and utilisation (Figure 5)",
-        "First: mean token gain against the bound width · 16 / log₂|V|; the area of a mark "
-        "grows with the model's parameters. Second: gain over bound. Intervals: bootstrap 95 % of "
-        f"the mean over {_FITTED}; published values were printed without.",
-        (
-            Drawn(
-                "figure-5-bound",
-                f"Marks: token gain against bound. {words}",
-                drawn_later(figures.bound_against_gain, data),
-            ),
-            Drawn(
-                "figure-5-utilisation",
-                f"Bars: utilisation per model. {share}",
-                drawn_later(figures.utilisation, bars),
-            ),
-        )
-        if len(bars)
-        else (),
-        data,
-    )
-    data = figure_data.vectors_data(table)
-    own = set(data.loc[~data["published"].astype(bool), "label"]) or set(data["label"])
-    varied = data[data["label"].isin(own)].groupby("label")["vectors"].nunique()
-    several = [str(name) for name, count in varied.items() if count > 1]
-    yield Section(
-        "figure-4",
-        "Capacity against the number of vectors (Figure 4)",
-        "Max tokens and information gain against K. Dotted: K times what the fewest vectors hold. "
-        "Grey bar: the longest text the model has positions for, beside K vectors. Intervals of "
-        f"the gain: bootstrap 95 % of the mean over {_FITTED}.",
-        tuple(_vectors_figures(data, several)),
-        data[data["label"].isin(several)],
-    )
+def _with_unique_names(found: list[Section]) -> list[Section]:
+    """Number the later ones of figures with equal file names."""
+    taken: set[str] = set()
+
+    def unique(drawn: Drawn) -> Drawn:
+        name, number = drawn.name, 1
+        while name in taken:
+            number += 1
+            name = f"{drawn.name}-{number}"
+        taken.add(name)
+        return replace(drawn, name=name)
+
+    return [replace(one, figures=tuple(map(unique, one.figures))) for one in found]
 
 
-def _vectors_figures(data: DataFrame, labels: list[str]) -> Iterator[Drawn]:
-    for name in labels:
-        some = data[data["label"] == name]
-        if some["max_tokens"].notna().any():
-            alt = f"Lines: max tokens of {name} against K. {_largest(some, 'max_tokens', 'tokens')}"
-            yield Drawn(
-                file_name("figure-4", name), alt, drawn_later(figures.capacity_by_vectors, some)
-            )
-        gain = some[some["information_gain_nats"].notna()]
-        if gain["vectors"].nunique() > 1:
-            words = _largest(gain, "information_gain_nats", "nats")
-            alt = f"Lines: information gain of {name} against K. {words}"
-            yield Drawn(
-                file_name("figure-4-gain", name), alt, drawn_later(figures.gain_by_vectors, some)
-            )
-
-
-def _of_rows(rows: DataFrame, records: Records) -> Iterator[Section]:
-    data = _fewest_vectors(figure_data.cross_entropy_data(rows))
-    yield Section(
-        "figure-3",
-        "Surprise with and without [mem] (Figures 3 and 6)",
-        "Cross-entropy of each text under the bare LM against that with [mem], in nats over "
-        "t₂ … t_N; triangles: random texts; hollow: texts held whole. Black: slope 1 through the "
-        "mean; it meets zero at the threshold (dotted), the mean information gain. Dashed: a free "
-        f"line with the bootstrap 95 % interval of its slope. Both are fitted to {_FITTED}.",
-        tuple(
-            Drawn(
-                file_name("figure-3", str(name)),
-                f"Points: cross-entropy of {len(some)} texts of {name} with [mem] against that "
-                "under the bare LM.",
-                drawn_later(figures.cross_entropy, some),
-            )
-            for name, some in data.groupby("label", sort=False)
-        ),
-        data,
-    )
-    data = figure_data.horizons_data(rows)
-    yield Section(
-        "horizon-curves",
-        "Horizons",
-        "Share of texts of which at least so many tokens are exact, decoded free-running from the "
-        "stored vectors (Kaplan–Meier). A cross marks a text that ended before its horizon did.",
-        tuple(
-            Drawn(
-                file_name("horizon-curves", f"{name}-k{k}"),
-                f"Steps: share of texts of {name}, K = {k}, exact up to each token.",
-                drawn_later(token_figures.horizons, some),
-            )
-            for (name, k), some in data.groupby(["label", "vectors"], sort=False)
-        ),
-        data,
-    )
-    yield from _of_tokens(rows, records)
-
-
-def _of_tokens(rows: DataFrame, records: Records) -> Iterator[Section]:
-    data = figure_data.curves_data(_fewest_vectors(rows[rows["kind"] == "capacity"]), records)
-    yield Section(
-        "learning-curves",
-        "Learning curves",
-        "Tokens right under teacher forcing after so many optimiser steps: thin a text, thick the "
-        "median of a length; a run that has ended keeps its last value.",
-        tuple(
-            Drawn(
-                file_name("learning-curves", str(name)),
-                f"Lines: tokens right against optimiser steps, {some['task'].nunique()} texts of "
-                f"{name}.",
-                drawn_later(token_figures.learning_curves, some),
-            )
-            for name, some in data.groupby("label", sort=False)
-        ),
-        data,
-    )
-    data = figure_data.positions_data(rows, records)
-    yield Section(
-        "accuracy-by-position",
-        "Accuracy by token position",
-        "Share of tokens that are right under teacher forcing, by place in the text (bins 1, 2, "
-        f"3–4, 5–8, …), over {_FITTED}. Intervals: bootstrap 95 % of the mean over texts.",
-        tuple(
-            Drawn(
-                file_name("accuracy-by-position", str(name)),
-                f"Lines: share of right tokens of {name} against their place in the text.",
-                drawn_later(token_figures.accuracy_by_position, some),
-            )
-            for name, some in data.groupby("label", sort=False)
-        ),
-        data,
-    )
+def _file_name(name: str) -> str:
+    """Letters, digits, dots, underscores and dashes only; two names may become one."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._") else "-" for c in name)
+    return plain.strip("-.").lower()
 
 
 def _fewest_vectors(rows: DataFrame) -> DataFrame:
-    fewest = rows.groupby("label")["vectors"].transform("min")
-    return rows[rows["vectors"] == fewest]
+    return rows[rows["vectors"] == rows.groupby("label")["vectors"].transform("min")]
 
 
-def _largest(data: DataFrame, column: str, unit: str) -> str:
-    if not data[column].notna().any():
-        return ""
-    best = largest(data, column)
-    return f"The largest: {best[column]:,.4g} {unit} ({best['label']}, {best['source']})."
+def _vectors_data(inputs: _Inputs) -> DataFrame:
+    """Labels measured with several K; the published ones only where nothing was measured."""
+    data = figure_data.vectors_data(inputs.table)
+    own = set(data.loc[~data["published"].astype(bool), "label"]) or set(data["label"])
+    varied = data[data["label"].isin(own)].groupby("label")["vectors"].nunique()
+    return data[data["label"].isin(varied.index[varied > 1])]
+
+
+def _learning_data(inputs: _Inputs) -> DataFrame:
+    rows = inputs.rows[inputs.rows["kind"] == "capacity"]
+    return figure_data.curves_data(_fewest_vectors(rows), inputs.records)
+
+
+def _largest(column: str, unit: str) -> Callable[[DataFrame], str]:
+    def words(data: DataFrame) -> str:
+        if not data[column].notna().any():
+            return ""
+        best = largest(data, column)
+        return f"The largest: {best[column]:,.4g} {unit} ({best['label']}, {best['source']})."
+
+    return words
+
+
+def _with(column: str) -> Callable[[DataFrame], DataFrame]:
+    """The group if any of its rows has a value."""
+    return lambda data: data if data[column].notna().any() else data[:0]
+
+
+def _of_values(draw: Callable[..., Figure], key: str, *values: str) -> dict[str, _Picture]:
+    """One figure per column, left out where the column is empty."""
+    return {
+        f"{key}-{value.replace('_', '-')}": _Picture(partial(draw, value=value), only=_with(value))
+        for value in values
+    }
+
+
+def _with_several_gains(data: DataFrame) -> DataFrame:
+    known = data[data["information_gain_nats"].notna()]
+    return data if known["vectors"].nunique() > 1 else data[:0]
+
+
+_TABLE_PLANS = (
+    _Plan(
+        "figure-1",
+        lambda given: figure_data.max_tokens_data(given.table),
+        {"figure-1": _Picture(figures.max_tokens, _largest("max_tokens", "tokens"))},
+    ),
+    _Plan(
+        "figure-5",
+        lambda given: figure_data.bound_data(given.table),
+        {
+            "figure-5-bound": _Picture(
+                figures.bound_against_gain, _largest("token_gain", "tokens gained")
+            ),
+            "figure-5-utilisation": _Picture(
+                figures.utilisation,
+                _largest("utilisation", "of the bound"),
+                lambda data: data[data["source"] != "fanfics"].reset_index(drop=True),
+            ),
+        },
+    ),
+    _Plan(
+        "figure-4",
+        _vectors_data,
+        {
+            "figure-4": _Picture(
+                figures.capacity_by_vectors, _largest("max_tokens", "tokens"), _with("max_tokens")
+            ),
+            "figure-4-gain": _Picture(
+                figures.gain_by_vectors,
+                _largest("information_gain_nats", "nats"),
+                _with_several_gains,
+            ),
+        },
+        "{label}",
+    ),
+)
+_CELL = "{label}-k{vectors}-{length}"
+_ROW_PLANS = (
+    _Plan(
+        "figure-3",
+        lambda given: _fewest_vectors(figure_data.cross_entropy_data(given.rows)),
+        {"figure-3": _Picture(figures.cross_entropy)},
+        "{label}",
+    ),
+    _Plan(
+        "horizon-curves",
+        lambda given: figure_data.horizons_data(given.rows),
+        {"horizon-curves": _Picture(token_figures.horizons)},
+        "{label}-k{vectors}",
+    ),
+    _Plan(
+        "learning-curves",
+        _learning_data,
+        {
+            "learning-curves": _Picture(
+                token_figures.learning_curves, lambda data: str(data["task"].nunique())
+            )
+        },
+        "{label}",
+    ),
+    _Plan(
+        "accuracy-by-position",
+        lambda given: figure_data.positions_data(given.rows, given.records),
+        {"accuracy-by-position": _Picture(token_figures.accuracy_by_position)},
+        "{label}",
+    ),
+    _Plan(
+        "horizon-surprisal",
+        lambda given: ablation_data.surprisal_data(given.rows),
+        {
+            "horizon-surprisal": _Picture(
+                ablation_figures.surprisal, ablation_figures.correlation_words
+            )
+        },
+        "{label}-k{vectors}",
+    ),
+    _Plan(
+        "context",
+        lambda given: ablation_data.context_data(given.rows),
+        _of_values(ablation_figures.context, "context", "nats_a_token", "right"),
+        "{label}-{source}-{length}",
+    ),
+    _Plan(
+        "depth",
+        lambda given: ablation_data.depth_data(given.rows),
+        {"depth": _Picture(ablation_figures.depth)},
+        "{label}-k{vectors}",
+    ),
+    _Plan(
+        "repeat",
+        lambda given: ablation_data.repeat_data(given.rows, given.records),
+        _of_values(ablation_figures.halves, "repeat", "accuracy", "nats_a_token", "horizon"),
+        "{label}-{source}-k{vectors}",
+    ),
+    _Plan(
+        "seeds-pairs",
+        lambda given: ablation_data.pairs_data(given.rows, given.records),
+        _of_values(ablation_figures.pairs, "seeds", "cosine", "distance"),
+        _CELL,
+    ),
+    _Plan(
+        "seeds-pca",
+        lambda given: ablation_data.pca_data(given.rows, given.records),
+        {"seeds-pca": _Picture(ablation_figures.pca)},
+        _CELL,
+    ),
+    _Plan(
+        "seeds-path",
+        lambda given: ablation_data.path_data(given.rows, given.records),
+        {"seeds-path": _Picture(ablation_figures.path, ablation_figures.path_words)},
+        _CELL,
+    ),
+    _Plan(
+        "seeds-line",
+        lambda given: ablation_data.line_data(given.rows),
+        {"seeds-line": _Picture(ablation_figures.line)},
+        _CELL,
+    ),
+)
