@@ -234,6 +234,14 @@ def test_horizon_says_what_was_run(capsys, place):
     assert len(report["samples"]) == report["n"] == 2
 
 
+def test_horizon_within_token_steps(capsys, place):
+    sizes = ["--samples", 2, "--max-tokens", 12, "--token-steps", 60]
+    report = report_of(capsys, "horizon", "a.txt", *sizes)
+    assert report["settings"]["strategy"]["kind"] == "TokenBudget"
+    assert all(one["token_steps"] < 60 + 12 for one in report["samples"])
+    assert any(one["token_steps"] >= 60 for one in report["samples"])
+
+
 def test_horizon_crams_each_text_by_itself_and_says_so(capsys, place):
     sizes = ["--samples", "2", "--max-tokens", "3", "--steps", "2", "--device", "cpu"]
     report = report_of(capsys, "horizon", "a.txt", "--recipe", "tarasov2026+low-dim@k=8", *sizes)

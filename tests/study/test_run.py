@@ -104,6 +104,7 @@ def test_task_ids_hold_no_place_on_disk(place, measured, whole, tmp_path, tiny_f
 CHANGES = {
     "seed": ("samples = 3", "samples = 3\nseed = 1"),
     "steps": ("steps = 8", "steps = 9"),
+    "token-steps": ("steps = 8", "steps = 8\ntoken_steps = 100"),
     "recipe": ("steps = 8", 'steps = 8\nrecipes = ["kuratov2025+t1"]'),
     "dtype": ("steps = 8", 'steps = 8\ndtype = "float64"'),
     "source option": ("passage_chars = 60", "passage_chars = 61"),
@@ -119,6 +120,21 @@ def test_what_decides_a_row_changes_its_task(write_spec, place, tiny_lm, tiny_lm
     # An option of one source leaves the texts of the other as they are.
     of_one = [task for task in new if task.source == "mine"]
     assert changed == (of_one if change == "source option" else new)
+
+
+@pytest.mark.parametrize("kind", ["capacity", "horizon"])
+def test_a_text_stops_when_its_token_steps_reach_the_budget(measured, write_spec, tiny_lm, kind):
+    budget = 100
+    change = ("steps = 8", f'token_steps = {budget}\nkind = "{kind}"')
+    path = write_spec(change, name="b.toml")
+    costs = {task.id: task.cost for task in expand(read_spec(path), 0, tiny_lm)}
+    rows = measured(path).rows()
+    spent = [row for row in rows if row.outcome == "budget_exhausted"]
+    assert len(spent) > len(rows) / 2
+    for row in rows:
+        one_pass = row.vectors + row.length - 1
+        assert row.token_steps <= costs[row.task] == budget + one_pass - 1
+    assert all(budget <= row.token_steps for row in spent)
 
 
 def test_another_spec_in_the_same_store(place, measured, write_spec):

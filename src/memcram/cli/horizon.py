@@ -21,6 +21,7 @@ from memcram.cli.options import (
     seed_option,
     stacked,
     steps_option,
+    token_steps_option,
     vectors_option,
 )
 
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="Longest stretch.  [default: the model's positions, or the capacity bound]",
 )
-@stacked(model_option, revision_option, vectors_option, recipe_option, steps_option, seed_option)
-@stacked(device_option, dtype_option, json_option, quiet_option)
+@stacked(model_option, revision_option, vectors_option, recipe_option, steps_option)
+@stacked(token_steps_option, seed_option, device_option, dtype_option, json_option, quiet_option)
 def horizon(
     texts: tuple[str, ...],
     samples: int,
@@ -56,6 +57,7 @@ def horizon(
     vectors: int,
     recipe: str,
     steps: int | None,
+    token_steps: int | None,
     seed: int,
     device: str | None,
     dtype: "DtypeName",
@@ -78,13 +80,17 @@ def horizon(
     from memcram.compression.codec import decode_utf8, get_recipe_with
     from memcram.metrics.statistics import spread
     from memcram.models import load_lm
+    from memcram.recipes.catalogue import get_recipe
     from memcram.study.horizon import longest_sample, measure_horizons
     from memcram.texts.files import sample_files
     from memcram.texts.passages import files_in
 
     files = files_in(tuple(Path(text) for text in texts), (".txt",), "texts")
     contents = {path.name: decode_utf8(read_input(str(path), "TEXT"), str(path)) for path in files}
-    chosen = get_recipe_with(recipe, steps).for_one_text()
+    chosen = get_recipe(recipe)
+    if token_steps is not None:
+        chosen = chosen.with_token_steps(token_steps)
+    chosen = get_recipe_with(chosen, steps).for_one_text()
     lm = load_lm(model, revision=revision, device=device, dtype=dtype)
     longest = longest_sample(lm, vectors)
     if max_tokens is not None and max_tokens > longest:

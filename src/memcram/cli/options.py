@@ -87,6 +87,12 @@ steps_option = click.option(
     metavar="N",
     help="Optimiser steps from each start of a chunk or text.  [default: the recipe's]",
 )
+token_steps_option = click.option(
+    "--token-steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Budget of each text in token-steps, in place of the recipe's steps.",
+)
 seed_option = click.option(
     "--seed",
     type=click.IntRange(min=0, max=2**32 - 1),

@@ -219,21 +219,22 @@ def _show_status(store: "Store", *, as_json: bool) -> None:
 
 
 def _show_grid(spec: "Spec", *, as_json: bool) -> None:
-    from memcram.study.grid import budget, cell_samples, cells, study_recipe
+    from memcram.study.grid import cell_samples, cells, max_token_steps, study_recipe
 
     rows: list[dict[str, Any]] = []
     for load in spec.loads:
         for cell in cells(spec):
             entry = spec.study.texts[cell.entry]
-            steps = budget(study_recipe(spec, cell.recipe))
+            recipe = study_recipe(spec, cell.recipe)
             texts = cell_samples(spec, cell)
             cap = entry.lengths_up_to
             # A horizon's length is known with the model only.
             longest = cell.length if cap is None else cap
-            # The last measurement takes no step.
-            passes = texts * (steps + 1 if cell.vectors and not cell.variant.ends else 1)
-            tokens = None if longest is None else longest * cell.variant.times + cell.inputs - 1
-            cost = None if tokens is None else passes * tokens
+            crammed = cell.vectors and not cell.variant.ends
+            cost = None
+            if longest is not None:
+                positions = longest * cell.variant.times + cell.inputs - 1
+                cost = texts * (max_token_steps(recipe, positions) if crammed else positions)
             rows.append(
                 {
                     "model": load.entry.id,

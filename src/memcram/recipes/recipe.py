@@ -10,7 +10,7 @@ from memcram.recipes.objectives import HingeMargin, Objective, SmoothMargin
 from memcram.recipes.optimisers import AdamW
 from memcram.recipes.parametrisations import LowDim, Parametrisation
 from memcram.recipes.ranges import AtLeastOne
-from memcram.recipes.strategies import Strategy
+from memcram.recipes.strategies import Strategy, TokenBudget
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,18 @@ class Recipe:
             optimiser=self.optimiser.with_steps(steps),
             strategy=self.strategy.with_steps(steps),
             horizon=self.horizon and self.horizon.with_steps(steps),
+        )
+
+    def with_token_steps(self, token_steps: int) -> "Recipe":
+        """The same recipe with a budget in token-steps per text instead of one in steps.
+
+        Patience and learning-rate schedule stay as they are.
+        """
+        return dataclasses.replace(
+            self,
+            # No text takes more steps than token-steps, so that only the latter end it.
+            strategy=TokenBudget(self.strategy.with_steps(token_steps), token_steps),
+            horizon=self.horizon and TokenBudget(self.horizon.with_steps(token_steps), token_steps),
         )
 
     def with_margin(self, at_least: float) -> "Recipe":

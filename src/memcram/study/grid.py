@@ -17,6 +17,7 @@ from memcram.models.accounting import Accounting, room
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import TokenBudget
 from memcram.study.horizon import longest_sample
 from memcram.study.kinds import KINDS, Kind
 from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
@@ -109,14 +110,20 @@ def cell_samples(spec: Spec, cell: Cell) -> int:
     return spec.study.texts[cell.entry].samples or spec.study.samples
 
 
-def budget(recipe: Recipe) -> int:
-    """Optimiser steps a text may take."""
-    return int(recipe.settings()["strategy"]["steps"])
+def max_token_steps(recipe: Recipe, positions: int) -> int:
+    """Token-steps a text takes at most, if each forward pass has `positions` positions."""
+    strategy = recipe.strategy
+    most = (strategy.steps + 1) * positions  # the last measurement takes no step
+    if isinstance(strategy, TokenBudget):
+        most = min(most, strategy.token_steps + positions - 1)
+    return most
 
 
 def study_recipe(spec: Spec, name: str) -> Recipe:
     """A recipe of the spec with its budget and the strategy of the study's kind."""
     recipe = get_recipe(name)
+    if spec.study.token_steps is not None:
+        recipe = recipe.with_token_steps(spec.study.token_steps)
     if spec.study.steps is not None:
         recipe = recipe.with_steps(spec.study.steps)
     return KINDS[spec.study.kind].recipe(recipe)
@@ -213,6 +220,7 @@ class _Grid:
             grouped = recipe.group_size is not None and cell.variant.ends is None
             together = _digest(described) if grouped else None
             for (i, sample), ids, one in zip(members, texts, described, strict=True):
+                positions = self.lm.input_length(cell.inputs, len(ids))
                 yield Task(
                     id=_digest({"task": one, "group": together}),
                     source=self.spec.study.texts[cell.entry].name,
@@ -225,8 +233,7 @@ class _Grid:
                     vectors=cell.vectors,
                     seed=self._seed(cell, i),
                     group=None if together is None else int(together[:15], 16),
-                    cost=(1 if made[i] else budget(recipe) + 1)
-                    * self.lm.input_length(cell.inputs, len(ids)),
+                    cost=positions if made[i] else max_token_steps(recipe, positions),
                     made=made[i],
                 )
 

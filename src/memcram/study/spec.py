@@ -64,6 +64,7 @@ class StudySpec(_Strict):
     lengths: Positives | None = None
     samples: PositiveInt = 16
     steps: PositiveInt | None = None
+    token_steps: PositiveInt | None = None
     dtype: DtypeName = "float32"
     autocast: Literal["bfloat16", "float16"] | None = None
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None

@@ -12,6 +12,7 @@ from memcram.recipes.strategies.base import (
 from memcram.recipes.strategies.fixed import Fixed
 from memcram.recipes.strategies.horizon import Horizon
 from memcram.recipes.strategies.progressive import Progressive
+from memcram.recipes.strategies.token_budget import TokenBudget
 
 __all__ = [
     "Continue",
@@ -24,4 +25,5 @@ __all__ = [
     "Retarget",
     "Stop",
     "Strategy",
+    "TokenBudget",
 ]

@@ -78,6 +78,10 @@ class Strategy(Protocol):
     """Decides for each slot apart; a frozen set of hyper-parameters."""
 
     @property
+    def steps(self) -> int:
+        """Budget in optimiser steps."""
+
+    @property
     def keeps_prefix(self) -> bool:
         """Whether only the tokens before the first wrong one count as held."""
 

@@ -1,0 +1,64 @@
+"""Another strategy, within a budget counted in token-steps."""
+
+from dataclasses import dataclass, replace
+
+from memcram.recipes.ranges import AtLeastOne
+from memcram.recipes.strategies.base import Decision, Measurement, Outcome, Stop, Strategy
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """Decides as `strategy` does, but stops a text once its token-steps reach the budget.
+
+    A text stops at the first measurement that reaches the budget, so at most one forward pass lies
+    beyond it. Everything else, such as the patience, is up to `strategy`.
+
+    Attributes:
+        strategy: decides until the budget is spent.
+        token_steps: budget per text, in positions that went forward and backward.
+    """
+
+    strategy: Strategy
+    token_steps: AtLeastOne
+
+    every_step = True  # between two measurements a text could pass the end of its budget
+
+    @property
+    def steps(self) -> int:
+        """Budget of the inner strategy, in optimiser steps."""
+        return self.strategy.steps
+
+    @property
+    def keeps_prefix(self) -> bool:
+        """As the inner strategy."""
+        return self.strategy.keeps_prefix
+
+    @property
+    def held_margin(self) -> float:
+        """As the inner strategy."""
+        return self.strategy.held_margin
+
+    @property
+    def lookahead(self) -> int:
+        """As the inner strategy."""
+        return self.strategy.lookahead
+
+    def first_target(self, text_tokens: int) -> int:
+        """As the inner strategy."""
+        return self.strategy.first_target(text_tokens)
+
+    def decide(self, measured: Measurement) -> Decision:
+        """Stop where the budget is spent; otherwise as the inner strategy decides."""
+        decision = self.strategy.decide(measured)
+        if isinstance(decision, Stop) or measured.token_steps < self.token_steps:
+            return decision
+        whole = measured.most_held >= measured.text_tokens
+        return Stop(Outcome.RIGHT if whole else Outcome.BUDGET_EXHAUSTED)
+
+    def with_steps(self, steps: int) -> "TokenBudget":
+        """The same, with another budget of the inner strategy in optimiser steps."""
+        return replace(self, strategy=self.strategy.with_steps(steps))
+
+    def with_margin(self, at_least: float) -> "TokenBudget":
+        """The same, content only with margins above `at_least` logits."""
+        return replace(self, strategy=self.strategy.with_margin(at_least))
