@@ -13,6 +13,7 @@ from memcram.cli.bound import bound
 from memcram.cli.codec import compress, decompress, inspect, verify
 from memcram.cli.command import ShownError
 from memcram.cli.explain import explain
+from memcram.cli.export import export
 from memcram.cli.horizon import horizon
 from memcram.cli.models import models
 from memcram.cli.plan import plan
@@ -42,6 +43,7 @@ for command in (
     inspect,
     verify,
     explain,
+    export,
     horizon,
     plan,
     study,

@@ -1,0 +1,84 @@
+"""Export an archive to the formats of other programs.
+
+A format is one module with an `Exporter` and one row in `EXPORTERS`.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from memcram.archive.format import Archive
+from memcram.errors import UsageError
+from memcram.export.base import Exporter
+from memcram.export.transformers import TransformersExporter
+from memcram.models.frozen_lm import FrozenLM
+
+EXPORTERS: dict[str, Exporter] = {one.name: one for one in (TransformersExporter(),)}
+
+__all__ = ["EXPORTERS", "Exporter", "export", "get_exporter"]
+
+
+def get_exporter(name: str) -> Exporter:
+    """Look up an exporter.
+
+    Raises:
+        UsageError: there is no exporter of that name.
+    """
+    if name not in EXPORTERS:
+        raise UsageError(argument="runtime", got=name, allowed=", ".join(EXPORTERS))
+    return EXPORTERS[name]
+
+
+def export(archive: Archive, target: FrozenLM, runtime: str, output: str | Path) -> Path:
+    """Check an archive and write it for another program; the folder is complete or not written.
+
+    Args:
+        archive: the archive to export.
+        target: the model the vectors will be used with; must be the archive's.
+        runtime: a key of `EXPORTERS`.
+        output: the folder to create; an existing one must be empty.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: the runtime is unknown, the folder is in use or can't be written, or the
+            program would decode to another text.
+        ArchiveError: the archive was made with another model, dtype or layout.
+    """
+    exporter = get_exporter(runtime)
+    folder = Path(output)
+    check_folder(folder)
+    exporter.check(archive, target)
+    temporary: Path | None = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        exporter.write(archive, target, temporary)
+        temporary.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        temporary.replace(folder)
+        temporary = None
+    except OSError as error:
+        raise UsageError(
+            f"{str(folder)!r} could not be written ({error.strerror or error})", argument="output"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse an output folder before any work is done for it.
+
+    Raises:
+        UsageError: it is a file or a folder in use, or its parent folder does not exist.
+    """
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            raise UsageError(f"{str(folder)!r} is not empty; name a new folder", argument="output")
+    elif folder.exists():
+        raise UsageError(f"{str(folder)!r} is not a folder", argument="output")
+    elif not folder.absolute().parent.is_dir():
+        raise UsageError(f"the folder {str(folder.parent)!r} does not exist", argument="output")
