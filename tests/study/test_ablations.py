@@ -223,11 +223,11 @@ def test_all_layers_are_a_horizon_study(spec_of, measured):
 
 
 MISTAKES = {
-    "a key of another kind": ("depth", ("steps", "starts = 2\nsteps"), "line 7: starts: unknown"),
-    "without its key": ("seeds", ("starts = 3", ""), "line 2: kind: got 'seeds', which needs"),
-    "one start": ("seeds", ("starts = 3", "starts = 1"), "line 8: starts: got 1, allowed:"),
-    "no context": ("context", ("[3, 12]", "[0]"), "line 8: contexts[0]: got 0, allowed:"),
-    "no layers": ("depth", ("[1, 2]", "[]"), "line 8: layers: got [], allowed:"),
+    "a key of another kind": ("depth", ("steps", "starts = 2\nsteps"), "toml: starts: unknown"),
+    "without its key": ("seeds", ("starts = 3", ""), "toml: kind: got 'seeds', which needs"),
+    "one start": ("seeds", ("starts = 3", "starts = 1"), "toml: starts: got 1, allowed:"),
+    "no context": ("context", ("[3, 12]", "[0]"), "toml: contexts[0]: got 0, allowed:"),
+    "no layers": ("depth", ("[1, 2]", "[]"), "toml: layers: got [], allowed:"),
 }
 
 
@@ -243,13 +243,13 @@ LATER = {
     "more context than positions": (
         "context",
         ("12]", "200]"),
-        r"got 4 tokens behind 200 tokens of context, allowed: at most 0",
+        r"got 4 tokens after 200 tokens of context, allowed: at most 0",
     ),
-    "more layers than there are": ("depth", ("2]", "3]"), r"line 8: layers\[1\]: got 3, allowed"),
+    "more layers than there are": ("depth", ("2]", "3]"), r"toml: layers\[1\]: got 3, allowed"),
     "no left context": (
         "context",
         ('source = "books"', 'source = "files"'),
-        r"line 8: contexts\[0\]: got 3, .*'mine' has 0 tokens of left context",
+        r"toml: contexts\[0\]: got 3, .*'mine' has 0 tokens of left context",
     ),
     "twice exceeds the positions": ("repeat", ("[4, 7]", "[4, 80]"), r"got 160 tokens .* twice"),
 }
@@ -267,5 +267,5 @@ def test_what_only_the_model_and_the_texts_tell(mistake, spec_of, measured):
 
 def test_context_needs_the_plain_layout(spec_of, tiny_folder):
     model = f'models = [{{id = "{tiny_folder}", layout = "mem+bos"}}]'
-    with pytest.raises(UsageError, match=r"line 3: models\[0\].layout: got 'mem\+bos', allowed"):
+    with pytest.raises(UsageError, match=r"toml: models\[0\].layout: got 'mem\+bos', allowed"):
         read_spec(spec_of("context", (f'models = ["{tiny_folder}"]', model)))

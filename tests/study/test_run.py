@@ -49,7 +49,9 @@ def test_ctrl_c_keeps_what_is_finished(place, measured, whole, monkeypatch):
     # One text at a time, 9 turns each: two are finished, and wait to be measured.
     monkeypatch.setattr("memcram.engine.loop._CPU_BATCH_TOKENS", 1)
     monkeypatch.setattr(Engine, "_turn", impatient)
-    with pytest.raises(Interrupted, match=r"2 of 15 texts are kept in .*; run it again to go on"):
+    with pytest.raises(
+        Interrupted, match=r"2 of 15 texts are kept in .*; run it again to continue"
+    ):
         measured(place / "small.toml")
     monkeypatch.undo()
     assert_same(measured(place / "small.toml"), whole)
@@ -307,7 +309,7 @@ def test_lengths_over_the_positions(measured, write_spec, tiny_folder):
     path = write_spec(("lengths = [4, 9]", "lengths = [4, 128]"))
     with pytest.raises(UsageError) as caught:
         measured(path)
-    assert f"{path}, line 4: lengths[1]: got 128 tokens with 2 vectors, allowed: at most 127" in (
+    assert f"{path}: lengths[1]: got 128 tokens with 2 vectors, allowed: at most 127" in (
         str(caught.value)
     )
     assert "128 positions" in str(caught.value)
@@ -317,7 +319,7 @@ def test_too_few_texts(measured, write_spec):
     path = write_spec(("words = 20", "words = 1"))
     with pytest.raises(UsageError) as caught:
         measured(path)
-    assert str(caught.value).startswith(f"{path}, line 14: texts[1]: ")
+    assert str(caught.value).startswith(f"{path}: texts[1]: ")
     assert "3 are needed" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -62,10 +62,10 @@ def spoil_missing(folder):
 SPOILT = {
     spoil_empty: "is empty: its store.sqlite has no bytes",
     spoil_garbage: "can't be read (file is not a database)",
-    spoil_foreign: "is no store of memcram",
+    spoil_foreign: "is not a memcram store",
     spoil_newer: "has version 2, this memcram reads up to 1",
     spoil_tables: "is damaged: no table meta, tasks, rows, runs",
-    spoil_missing: "is no store of memcram: no store.sqlite",
+    spoil_missing: "is not a memcram store: no store.sqlite",
 }
 
 
@@ -105,7 +105,7 @@ def test_no_folder_and_a_file_in_its_place(place, capsys):
     assert run(["study", "status", str(place / "none.study")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert run(["study", "status", str(place / "small.toml")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 HOLD = """

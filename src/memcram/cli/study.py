@@ -174,17 +174,17 @@ def export(stores: tuple[str, ...], output: str, force: bool, as_json: bool) -> 
       memcram study export pocket.study -o pocket
       memcram study export pocket.study pythia-160m.study -o results/ --force
     """
-    from memcram.study.export import export_rows, gather
+    from memcram.study.results import export_rows
+    from memcram.study.store import gather
 
     if output.endswith("/") and not Path(output).is_dir():
-        raise UsageError(f"-o: the folder {output!r} does not exist")
+        raise UsageError(f"the folder {output!r} does not exist", argument="output")
     rows = gather([_open(store) for store in stores])
-    written = export_rows(rows, Path(output), force=force)
-    report = {"rows": len(rows), "files": [str(path) for path in written]}
+    files = [str(path) for path in export_rows(rows, Path(output), force=force)]
     if as_json:
-        print_json(report)
+        print_json({"rows": len(rows), "files": files})
     else:
-        print_fields(report | {"files": ", ".join(str(path) for path in written)})
+        print_fields({"rows": len(rows), "files": ", ".join(files)})
 
 
 def _open(folder: str) -> "Store":
@@ -230,15 +230,15 @@ def _show_grid(spec: "Spec", *, as_json: bool) -> None:
             cap = entry.lengths_up_to
             # A horizon's length is known with the model only.
             longest = cell.length if cap is None else cap
-            crammed = cell.vectors and not cell.variant.ends
             cost = None
             if longest is not None:
-                positions = longest * cell.variant.times + cell.inputs - 1
+                positions = longest * cell.condition.times + cell.inputs - 1
+                crammed = cell.condition.is_crammed
                 cost = texts * (max_token_steps(recipe, positions) if crammed else positions)
             rows.append(
                 {
                     "model": load.entry.id,
-                    "condition": cell.variant.condition or load.condition,
+                    "condition": cell.condition.name or load.condition,
                     "recipe": cell.recipe,
                     "source": entry.name,
                     "length": cell.length if cap is None else f"2 to {cap}",

@@ -23,6 +23,7 @@ _KURATOV = Recipe(
     horizon=None,
     first_token_given=True,
     bos_in_text=True,
+    paper_columns=True,
 )
 
 _TARASOV = Recipe(
@@ -98,7 +99,7 @@ def get_recipe(name: str) -> Recipe:
     """
     base, at, text = name.strip().partition("@")
     if base not in RECIPES:
-        raise UsageError(f"--recipe: got {base!r}, allowed: {', '.join(RECIPES)}")
+        raise UsageError(argument="recipe", got=base, allowed=", ".join(RECIPES))
     if not at:
         return RECIPES[base]
     return variant(RECIPES[base], name.strip(), parse_overrides(name, text))

@@ -37,7 +37,7 @@ COMPONENTS: Components = {
     "strategy": (Fixed, Horizon, Progressive),
     "horizon": (Horizon, Progressive),  # those that keep a prefix
 }
-_NOT_SETTINGS = ("name", "source")
+_NOT_SETTINGS = ("name", "source", "paper_columns")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ class Recipe:
         first_token_given: t₁ is never predicted (for parity with `kuratov2025` only).
         bos_in_text: where the tokenizer adds a BOS it belongs to the text, and counts as t₁.
         group_size: texts that are optimised together, where the parametrisation shares parameters.
+        paper_columns: rows of a study also count as the code of Kuratov et al. does. Not one of
+            the settings, since it changes no vector.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Recipe:
     first_token_given: bool = False
     bos_in_text: bool = False
     group_size: AtLeastOne | None = None
+    paper_columns: bool = False
 
     def with_steps(self, steps: int) -> "Recipe":
         """The same recipe with another budget in optimiser steps."""
@@ -85,8 +88,10 @@ class Recipe:
         """
         if self.horizon is None:
             raise UsageError(
-                f"--recipe: {self.name!r} crams texts of given length and finds none by itself; "
-                "allowed: a recipe with a horizon, such as default"
+                f"{self.name!r} crams texts of given length and cannot find the length by itself",
+                argument="recipe",
+                got=self.name,
+                allowed="a recipe with a horizon, such as default",
             )
         return dataclasses.replace(self, strategy=self.horizon)
 
@@ -100,8 +105,10 @@ class Recipe:
         """
         if self.first_token_given:
             raise UsageError(
-                f"--recipe: {self.name!r} never predicts the first token, so that no text comes "
-                "back; allowed: one that does, such as kuratov2025+t1"
+                f"{self.name!r} never predicts the first token, so the text cannot be decoded",
+                argument="recipe",
+                got=self.name,
+                allowed="a recipe that predicts it, such as kuratov2025+t1",
             )
         alone = self.parametrisation
         if isinstance(alone, LowDim):
@@ -110,7 +117,11 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """Every setting, as plain JSON values; components carry their class name as `kind`."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name != "paper_columns"
+        }
 
 
 def _reaching(objective: Objective, at_least: float) -> Objective:

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING
 from memcram import lazy_attributes
 
 if TYPE_CHECKING:
-    from memcram.study.export import export_rows, gather
     from memcram.study.horizon import MeasuredHorizon, measure_horizons
     from memcram.study.named import NamedStudy, named_studies, spec_text
     from memcram.study.read import read_spec
-    from memcram.study.results import ResultRow, TokenRecord
+    from memcram.study.results import ResultRow, TokenRecord, export_rows
     from memcram.study.runner import StudyProgress, open_store, run_study
     from memcram.study.spec import Spec
-    from memcram.study.store import Store
+    from memcram.study.store import Store, gather
 
 __all__ = [
     "MeasuredHorizon",
@@ -42,8 +41,8 @@ __getattr__ = lazy_attributes(
         "Store": "memcram.study.store",
         "StudyProgress": "memcram.study.runner",
         "TokenRecord": "memcram.study.results",
-        "export_rows": "memcram.study.export",
-        "gather": "memcram.study.export",
+        "export_rows": "memcram.study.results",
+        "gather": "memcram.study.store",
         "measure_horizons": "memcram.study.horizon",
         "named_studies": "memcram.study.named",
         "open_store": "memcram.study.runner",

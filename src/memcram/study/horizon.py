@@ -1,4 +1,4 @@
-"""How many tokens of a text fit into K vectors, within a budget."""
+"""Measure how many tokens of a text fit into K vectors within a budget."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
+from memcram.metrics.bound import capacity_bound
 from memcram.models import decoding
 from memcram.models.accounting import exact_prefix
 from memcram.models.frozen_lm import FrozenLM
@@ -19,10 +20,11 @@ class MeasuredHorizon:
 
     Attributes:
         id, origin, offset: of the sample; `offset` in characters.
-        horizon: tokens that free-running decoding of the vectors returns.
-        censored: the text or the model's positions ended first, so more might have fitted.
-        steps, token_steps: budget spent.
-        min_margin: smallest margin over the horizon, in logits; None if nothing was held.
+        horizon: correct tokens before the first miss of free-running decoding.
+        censored: the sample ended first (cut by its text or the model's positions), so more might
+            have fitted.
+        steps, token_steps: cost of the optimisation.
+        min_margin: smallest margin over the horizon, in logits; None for an empty horizon.
     """
 
     id: str
@@ -36,13 +38,13 @@ class MeasuredHorizon:
 
 
 def longest_sample(lm: FrozenLM, vectors: int) -> int:
-    """Tokens a sample may have at most: the model's positions, or the 32-bit capacity bound.
+    """Return the maximum length of a sample in tokens, limited by positions and capacity bound.
+
+    The bound is that of vectors with 32 bits per coordinate.
 
     Raises:
         UsageError: K vectors leave no room for a token.
     """
-    from memcram.metrics.bound import capacity_bound
-
     bound = int(capacity_bound(lm.input_width, lm.vocab_size, bits=32) * vectors)
     room = lm.room(vectors)
     return bound if room is None else min(room, bound)
@@ -57,13 +59,22 @@ def measure_horizons(
     seed: int = 0,
     on_poll: Callable[[EngineStatus], None] | None = None,
 ) -> list[MeasuredHorizon]:
-    """Grow the prefix that K vectors hold, for all samples side by side.
+    """Measure the longest prefix of each sample that K vectors hold exactly.
 
-    What the engine holds under teacher forcing is decoded free-running; the horizon is what comes
-    back before the first miss. Each text is crammed by itself, t₁ included.
+    The samples are crammed in batches. The prefix that the engine holds under teacher forcing is
+    decoded free-running; the horizon ends at the first miss. Recipes that share parameters between
+    texts, or put a BOS into the text, run without that (`Recipe.for_one_text`).
+
+    Args:
+        lm: the frozen LM.
+        samples: the texts.
+        recipe: must have a horizon strategy.
+        vectors: K.
+        seed: of the inits.
+        on_poll: called with the engine's status as the texts advance.
 
     Raises:
-        UsageError: the recipe never predicts t₁, or finds no length by itself.
+        UsageError: the recipe never predicts t₁, or only crams texts of given length.
     """
     engine = Engine(lm, recipe.for_one_text().for_horizon())
     requests = [

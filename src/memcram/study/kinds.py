@@ -1,12 +1,19 @@
-"""Kinds of study: what is varied, and how long a text is."""
+"""Table of the kinds of study. To add one, add a row to `KINDS`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from memcram.recipes.recipe import Recipe
-from memcram.study import variants
-from memcram.study.spec import StudySpec
-from memcram.study.variants import Variant
+from memcram.study import conditions
+from memcram.study.conditions import Condition
+from memcram.study.spec import Positives, StudySpec
+
+
+def _unchanged(recipe: Recipe) -> Recipe:
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -14,71 +21,71 @@ class Kind:
     """One kind of study.
 
     Attributes:
-        about: what it measures, in a line.
-        needs_lengths: each text must say how many tokens it has; otherwise it may, and is as long
-            as the model's positions and the capacity bound allow if it does not.
-        finds_length: only the prefix that the vectors hold is measured, not the whole text.
-        recipe: which of a recipe's strategies runs.
-        key: the spec's key that lists what this kind varies; no other kind knows it. None for none.
-        variants: the ways in which each text is measured.
-        keeps_path: the record of a row has the path of its vectors too. It decides no task.
+        needs_lengths: the spec must give the length of each text. Otherwise a text without one is
+            as long as the model's positions and the capacity bound allow.
+        finds_length: measure only the prefix that the vectors hold, not the whole text.
+        recipe: adapts a recipe to this kind: which of its strategies runs.
+        key: the spec's key that lists what this kind varies; no other kind accepts it.
+        key_type: its type, as pydantic reads it.
+        conditions: the ways in which each text is measured, from the value of `key` (None
+            without a key). The layers of `depth` are varied by `Spec.loads` instead.
+        keeps_path: also store the path of the vectors. It is not part of a task's hash.
     """
 
-    about: str
     needs_lengths: bool
     finds_length: bool
-    recipe: Callable[[Recipe], Recipe]
+    recipe: Callable[[Recipe], Recipe] = _unchanged
     key: str | None = None
-    variants: "Callable[[StudySpec], list[Variant]]" = variants.plain
+    key_type: Any = None
+    conditions: Callable[[Any], list[Condition]] = conditions.baseline
     keeps_path: bool = False
 
-
-def _as_it_is(recipe: Recipe) -> Recipe:
-    return recipe
+    def conditions_of(self, study: StudySpec) -> list[Condition]:
+        """The ways in which each text of a study of this kind is measured."""
+        return self.conditions(study.of_kind(self.key))
 
 
 KINDS: dict[str, Kind] = {
+    # Texts of given length: how many of their tokens are correct.
     "capacity": Kind(
-        about="texts of given length: how many of their tokens come out right",
         needs_lengths=True,
         finds_length=False,
-        recipe=_as_it_is,
     ),
+    # As much of each text as fits.
     "horizon": Kind(
-        about="as much of each text as fits",
         needs_lengths=False,
         finds_length=True,
         recipe=Recipe.for_horizon,
     ),
+    # [mem] against the bare LM with n tokens of left context, texts of given length.
     "context": Kind(
-        about="[mem] against the bare LM with n tokens of left context, texts of given length",
         needs_lengths=True,
         finds_length=False,
-        recipe=_as_it_is,
         key="contexts",
-        variants=variants.contexts,
+        key_type=Positives,
+        conditions=conditions.contexts,
     ),
+    # Texts of given length, once and twice in a row.
     "repeat": Kind(
-        about="texts of given length, once and twice in a row",
         needs_lengths=True,
         finds_length=False,
-        recipe=_as_it_is,
-        variants=variants.repeats,
+        conditions=conditions.repeats,
     ),
+    # Several solutions per text, and the line between two, for texts of given length.
     "seeds": Kind(
-        about="several solutions of each text, and the line between two, for texts of given length",
         needs_lengths=True,
         finds_length=False,
-        recipe=_as_it_is,
         key="starts",
-        variants=variants.starts,
+        key_type=Annotated[int, Field(ge=2, le=1000)],
+        conditions=conditions.starts,
         keeps_path=True,
     ),
+    # As much of each text as fits, with the first n layers of the model.
     "depth": Kind(
-        about="as much of each text as fits, with the first n layers of the model",
         needs_lengths=False,
         finds_length=True,
         recipe=Recipe.for_horizon,
         key="layers",
+        key_type=Positives,
     ),
 }

@@ -1,4 +1,4 @@
-"""From what the engine returns to rows: scored, decoded, and written down."""
+"""Score and decode what the engine returns, and make rows of the results table."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,6 @@ from memcram.models.accounting import exact_prefix
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.scoring import Scored, score
 from memcram.recipes.objectives import CrossEntropy
-from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Outcome
 from memcram.study.grid import Task
 from memcram.study.results import ResultRow, TokenRecord
@@ -21,7 +20,7 @@ from memcram.study.results import ResultRow, TokenRecord
 
 @dataclass(frozen=True)
 class Labels:
-    """What rows of one model of a study have in common.
+    """Columns that all rows of one model of a study share.
 
     Attributes:
         study, kind: of the spec.
@@ -34,12 +33,12 @@ class Labels:
 
 
 class BareScores:
-    """The texts under the bare LM, each scored once at its longest; prefixes reuse it.
+    """Scores of the texts under the bare LM, computed once at the longest length of each.
 
     Args:
         lm: the model.
-        tasks: all of the study's tasks for it, done or not: what is scored does not depend on
-            what was done before.
+        tasks: all of the study's tasks for it, done or not, so that the scores do not depend on
+            which tasks were done before.
     """
 
     def __init__(self, lm: FrozenLM, tasks: Iterable[Task]) -> None:
@@ -52,7 +51,7 @@ class BareScores:
                 self._longest[key] = task.ids
 
     def of(self, tasks: Sequence[Task]) -> list[Scored]:
-        """One a task, as long as its text or longer."""
+        """Return one score per task, as long as its text or longer."""
         new = [key for key in dict.fromkeys(map(_text_key, tasks)) if key not in self._scored]
         if new:
             found = score(self._lm, [self._longest[key] for key in new])
@@ -62,13 +61,13 @@ class BareScores:
 
 @dataclass(frozen=True)
 class Finished:
-    """A task as the engine left it.
+    """A task with the engine's result.
 
     Attributes:
-        task: what was asked for.
-        crammed: the best vectors.
-        seconds: its share of the time.
-        finds_length: measure the prefix that is held, not the whole text.
+        task: the task.
+        crammed: the result.
+        seconds: time attributed to it.
+        finds_length: measure only the prefix that is held, not the whole text.
     """
 
     task: Task
@@ -78,23 +77,23 @@ class Finished:
 
     @property
     def n_tokens(self) -> int:
-        """N: all tokens; or those of the prefix that is held, and at least one to predict."""
+        """N: all tokens, or those of the prefix that is held but at least one to predict."""
         if not self.finds_length:
             return len(self.task.ids)
         return max(1, self.crammed.n_right) + self.task.recipe.first_token_given
 
     @property
     def ids(self) -> Tensor:
-        """(N,)."""
+        """The (N,) tokens that are measured."""
         return self.task.ids[: self.n_tokens]
 
 
 def measure(
     lm: FrozenLM, labels: Labels, finished: Sequence[Finished], bare: BareScores
 ) -> list[tuple[ResultRow, TokenRecord]]:
-    """Rows and token records of texts of one recipe.
+    """Make rows and token records of texts of one recipe.
 
-    Free-running decoding runs from the vectors in the dtype they are stored in.
+    The vectors are decoded free-running, in the dtype they are stored in.
     """
     if not finished:
         return []
@@ -112,18 +111,13 @@ def measure(
     return found
 
 
-def _is_kuratov(recipe: Recipe) -> bool:
-    """Whether the loss is in nats as the published code of `kuratov2025` has it."""
-    return recipe.name.startswith("kuratov2025") and isinstance(recipe.objective, CrossEntropy)
-
-
 def _text_key(task: Task) -> tuple[str, bool, int]:
-    """Equal for tasks of which the text of one is a prefix of that of the other."""
+    """Return a key that is equal for tasks whose texts are prefixes of one another."""
     return task.sample.id, task.bos_in_text, 0 if task.is_prefix else len(task.ids)
 
 
 def _horizon(one: Finished, decoded: decoding.Decoded) -> int:
-    """Counted tokens before the first miss."""
+    """Count the counted tokens before the first miss."""
     given = int(one.task.recipe.first_token_given)
     return exact_prefix(decoded.ids[given:], one.ids[given:])
 
@@ -158,8 +152,9 @@ def _row(
     n_right = int((margins > 0).sum())
     text = record.ids[int(task.bos_in_text) :]
     offered = len(task.ids) - given
-    as_published = _is_kuratov(recipe) and task.made is None
-    paper = _paper_columns(one, record) if as_published else {}
+    # The published numbers are in nats, so another loss has none.
+    as_published = recipe.paper_columns and isinstance(recipe.objective, CrossEntropy)
+    paper = _paper_columns(one, record) if as_published and task.derived is None else {}
     return ResultRow(
         task=task.id,
         study=labels.study,
@@ -187,7 +182,7 @@ def _row(
         utf8_bytes=len(lm.detokenize(text.tolist()).encode()),
         vectors=task.vectors,
         seed=task.seed,
-        outcome=str(crammed.outcome) if task.made is None else "",
+        outcome=str(crammed.outcome) if task.derived is None else "",
         steps=crammed.steps,
         best_step=crammed.best_step,
         token_steps=crammed.token_steps,
@@ -209,7 +204,7 @@ def _row(
 
 
 def _paper_columns(one: Finished, record: TokenRecord) -> dict[str, float]:
-    """As the published code counts: the best of the run, means times N."""
+    """Count as the published code does: the best of the run, means times N."""
     given = int(one.task.recipe.first_token_given)
     n = one.n_tokens
     return {
@@ -228,12 +223,12 @@ def _finite(value: float) -> float | None:
 
 
 def untrained(key: str, mem: Tensor, n_tokens: int) -> Crammed:
-    """Vectors that took no step, as if the engine had handed them back.
+    """Make an engine result of vectors that were not optimised.
 
     Args:
-        key: of the task.
-        mem: (K, width).
-        n_tokens: of the text.
+        key: id of the task.
+        mem: (K, width) the vectors.
+        n_tokens: length of the text.
     """
     return Crammed(
         key=key,
@@ -252,5 +247,5 @@ def untrained(key: str, mem: Tensor, n_tokens: int) -> Crammed:
 
 
 def is_kept(crammed: Crammed) -> bool:
-    """Whether a text came to its end; one that was interrupted is crammed again."""
+    """Return whether a text was finished; an interrupted one is crammed again."""
     return crammed.outcome != Outcome.INTERRUPTED

@@ -3,13 +3,12 @@
 import tomllib
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
 from memcram.errors import UsageError
 from memcram.recipes.catalogue import get_recipe
-from memcram.study.kinds import KINDS
-from memcram.study.spec import PATH_OPTIONS, ModelEntry, Spec, StudySpec, shown_key
-from memcram.study.toml_lines import Place, line_of
+from memcram.study.kinds import KINDS, Kind
+from memcram.study.spec import PATH_OPTIONS, ModelEntry, Spec, StudySpec, shown_argument
 from memcram.texts.sources import make_source
 
 
@@ -21,97 +20,112 @@ def read_spec(path: Path, folder: Path | None = None) -> Spec:
         folder: where relative paths start; None is the file's own folder.
 
     Raises:
-        UsageError: no such file, no TOML, or a key or value that is not allowed: file, line, key.
+        UsageError: the file can't be read or is not TOML, or a key or value is not allowed; the
+            error names the file and the key.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UsageError(f"SPEC: {str(path)!r} can't be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"SPEC: {str(path)!r} is not UTF-8 (byte {error.start})") from error
-    # Editors of some systems end a line with two characters; TOML allows both.
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    text = _read(path)
     try:
         content = tomllib.loads(text)
     except RecursionError as error:
-        raise UsageError(f"{path}: no TOML for a spec: nested too deeply") from error
+        raise UsageError("not a TOML spec: nested too deeply", argument=str(path)) from error
     except ValueError as error:  # also a number of more digits than Python reads
-        raise UsageError(f"{path}: no TOML: {error}") from error
+        raise UsageError(f"not TOML: {error}", argument=str(path)) from error
+    # The keys of single kinds; `_check_key` refuses those of another kind.
+    keys = {kind.key: (kind.key_type | None, None) for kind in KINDS.values() if kind.key}
+    model: type[StudySpec] = create_model("StudySpec", __base__=StudySpec, **keys)  # type: ignore[call-overload]
     try:
-        study = StudySpec.model_validate(content)
+        study = model.model_validate(content)
     except ValidationError as error:
-        raise UsageError(_first_error(error, path, text)) from error
+        raise _first_error(error, path, list(model.model_fields)) from error
     spec = Spec(study, path, text, (folder or path.parent).absolute())
     _check(spec)
     return spec
 
 
+def _read(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        problem = f"{str(path)!r} can't be read ({error.strerror})"
+        raise UsageError(problem, argument="spec") from error
+    except UnicodeDecodeError as error:
+        problem = f"{str(path)!r} is not UTF-8 (byte {error.start})"
+        raise UsageError(problem, argument="spec") from error
+    # Editors of some systems end a line with two characters; TOML allows both.
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+
+
 def _check(spec: Spec) -> None:
-    """What one key demands of another, and names that must exist."""
+    """Check what one key requires of another, and that names exist."""
     study = spec.study
     if study.kind not in KINDS:
-        raise spec.error(("kind",), f"got {study.kind!r}, allowed: {', '.join(KINDS)}")
+        raise spec.error(("kind",), got=study.kind, allowed=", ".join(KINDS))
     kind = KINDS[study.kind]
-    _check_key(spec, kind.key)
+    _check_key(spec, kind)
     for i, name in enumerate(study.recipes):
         try:
             kind.recipe(get_recipe(name))
         except UsageError as error:
-            message = str(error).removeprefix("--recipe: ")
-            raise spec.error(("recipes", i), message) from error
-    for i, entry in enumerate(study.texts):
-        place: Place = ("texts", i)
-        if entry.lengths is not None and entry.lengths_up_to is not None:
-            message = "given beside lengths; allowed: one of the two"
-            raise spec.error((*place, "lengths_up_to"), message)
-        if kind.needs_lengths and not (entry.lengths or entry.lengths_up_to or study.lengths):
-            message = f"no lengths, neither here nor for all texts; {study.kind!r} needs them"
-            raise spec.error(place, message)
-        for name in PATH_OPTIONS:
-            if "\0" in str(entry.options.get(name)):
-                raise spec.error((*place, name), f"got {entry.options[name]!r}, allowed: a path")
-        try:
-            make_source(entry.source, **spec.options(i))
-        except UsageError as error:
-            key = error.argument or "source"
-            raise spec.error((*place, key), error.message(None)) from error
+            raise spec.error_from(("recipes", i), error) from error
+    for i in range(len(study.texts)):
+        _check_text(spec, i, kind)
 
 
-def _check_key(spec: Spec, wanted: str | None) -> None:
-    """The key that lists what a kind varies stands there, and no key of another kind."""
+def _check_key(spec: Spec, kind: Kind) -> None:
+    """Check that the key that `kind` varies is given, and no key of another kind."""
     study = spec.study
-    for name, kind in KINDS.items():
-        key = kind.key
-        if key is not None and key != wanted and key in study.model_fields_set:
-            raise spec.error((key,), f"unknown to the kind {study.kind!r}, allowed for {name!r}")
-    if wanted is not None and wanted not in study.model_fields_set:
-        raise spec.error(("kind",), f"got {study.kind!r}, which needs the key {wanted}")
-    if study.contexts:
+    for name, other in KINDS.items():
+        if other.key not in (None, kind.key) and other.key in study.model_fields_set:
+            problem = f"unknown to the kind {study.kind!r}, allowed for {name!r}"
+            raise spec.error((str(other.key),), problem)
+    if kind.key is not None and study.of_kind(kind.key) is None:
+        raise spec.error(("kind",), f"got {study.kind!r}, which needs the key {kind.key}")
+    if any(condition.context for condition in kind.conditions_of(study)):
         for i, model in enumerate(study.models):
             if model.layout != "mem":
-                message = f"got {model.layout!r}, allowed for 'context': mem"
-                raise spec.error(("models", i, "layout"), message)
+                raise spec.error(
+                    ("models", i, "layout"),
+                    f"got {model.layout!r}, allowed for {study.kind!r}: mem",
+                )
 
 
-def _first_error(error: ValidationError, path: Path, text: str) -> str:
-    """The first complaint as one line, and how many more there are."""
+def _check_text(spec: Spec, i: int, kind: Kind) -> None:
+    """Check the lengths and the options of a text entry."""
+    study, key = spec.study, ("texts", i)
+    entry = study.texts[i]
+    if entry.lengths is not None and entry.lengths_up_to is not None:
+        raise spec.error(
+            (*key, "lengths_up_to"), "given together with lengths", allowed="one of the two"
+        )
+    if kind.needs_lengths and not (entry.lengths or entry.lengths_up_to or study.lengths):
+        problem = f"no lengths, neither here nor for all texts; {study.kind!r} needs them"
+        raise spec.error(key, problem)
+    for name in PATH_OPTIONS:
+        if "\0" in str(entry.options.get(name)):
+            raise spec.error((*key, name), got=entry.options[name], allowed="a path")
+    try:
+        make_source(entry.source, **spec.options(i))
+    except UsageError as error:
+        raise spec.error_from((*key, error.argument or "source"), error) from error
+
+
+def _first_error(error: ValidationError, path: Path, keys: list[str]) -> UsageError:
+    """Make one error of the first complaint, with the number of the others."""
     details = error.errors(include_url=False)
     first = details[0]
-    place = tuple(part for part in first["loc"] if part != "function-before[_as_table()]")
-    where = f"{path}, line {line_of(text, place)}: {shown_key(place)}"
+    key = tuple(part for part in first["loc"] if part != "function-before[_as_table()]")
     if first["type"] == "missing":
-        said = "missing"
+        problem, allowed = "missing", None
     elif first["type"] == "extra_forbidden":
-        said = f"unknown key; allowed: {', '.join(_allowed(place))}"
+        problem = "unknown key"
+        allowed = ", ".join(ModelEntry.model_fields if key[0] == "models" else keys)
     else:
-        message = first["msg"].removeprefix("Input should be ")
-        said = f"got {_short(first['input'])}, allowed: {message}"
-    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return where + said + more
-
-
-def _allowed(place: Place) -> list[str]:
-    return list(ModelEntry.model_fields if place[0] == "models" else StudySpec.model_fields)
+        problem = f"got {_short(first['input'])}"
+        allowed = first["msg"].removeprefix("Input should be ")
+    if len(details) > 1:
+        more = f" (and {len(details) - 1} more)"
+        problem, allowed = (problem + more, None) if allowed is None else (problem, allowed + more)
+    return UsageError(problem, argument=shown_argument(path, key), allowed=allowed)
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The file of one row: its vectors, and what is kept of its tokens."""
+"""Read and write the token record of a row, a safetensors file."""
 
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_record(path: Path) -> TokenRecord:
-    """A token record from its file.
+    """Read a token record from its file.
 
     Raises:
         UsageError: the file is missing or damaged.
@@ -23,7 +23,7 @@ def read_record(path: Path) -> TokenRecord:
 
     try:
         found = safetensors.torch.load(path.read_bytes())
-        # What a field has a default for was not kept, or the store is older than the field.
+        # A missing field with a default was not stored, or the store is older than the field.
         names = [f.name for f in fields(TokenRecord) if f.name in found or f.default is MISSING]
         record = TokenRecord(**{name: found[name] for name in names})
     except (OSError, KeyError, safetensors.SafetensorError) as error:
@@ -33,21 +33,21 @@ def read_record(path: Path) -> TokenRecord:
 
 
 def _check_shapes(path: Path, record: TokenRecord) -> None:
-    """Refuse vectors and a path that do not fit together."""
+    """Refuse vectors and a path whose shapes do not match."""
     mem, points, steps = record.mem, record.path, record.path_steps
     if mem.dim() != 2:
         damaged(path, "mem", mem, "(K, width)")
     if points is None and steps is None:
         return
     if steps is None or steps.dim() != 1 or not len(steps) or steps.is_floating_point():
-        damaged(path, "path_steps", steps, "(points,), one or more whole numbers")
+        damaged(path, "path_steps", steps, "(points,), one or more integers")
     wanted = (len(steps), *mem.shape)
     if points is None or tuple(points.shape) != wanted:
-        damaged(path, "path", points, f"{wanted}, as of its steps and of mem")
+        damaged(path, "path", points, f"{wanted}, as its steps and mem")
 
 
 def damaged(path: Path, name: str, got: "Tensor | None", allowed: str) -> NoReturn:
-    """Refuse a file for the shape of one of its tensors.
+    """Raise an error about the shape of one tensor of a file.
 
     Raises:
         UsageError: always.
@@ -57,11 +57,11 @@ def damaged(path: Path, name: str, got: "Tensor | None", allowed: str) -> NoRetu
 
 
 def record_bytes(record: TokenRecord) -> bytes:
-    """A token record as its file; equal records are equal files."""
+    """Convert a token record to the bytes of its file; equal records give equal bytes."""
     import safetensors.torch
 
     every = {field.name: getattr(record, field.name) for field in fields(record)}
     tensors = {name: value.contiguous() for name, value in every.items() if value is not None}
-    # One key: the library writes several in any order.
+    # One metadata key, since the library writes several in any order.
     data: bytes = safetensors.torch.save(tensors, {"format": f"memcram-study {VERSION}"})
     return data

@@ -1,62 +1,72 @@
-"""The results table: one row a measured text, and what is kept of each of its tokens.
+"""The results table: one row per measured text, and a record of each of its tokens.
 
-Every figure and table of a report is a function of these rows and token records, and of nothing
-else. Counting is one for all columns: t₁ … t_N are the tokens of the text, `*_nats` and `*_right`
-run over t₂ … t_N, for which the bare LM has a prediction too, and t₁ has columns of its own.
+Every figure and table of a report is a function of these rows and token records only. All columns
+count alike: t₁ … t_N are the tokens of the text; `*_nats` and `*_right` run over t₂ … t_N, which
+the bare LM predicts too; t₁ has its own columns.
 """
 
-from dataclasses import dataclass, fields
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import get_args
 
 from torch import Tensor
 
+from memcram.errors import UsageError
+from memcram.files import check_writable, write_atomically
+
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One text, crammed once and measured.
+    """Measurements of one text at one K.
 
     Attributes:
-        task: content hash of everything that decides the row; names its vectors.
+        task: hash of everything that determines the row; file name of its vectors.
         study: name of the study.
-        kind: `capacity` (a text of given length), `horizon` (as much as fits), or an ablation
+        kind: `capacity` (texts of given length), `horizon` (as much as fits), or an ablation
             (docs/studies.md).
-        condition: what an ablation varies, as text (`context=64`, `layers=3`, …); else empty.
-        model, revision, fingerprint: which model, as the user named it.
-        parameters: weights of the model.
+        condition: what an ablation varies (`context=64`, `layers=3`, …); else empty.
+        model: as the spec names it.
+        revision: commit of a model from the hub, else None.
+        fingerprint: hash of its weights, configuration and tokenizer.
+        parameters: number of weights of the model.
         layers, width, vocab_size: of the model; width of an input vector.
         max_positions: longest input, None without a limit.
         recipe: its name.
-        dtype: of weights and vectors; autocast's after a plus sign (`float32+bfloat16`).
+        dtype: of weights and vectors, plus that of autocast (`float32+bfloat16`).
         layout: `mem` or `mem+bos`.
-        first_token_given: t₁ was fed, never predicted.
-        bos_in_text: the tokenizer's BOS was put into the text and counts as t₁ (published recipes).
+        first_token_given: t₁ was fed, not predicted.
+        bos_in_text: the tokenizer's BOS is part of the text and counts as t₁ (published recipes).
         source: name of the text source in the study.
         text_id, origin, offset: of the sample; offset in characters.
         length: tokens asked for (for a horizon: tokens offered).
         tokens: N, tokens of the text that was crammed.
         utf8_bytes: bytes of those tokens as text.
-        vectors: K; 0 where n tokens of left context stand in their place: what the other columns
-            say of `mem` is then said of the context.
-        seed: of the start.
+        vectors: K; 0 where n tokens of left context replace the vectors. The columns about `mem`
+            are then about the context.
+        seed: of the init.
         outcome: how the optimisation ended; empty where nothing was optimised.
-        steps, best_step: optimiser steps in all, and before the kept vectors.
+        steps, best_step: optimiser steps in total, and up to the stored vectors.
         token_steps: positions that went forward and backward.
-        seconds: of the batch this text was in, shared out by token-steps.
-        n_counted: tokens the loss ran over (N, or N − 1 where t₁ was given).
-        n_right: of those, how many are the argmax under teacher forcing, at the kept vectors.
+        seconds: time of this text's batch, divided among its texts by token-steps.
+        n_counted: tokens in the loss (N, or N − 1 where t₁ was given).
+        n_right: correct ones among them: the argmax under teacher forcing, with the stored vectors.
         accuracy: n_right / n_counted, the teacher-forced accuracy.
         horizon: tokens before the first miss in free-running decoding from the stored vectors;
-            where t₁ was given it is given here too and does not count.
+            where t₁ was given, it is given here too and not counted.
         exact: free-running decoding returned every counted token.
-        censored: the text or the positions ended before the horizon did.
+        censored: every token offered was decoded, so that a longer text might have fitted.
         min_margin: smallest margin (logits) over the counted tokens under teacher forcing.
-        first_nats: −log p of t₁ behind `mem`; None where t₁ was given.
+        first_nats: −log p of t₁ given `mem`; None where t₁ was given.
         mem_nats, lm_nats: Σ −log p over t₂ … t_N with `mem` and under the bare LM.
-        mem_right, lm_right: argmax tokens among t₂ … t_N with `mem` and under the bare LM.
-        paper_accuracy: largest accuracy of the run (recipes `kuratov2025` only, as its code does).
-        paper_mem_nats: smallest mean loss of the run × N (the same).
-        paper_lm_nats: mean loss of the bare LM over t₂ … t_N × N (the same).
+        mem_right, lm_right: correct tokens among t₂ … t_N with `mem` and under the bare LM.
+        paper_accuracy: largest accuracy of the run, as the code of Kuratov et al. counts. This
+            and the next two are None unless the recipe fills them (`Recipe.paper_columns`).
+        paper_mem_nats: smallest mean loss of the run × N.
+        paper_lm_nats: mean loss of the bare LM over t₂ … t_N × N.
     """
 
     task: str
@@ -109,23 +119,22 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class TokenRecord:
-    """What is kept of each token of one row, beside its vectors; one safetensors file a row.
+    """Vectors and measurements per token of one row; one safetensors file per row.
 
     Attributes:
-        mem: (K, width) the kept vectors, in the model's dtype.
+        mem: (K, width) the stored vectors, in the model's dtype.
         ids: (N,) the tokens.
         mem_nats: (N,) −log p with `mem`, under teacher forcing; NaN for a t₁ that was given.
         lm_nats: (N,) −log p under the bare LM; NaN for t₁.
         mem_ranks: (N,) rank of the true token with `mem` (0 is the argmax); −1 for a given t₁.
         lm_ranks: (N,) the same under the bare LM; −1 for t₁.
         margins: (N,) in logits, with `mem`; NaN for a given t₁.
-        learned_step: (N,) the step from which the token was right up to the kept vectors;
-            −1 where it was not right at the end.
-        curve: (points, 3) of the run: step, tokens right (or held, where a prefix is kept), mean
-            loss.
-        path_steps: (points,) steps of `path`, rising up to the last; None where none was kept.
-        path: (points, K, width) `[mem]` as it was measured, evenly spread over the run, in the
-            model's dtype; the last are the kept vectors, and later steps may stand before them.
+        learned_step: (N,) the step from which the token stayed correct up to the stored vectors;
+            −1 where it is not correct at the end.
+        curve: (points, 3) step, correct tokens (for a horizon: tokens held) and mean loss.
+        path_steps: (points,) steps of `path`, rising except for the last; None without a path.
+        path: (points, K, width) `[mem]` as measured, evenly spread over the run, in the model's
+            dtype. The last point is `mem`; points before it may be from later steps.
     """
 
     mem: Tensor
@@ -142,10 +151,66 @@ class TokenRecord:
 
 
 def column_types() -> dict[str, tuple[type, bool]]:
-    """Type of each column and whether it may be empty, in the table's order."""
+    """Return the type of each column and whether it may be None, in the table's order."""
     found = {}
     for field in fields(ResultRow):
         union = isinstance(field.type, UnionType)
         kinds = [kind for kind in get_args(field.type) if kind is not NoneType]
         found[field.name] = (kinds[0] if union else field.type, union)
     return found  # type: ignore[return-value]
+
+
+def export_rows(rows: Sequence[ResultRow], output: Path, *, force: bool = False) -> list[Path]:
+    """Write rows as `PREFIX.parquet` and `PREFIX.csv`, each completely or not at all.
+
+    Args:
+        rows: rows of the results table.
+        output: the prefix, or a folder, where the files are called `rows`.
+        force: replace existing files.
+
+    Raises:
+        UsageError: a file exists, the folder can't be written, or pyarrow is not installed.
+    """
+    prefix = output / "rows" if output.is_dir() else output
+    parquet = prefix.with_name(f"{prefix.name}.parquet")
+    table = prefix.with_name(f"{prefix.name}.csv")
+    for path in (parquet, table):
+        check_writable(path, force=force)
+    write_atomically(parquet, _parquet_bytes(rows))
+    write_atomically(table, _csv_bytes(rows))
+    return [parquet, table]
+
+
+def _csv_bytes(rows: Sequence[ResultRow]) -> bytes:
+    """Convert rows to CSV, with a header; None is empty."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(column_types()), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue().encode()
+
+
+def _parquet_bytes(rows: Sequence[ResultRow]) -> bytes:
+    """Convert rows to Parquet; each column has its type even if all its values are None."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UsageError(
+            "Parquet needs pyarrow; install it with pip install 'memcram[study]'"
+        ) from error
+    types = {
+        str: pyarrow.string(),
+        int: pyarrow.int64(),
+        float: pyarrow.float64(),
+        bool: pyarrow.bool_(),
+    }
+    schema = pyarrow.schema(
+        pyarrow.field(name, types[kind], nullable=optional)
+        for name, (kind, optional) in column_types().items()
+    )
+    table = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data

@@ -1,4 +1,4 @@
-"""Runs a study: each model once, all cells of a model and recipe through one engine, row by row."""
+"""Run a study: load each model once and cram the texts of each recipe in one engine."""
 
 import contextlib
 import platform
@@ -25,21 +25,21 @@ from memcram.study.measure import BareScores, Finished, Labels, is_kept, measure
 from memcram.study.spec import Spec
 from memcram.study.store import Counts, Store
 
-# Finished texts wait for one another, to be scored and decoded together, but not for long: what
-# waits is lost when a run is killed.
+# Finished texts are collected, to be scored and decoded in batches, but not for long: they are
+# lost when the run is killed.
 _GROUP = 32
 _GROUP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        label: what is being done.
+        label: current work.
         done: texts of the study that have a row.
-        total: texts of the study; of models that were not loaded yet, duplicates included.
-        seconds_left: at the speed so far; None while it is not known.
+        total: texts of the study; for models not loaded yet, duplicates are counted.
+        seconds_left: estimate from the speed so far; None before the first row.
     """
 
     label: str
@@ -59,13 +59,13 @@ def run_study(
     limit: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Counts:
-    """Measure what is left of a study.
+    """Measure the tasks of a study that have no row yet.
 
     Args:
         spec: what to measure.
-        store: where rows are kept; locked by the caller.
+        store: where rows are stored; locked by the caller.
         device: as for `load_lm`.
-        limit: texts of this run at most; groups that share parameters are kept whole.
+        limit: maximum number of texts; groups that share parameters are not split.
         on_progress: called as texts advance.
 
     Raises:
@@ -87,13 +87,14 @@ def run_study(
         _end_failed(store, run)
         if not isinstance(error, UsageError | ModelError) or not store.counts().done:
             raise
-        raise type(error)(f"{error}; {session.left()}") from error
+        problem = f"{error.message(None)}; {session.left()}"
+        raise type(error)(problem, argument=error.argument) from error
     store.end_run(run, "done")
     return store.counts()
 
 
 class _Session:
-    """One run: which tasks are still wanted, and the way of their results into the store."""
+    """State of one run: which tasks are left, and how many more it may measure."""
 
     def __init__(
         self, spec: Spec, store: Store, run: int, limit: int | None, on_progress: OnProgress | None
@@ -106,21 +107,21 @@ class _Session:
         self._counts = store.counts()
 
     def wants_more(self) -> bool:
-        """Whether the limit leaves room for another text."""
+        """Return whether the limit allows another text."""
         return self._wanted is None or self._wanted > 0
 
     def left(self) -> str:
-        """What is kept and what is left, as a sentence."""
+        """Say how many texts are stored, and how to continue."""
         counts = self.store.counts()
         return (
             f"{counts.done} of {self._total()} texts are kept in {str(self.store.folder)!r}; "
-            "run it again to go on"
+            "run it again to continue"
         )
 
     def run_model(self, model: int, device: str | None) -> None:
-        """Measure what is left of one model."""
+        """Measure the tasks of one model that have no row yet."""
         entry, study = self.spec.loads[model].entry, self.spec.study
-        self._tell(f"loading {entry.id}")
+        self.report(f"loading {entry.id}")
         lm = self._load(model, device)
         tasks = expand(self.spec, model, lm)
         self.store.plan(study.name, model, tasks)
@@ -147,14 +148,13 @@ class _Session:
                 layers=load.layers,
             )
         except UsageError as error:
-            argument, _, message = str(error).partition(": ")
-            if argument != "layers" or load.layers is None:
+            if error.argument != "layers" or load.layers is None:
                 raise
-            place = (study.layers or []).index(load.layers)
-            raise self.spec.error(("layers", place), message) from error
+            index = study.of_kind("layers").index(load.layers)
+            raise self.spec.error_from(("layers", index), error) from error
 
     def _pick(self, tasks: Sequence[Task]) -> dict[str, Task]:
-        """Tasks without a row, as many as the limit allows."""
+        """Select tasks without a row, as many as the limit allows."""
         finished = self.store.finished()
         left = [task for task in tasks if task.id not in finished]
         if self._wanted is not None and left:
@@ -166,28 +166,25 @@ class _Session:
         return {task.id: task for task in left}
 
     def keep(self, measured: Sequence[Any]) -> None:
-        """Commit rows, and tell."""
+        """Commit rows."""
         self.store.add(measured, self.run)
         self._counts = self.store.counts()
 
-    def report(self, label: str) -> None:
-        """Tell how far the study is."""
-        self._tell(label)
-
     def _total(self) -> int:
-        """Texts of the study: those planned, and for models not loaded yet those of the spec."""
+        """Count the texts: as planned, or for models not loaded yet as the spec says."""
         each = sum(cell_samples(self.spec, cell) for cell in cells(self.spec))
         planned = [self.store.planned(model) for model in range(len(self.spec.loads))]
         return sum(each if count is None else count for count in planned)
 
-    def _tell(self, label: str) -> None:
+    def report(self, label: str) -> None:
+        """Report the progress of the study."""
         if self._on_progress is not None:
             counts = self._counts
             self._on_progress(StudyProgress(label, counts.done, self._total(), counts.seconds_left))
 
 
 class _RecipeRun:
-    """All wanted tasks of one model and recipe, through one engine."""
+    """Crams and measures the wanted tasks of one model and recipe with one engine."""
 
     def __init__(
         self,
@@ -205,26 +202,26 @@ class _RecipeRun:
         self._recipe = recipe
         self._left = wanted
         self._label = f"{labels.model}, {recipe.name}"
-        self._waiting: list[tuple[Task, Crammed]] = []
+        self._finished: list[tuple[Task, Crammed]] = []
         self._kept_at = time.monotonic()
-        self._told_at = float("-inf")
+        self._reported_at = float("-inf")
         mean = sum(lm.input_length(t.vectors, len(t.ids)) for t in wanted.values())
         self._clock = Clock(mean / len(wanted))
 
     def work(self, tasks: Sequence[Task]) -> None:
-        """Cram until every wanted task has a row or a reason.
+        """Work until every wanted task has a row or a reason for its failure.
 
         Args:
-            tasks: all tasks of the recipe: a group is crammed whole although some of its rows are
-                kept already.
+            tasks: all tasks of the recipe, since a group is crammed as a whole even if some of
+                its rows are stored already.
         """
         try:
             while self._left:
                 groups = {task.group for task in self._left.values()} - {None}
                 together = [t for t in tasks if t.id in self._left or t.group in groups]
                 try:
-                    self._cram([task for task in together if task.made is None])
-                    self._make([task for task in together if task.made is not None])
+                    self._cram([task for task in together if task.derived is None])
+                    self._derive([task for task in together if task.derived is not None])
                 except ModelError as error:
                     self._keep()
                     self._give_up(str(error))
@@ -232,16 +229,16 @@ class _RecipeRun:
             self._keep()
             raise
 
-    def _make(self, tasks: Sequence[Task]) -> None:
-        """Measure vectors that are not crammed; those they are made from have rows by now."""
+    def _derive(self, tasks: Sequence[Task]) -> None:
+        """Measure vectors that are computed; the solutions they are computed from have rows."""
         store = self._session.store
         kept = store.finished() if tasks else set()
         for first in range(0, len(tasks), _GROUP):
             for task in tasks[first : first + _GROUP]:
-                assert task.made is not None
-                if kept.issuperset(task.made.needs):
-                    mem = task.made.vectors(self._lm, lambda of: store.record(of).mem)
-                    self._waiting.append((task, untrained(task.id, mem, len(task.ids))))
+                assert task.derived is not None
+                if kept.issuperset(task.derived.needs):
+                    mem = task.derived.vectors(self._lm, lambda of: store.record(of).mem)
+                    self._finished.append((task, untrained(task.id, mem, len(task.ids))))
                 else:
                     reason = "made from the vectors of two solutions, of which one has no row"
                     store.fail(task.id, reason, self._session.run)
@@ -260,49 +257,49 @@ class _RecipeRun:
         self._clock.resume()
         try:
             for crammed in engine.run(requests, self._poll):
-                self._clock.retired(crammed)
+                self._clock.retire(crammed)
                 task = self._left.get(str(crammed.key))
                 if task is not None and is_kept(crammed):
-                    self._waiting.append((task, crammed))
+                    self._finished.append((task, crammed))
                 self._keep_if_due()
         finally:
             self._clock.pause()
         self._keep()
 
     def _poll(self, status: EngineStatus) -> None:
-        self._clock.seen(status)
+        self._clock.observe(status)
         self._keep_if_due()
-        if time.monotonic() - self._told_at >= 0.5:
-            self._told_at = time.monotonic()
+        if time.monotonic() - self._reported_at >= 0.5:
+            self._reported_at = time.monotonic()
             self._session.report(self._label)
 
     def _keep_if_due(self) -> None:
         waited = time.monotonic() - self._kept_at
-        if len(self._waiting) >= _GROUP or (self._waiting and waited >= _GROUP_SECONDS):
+        if len(self._finished) >= _GROUP or (self._finished and waited >= _GROUP_SECONDS):
             self._clock.pause()
             self._keep()
             self._clock.resume()
 
     def _keep(self) -> None:
-        """Measure what waits, and commit it."""
+        """Measure the finished texts and commit their rows."""
         self._kept_at = time.monotonic()
-        if not self._waiting:
+        if not self._finished:
             return
         finds_length = KINDS[self._labels.kind].finds_length
-        finished = [
-            Finished(task, crammed, self._clock.share(crammed), finds_length)
-            for task, crammed in self._waiting
+        measured = [
+            Finished(task, crammed, self._clock.seconds_of(crammed), finds_length)
+            for task, crammed in self._finished
         ]
-        self._session.keep(measure(self._lm, self._labels, finished, self._bare))
-        for task, _ in self._waiting:
+        self._session.keep(measure(self._lm, self._labels, measured, self._bare))
+        for task, _ in self._finished:
             del self._left[task.id]
-        self._waiting = []
+        self._finished = []
         self._session.report(self._label)
 
     def _give_up(self, reason: str) -> None:
-        """Note a failure for the longest text that is left, with its group: it needs most."""
+        """Record a failure of the longest text left, with its group: it needs the most memory."""
         left = list(self._left.values())
-        tasks = [task for task in left if task.made is None] or left
+        tasks = [task for task in left if task.derived is None] or left
         worst = max(tasks, key=lambda t: self._lm.input_length(t.vectors, len(t.ids)))
         for task in tasks:
             if task is worst or (task.group is not None and task.group == worst.group):
@@ -311,12 +308,12 @@ class _RecipeRun:
 
 
 def _end_failed(store: Store, run: int) -> None:
-    with contextlib.suppress(UsageError):  # on a full disk not even that can be noted
+    with contextlib.suppress(UsageError):  # a full disk
         store.end_run(run, "failed")
 
 
 def _settings(spec: Spec, device: str | None, limit: int | None) -> dict[str, Any]:
-    """Everything about a run that its spec does not say; so of each recipe what its name means."""
+    """Collect what determines a run beyond its spec, such as the settings of each recipe."""
     recipes = [study_recipe(spec, name) for name in spec.study.recipes]
     names = ("memcram", "torch", "transformers", "tokenizers", "safetensors", "numpy")
     return {
@@ -332,10 +329,10 @@ def _settings(spec: Spec, device: str | None, limit: int | None) -> dict[str, An
 
 
 def open_store(folder: Path, spec: Spec) -> Store:
-    """The store of a spec, made if there is none.
+    """Open the store of a spec, or create it.
 
     Raises:
-        UsageError: something else is in the way.
+        UsageError: the folder is something else, or can't be created.
     """
     if not folder.exists():
         return Store.create(folder, spec.text, spec.folder)

@@ -1,11 +1,11 @@
-"""The tables of a store, and rows to and from them."""
+"""SQL schema of a store, and conversion of rows to and from it."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from memcram.study.results import ResultRow, column_types
 
-# "mcst": what tells a store from any other SQLite file.
+# "mcst": distinguishes a store from other SQLite files.
 APPLICATION_ID = 0x6D637374
 VERSION = 1
 
@@ -18,7 +18,7 @@ def _row_columns() -> str:
         if name == "task":
             lines.append("task TEXT PRIMARY KEY REFERENCES tasks (id)")
             continue
-        # SQLite keeps no NaN: it becomes NULL, and is NaN again when read (`row_from`).
+        # SQLite stores NaN as NULL; `row_from` reads it as NaN again.
         strict = "" if optional or kind is float else " NOT NULL"
         lines.append(f"{name} {_SQL_TYPES[kind]}{strict}")
     return ",\n  ".join(lines)
@@ -56,12 +56,12 @@ PRAGMA user_version = {VERSION};
 
 
 def row_to(row: ResultRow) -> list[Any]:
-    """Values in the order of the columns."""
+    """Convert a row to values in the order of the columns."""
     return [getattr(row, name) for name in column_types()]
 
 
 def row_from(values: Mapping[str, Any]) -> ResultRow:
-    """The row that was stored."""
+    """Convert stored values back to a row."""
     found: dict[str, Any] = {}
     for name, (kind, optional) in column_types().items():
         value = values[name]

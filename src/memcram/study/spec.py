@@ -1,4 +1,4 @@
-"""A study's spec: a TOML file, checked key by key before any work is done for it."""
+"""A study's spec: the keys of its TOML file and their types."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from memcram.errors import UsageError
+from memcram.errors import NOTHING, MemcramError, UsageError
 from memcram.models.modes import DtypeName, Layout
-from memcram.study.toml_lines import Place, line_of
+
+KeyPath = tuple[str | int, ...]
+"""Keys and list indices from the top of the file to a value: `("texts", 1, "lengths", 0)`."""
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]  # so that costs stay within 64 bits
 Positives = Annotated[list[PositiveInt], Field(min_length=1)]
 # Options of sources that name files; relative ones start at the spec's folder.
 PATH_OPTIONS = ("path",)
-# So that starts of different texts, which lie a stride apart, stay within 64 bits.
+# So that seeds of different texts, which lie a stride apart, stay within 64 bits.
 _MAX_SEED = 2**32 - 1
 
 
@@ -24,7 +26,7 @@ class _Strict(BaseModel):
 
 
 class ModelEntry(_Strict):
-    """One model of a study; in the TOML its id alone will do."""
+    """One model of a study; the TOML may give its id alone."""
 
     id: Annotated[str, Field(pattern=r"^[^\x00]+$")]
     revision: str | None = None
@@ -32,7 +34,7 @@ class ModelEntry(_Strict):
 
 
 class TextEntry(BaseModel):
-    """One source of texts; keys that are not named here are the source's own options."""
+    """One source of texts; keys that are not named here are options of the source."""
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
@@ -45,7 +47,7 @@ class TextEntry(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the source is given."""
+        """Options of the source."""
         return dict(self.model_extra or {})
 
 
@@ -54,7 +56,10 @@ def _as_table(entry: object) -> object:
 
 
 class StudySpec(_Strict):
-    """All keys of a spec; see docs/studies.md."""
+    """Keys of a spec that every kind of study has; see docs/studies.md.
+
+    `memcram.study.read` adds the keys of single kinds.
+    """
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")]
     kind: str = "capacity"
@@ -69,19 +74,20 @@ class StudySpec(_Strict):
     autocast: Literal["bfloat16", "float16"] | None = None
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] = 0
-    contexts: Positives | None = None
-    starts: Annotated[int, Field(ge=2, le=1000)] | None = None
-    layers: Positives | None = None
     texts: Annotated[list[TextEntry], Field(min_length=1)]
+
+    def of_kind(self, key: str | None) -> Any:
+        """Value of a key that only one kind has; None where it is not given."""
+        return None if key is None else getattr(self, key, None)
 
 
 @dataclass(frozen=True)
 class Load:
-    """A model as it is loaded.
+    """One way in which a model of the study is loaded.
 
     Attributes:
-        entry: of the spec.
-        layers: the first layers that are kept; None keeps all.
+        entry: the model in the spec.
+        layers: how many of the first layers are kept; None keeps all.
     """
 
     entry: ModelEntry
@@ -89,13 +95,13 @@ class Load:
 
     @property
     def condition(self) -> str:
-        """What sets its rows apart from those of the whole model."""
+        """Value of the column `condition`; empty for the whole model."""
         return "" if self.layers is None else f"layers={self.layers}"
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A spec with the file it came from, for errors that name the line.
+    """A spec with the file it was read from, which errors name.
 
     Attributes:
         study: the settings.
@@ -111,15 +117,25 @@ class Spec:
 
     @property
     def loads(self) -> list[Load]:
-        """The models, each as often as it is loaded; the store numbers them in this order."""
-        layers: Sequence[int | None] = self.study.layers or (None,)
+        """The models, once per number of layers; the store numbers them in this order."""
+        layers: Sequence[int | None] = self.study.of_kind("layers") or (None,)
         return [Load(entry, n) for entry in self.study.models for n in layers]
 
-    def error(self, place: Place, message: str) -> UsageError:
-        """An error about the value at `place`: file, line, key, message."""
-        return UsageError(
-            f"{self.path}, line {line_of(self.text, place)}: {shown_key(place)}{message}"
-        )
+    def error(
+        self,
+        key: KeyPath,
+        problem: str = "",
+        *,
+        got: object = NOTHING,
+        allowed: str | None = None,
+    ) -> UsageError:
+        """Make an error about the value at `key`: `FILE: texts[1].lengths[0]: got …`."""
+        argument = shown_argument(self.path, key)
+        return UsageError(problem, argument=argument, got=got, allowed=allowed)
+
+    def error_from(self, key: KeyPath, error: MemcramError) -> UsageError:
+        """Make an error about the value at `key` from one about the argument it was passed as."""
+        return self.error(key, error.problem, got=error.got, allowed=error.allowed)
 
     def options(self, entry: int) -> dict[str, Any]:
         """Options of a text entry, with relative paths made absolute."""
@@ -133,9 +149,9 @@ class Spec:
         return options
 
 
-def shown_key(place: Place) -> str:
-    """`texts[1].lengths[0]: `."""
+def shown_argument(path: Path, key: KeyPath) -> str:
+    """Name a value of a spec in an error: `FILE: texts[1].lengths[0]`."""
     shown = ""
-    for part in place:
+    for part in key:
         shown += f"[{part}]" if isinstance(part, int) else f".{part}" if shown else part
-    return f"{shown}: " if shown else ""
+    return f"{path}: {shown}" if shown else str(path)

@@ -1,7 +1,7 @@
-"""A study on disk: `NAME.study/` with the spec, a SQLite file of rows, and vectors beside it.
+"""A study on disk: the folder `NAME.study/` with the spec, a SQLite file of rows, and vectors.
 
-A row is committed only after its vectors are safely on disk, so that whatever kills a run leaves
-rows that are whole. What is there without a row is measured again.
+A row is committed only after its vectors are flushed to disk, so every row is complete however a
+run ends. Vectors without a row are measured again.
 """
 
 import contextlib
@@ -26,19 +26,18 @@ from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_
 if TYPE_CHECKING:
     from memcram.study.grid import Task
 
-SUFFIX = ".study"
 _TABLES = ("meta", "tasks", "rows", "runs")
 _SPEC, _DATABASE, _VECTORS, _LOCK = "study.toml", "store.sqlite", "vectors", "lock"
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Where a study stands, over the tasks of its spec that are known.
+    """Progress of a study, over the tasks of its spec that are known.
 
     Attributes:
-        pending, done, failed: tasks.
+        pending, done, failed: number of tasks.
         kept_aside: rows of earlier versions of the spec.
-        seconds_left: for what is pending, at the speed so far; None before the first row.
+        seconds_left: estimate for the pending tasks; None before the first row.
     """
 
     pending: int
@@ -55,7 +54,7 @@ class Store:
         folder: `NAME.study`.
 
     Raises:
-        UsageError: it is no store, was made by a newer memcram, or is damaged.
+        UsageError: it is not a store, was made by a newer memcram, or is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,11 +66,11 @@ class Store:
             self._check_version()
             self._db.execute("PRAGMA synchronous = EXTRA")
         except sqlite3.Error as error:
-            raise UsageError(f"STORE: {str(folder)!r} can't be read ({error})") from error
+            raise _unreadable(folder, error) from error
 
     @classmethod
     def create(cls, folder: Path, spec: str, spec_folder: Path) -> "Store":
-        """Make a store, whole or not at all.
+        """Create a store, completely or not at all.
 
         Args:
             folder: must not exist.
@@ -79,7 +78,7 @@ class Store:
             spec_folder: where its relative paths start.
 
         Raises:
-            UsageError: the folder is in the way or can't be made.
+            UsageError: the folder exists or can't be created.
         """
         temporary: str | None = None
         try:
@@ -94,34 +93,34 @@ class Store:
             place.replace(folder)
             temporary = None
         except (OSError, sqlite3.Error) as error:
-            raise UsageError(f"STORE: {str(folder)!r} can't be made ({error})") from error
+            raise UsageError(f"{str(folder)!r} can't be created ({error})") from error
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
         return cls(folder)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """The right to write, as a context; refused while another process has it."""
-        return locked(self.folder / _LOCK, f"STORE: {str(self.folder)!r}")
+        """Context manager holding the write lock; refused while another process holds it."""
+        return locked(self.folder / _LOCK, repr(str(self.folder)))
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connection."""
         self._db.close()
 
     # -- the spec -------------------------------------------------------------------------------
 
     @property
     def spec_path(self) -> Path:
-        """The spec as it was last run."""
+        """Path of the spec as it was last run."""
         return self.folder / _SPEC
 
     @property
     def spec_folder(self) -> Path:
-        """Where the spec's relative paths start."""
+        """Folder where the spec's relative paths start."""
         return Path(self._meta("spec_folder") or ".")
 
     def set_spec(self, text: str, folder: Path) -> None:
-        """Take a spec; if it is another one, no task counts until it is planned again."""
+        """Store the spec; if it has changed, no task belongs to it until it is planned again."""
         if self._meta("spec_folder") != str(folder):
             with self._transaction():
                 self._set_meta("spec_folder", str(folder))
@@ -135,9 +134,9 @@ class Store:
     # -- tasks ----------------------------------------------------------------------------------
 
     def plan(self, study: str, model: int, tasks: "Sequence[Task]") -> None:
-        """Note the tasks of one model of the spec; those that are done stay so.
+        """Record the tasks of one model of the spec; those that are done stay done.
 
-        Names of the study and of its sources decide no task: rows take the names they have now.
+        Rows get the current names of the study and of its sources, which are not part of a task.
         """
         with self._transaction():
             self._db.execute("UPDATE tasks SET in_spec = 0 WHERE model = ?", (model,))
@@ -154,23 +153,23 @@ class Store:
             self._set_meta(f"planned.{model}", str(len(tasks)))
 
     def is_done(self, model: int) -> bool:
-        """Whether a model of the spec was planned and nothing of it is left to do."""
+        """Return whether a model of the spec was planned and all its tasks are done."""
         left = "SELECT count(*) FROM tasks WHERE model = ? AND in_spec AND status != 'done'"
         return (
             self._meta(f"planned.{model}") is not None and self._select(left, (model,))[0][0] == 0
         )
 
     def planned(self, model: int) -> int | None:
-        """Tasks of a model of the spec; None before it was planned."""
+        """Return the number of tasks of a model; None before it was planned."""
         count = self._meta(f"planned.{model}")
         return None if count is None else int(count)
 
     def finished(self) -> set[str]:
-        """Ids of all tasks that have a row."""
+        """Return the ids of all tasks that have a row."""
         return {one[0] for one in self._select("SELECT id FROM tasks WHERE status = 'done'")}
 
     def fail(self, task: str, reason: str, run: int) -> None:
-        """Note why a task has no row."""
+        """Record why a task has no row."""
         with self._transaction():
             self._db.execute(
                 "UPDATE tasks SET status = 'failed', reason = ?, run = ? WHERE id = ?",
@@ -178,12 +177,12 @@ class Store:
             )
 
     def failures(self) -> list[tuple[str, str]]:
-        """Id and reason of each task of the spec that failed."""
+        """List id and reason of each failed task of the spec."""
         query = "SELECT id, reason FROM tasks WHERE status = 'failed' AND in_spec ORDER BY place"
         return [(one["id"], one["reason"]) for one in self._select(query)]
 
     def counts(self) -> Counts:
-        """Where the study stands."""
+        """Count the tasks of the spec by status, and estimate the time left."""
         query = "SELECT status, count(*) FROM tasks WHERE in_spec GROUP BY status"
         by_status = dict(tuple(one) for one in self._select(query))
         aside = "SELECT count(*) FROM rows JOIN tasks ON id = task WHERE NOT in_spec"
@@ -207,10 +206,10 @@ class Store:
     # -- rows -----------------------------------------------------------------------------------
 
     def add(self, measured: Sequence[tuple[ResultRow, TokenRecord]], run: int) -> None:
-        """Keep rows with their vectors: first the vectors, each flushed and renamed, then the rows.
+        """Store rows and vectors: first each file of vectors, flushed and renamed, then the rows.
 
         Raises:
-            UsageError: the disk is full; what was added before is safe.
+            UsageError: the disk is full; rows added before are unaffected.
         """
         for row, record in measured:
             write_atomically(self.vectors_path(row.task), record_bytes(record))
@@ -235,7 +234,7 @@ class Store:
             )
 
     def rows(self) -> list[ResultRow]:
-        """Rows of the spec's tasks, in the spec's order."""
+        """Return the rows of the spec's tasks, in the spec's order."""
         query = (
             "SELECT rows.* FROM rows JOIN tasks ON id = task WHERE in_spec "
             "ORDER BY tasks.model, place"
@@ -243,27 +242,27 @@ class Store:
         return [row_from(dict(one)) for one in self._select(query)]
 
     def vectors_path(self, task: str) -> Path:
-        """Where the token record of a task is, if it has a row."""
+        """Path of the token record of a task."""
         return self.folder / _VECTORS / f"{task}.safetensors"
 
     def record(self, task: str) -> TokenRecord:
-        """The vectors of a row, and what is kept of its tokens.
+        """Read the token record of a row.
 
         Raises:
-            UsageError: the file is missing or damaged, or of a row that has other vectors.
+            UsageError: the file is missing or damaged, or its vectors are not those of the row.
         """
         path = self.vectors_path(task)
         record = read_record(path)
         for row in self._select("SELECT vectors, width FROM rows WHERE task = ?", (task,)):
             wanted = (row["vectors"], row["width"])
             if tuple(record.mem.shape) != wanted:
-                damaged(path, "mem", record.mem, f"{wanted} of its row")
+                damaged(path, "mem", record.mem, f"{wanted}, as in its row")
         return record
 
     # -- runs -----------------------------------------------------------------------------------
 
     def begin_run(self, settings: Mapping[str, Any]) -> int:
-        """Note that a run begins, with all its settings; returns its number."""
+        """Record that a run begins, with all its settings; return its number."""
         for left in (self.folder / _VECTORS).glob(".*.tmp"):  # of a run that was killed
             left.unlink(missing_ok=True)
         with self._transaction():
@@ -274,48 +273,44 @@ class Store:
         return int(cursor.lastrowid or 0)
 
     def end_run(self, run: int, outcome: str) -> None:
-        """Note how a run ended: `done`, `interrupted` or `failed`."""
+        """Record how a run ended: `done`, `interrupted` or `failed`."""
         with self._transaction():
             self._db.execute(
                 "UPDATE runs SET ended = ?, outcome = ? WHERE id = ?", (_now(), outcome, run)
             )
 
     def runs(self) -> list[dict[str, Any]]:
-        """All runs, the first one first."""
+        """Return all runs, oldest first."""
         found = [dict(one) for one in self._select("SELECT * FROM runs ORDER BY id")]
         return [one | {"settings": json.loads(one["settings"])} for one in found]
 
     def measured_by(self) -> dict[str, int]:
-        """The number of the run that measured each row, by its task."""
+        """Return the number of the run that measured each row, by task."""
         query = "SELECT task, run FROM rows JOIN tasks ON id = task"
         return {one["task"]: one["run"] for one in self._select(query)}
 
     def recipes(self) -> dict[str, dict[str, Any]]:
-        """All settings of each row's recipe as they were when it was measured, by its task.
+        """Return the settings of each row's recipe when it was measured, by task.
 
-        Rows of runs that did not note them, as those of older stores, are left out.
+        Rows of runs that did not record them (older stores) are left out.
         """
-        noted = {one["id"]: one["settings"].get("recipes", {}) for one in self.runs()}
+        recorded = {one["id"]: one["settings"].get("recipes", {}) for one in self.runs()}
         query = "SELECT task, recipe, run FROM rows JOIN tasks ON id = task"
         return {
-            one["task"]: noted[one["run"]][one["recipe"]]
+            one["task"]: recorded[one["run"]][one["recipe"]]
             for one in self._select(query)
-            if one["recipe"] in noted.get(one["run"], {})
+            if one["recipe"] in recorded.get(one["run"], {})
         }
 
     # -- inside ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing, on disk at the end."""
+        """Commit everything in the context, or nothing; flushed to disk at the end."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
-            except BaseException:
-                self._rollback()
-                raise
-            try:
                 self._db.execute("COMMIT")
             except BaseException:
                 self._rollback()
@@ -334,11 +329,11 @@ class Store:
         return str(found[0][0]) if found else None
 
     def _select(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        """All rows of a query; a database may be damaged behind a sound beginning."""
+        """Return all rows of a query; a database may be damaged after an intact header."""
         try:
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise UsageError(f"STORE: {str(self.folder)!r} can't be read ({error})") from error
+            raise _unreadable(self.folder, error) from error
 
     def _set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -347,27 +342,40 @@ class Store:
         application = self._db.execute("PRAGMA application_id").fetchone()[0]
         made_by = self._db.execute("PRAGMA user_version").fetchone()[0]
         if application != APPLICATION_ID:
-            raise UsageError(f"STORE: {str(self.folder)!r} is no store of memcram")
+            raise UsageError(f"{str(self.folder)!r} is not a memcram store")
         if made_by > VERSION:
             raise UsageError(
-                f"STORE: {str(self.folder)!r} has version {made_by}, this memcram reads up to "
+                f"{str(self.folder)!r} has version {made_by}, this memcram reads up to "
                 f"{VERSION}; install a newer one"
             )
         there = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
         if lost := [name for name in _TABLES if name not in there]:
-            raise UsageError(f"STORE: {str(self.folder)!r} is damaged: no table {', '.join(lost)}")
+            raise UsageError(f"{str(self.folder)!r} is damaged: no table {', '.join(lost)}")
+
+
+def gather(stores: Sequence[Store]) -> list[ResultRow]:
+    """Return the rows of several stores, in their order; a task in two of them counts once."""
+    rows: dict[str, ResultRow] = {}
+    for store in stores:
+        for row in store.rows():
+            rows.setdefault(row.task, row)
+    return list(rows.values())
+
+
+def _unreadable(folder: Path, error: sqlite3.Error) -> UsageError:
+    return UsageError(f"{str(folder)!r} can't be read ({error})")
 
 
 def _check(folder: Path) -> None:
-    """Refuse what SQLite would take for a new database, and what is none."""
+    """Refuse a missing or empty database, which SQLite would create, and other folders."""
     if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist"
-        raise UsageError(f"STORE: {str(folder)!r} {what}; name a folder that `study run` made")
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise UsageError(f"{str(folder)!r} {what}; name a folder made by `memcram study run`")
     database = folder / _DATABASE
     if not database.is_file():
-        raise UsageError(f"STORE: {str(folder)!r} is no store of memcram: no {_DATABASE}")
+        raise UsageError(f"{str(folder)!r} is not a memcram store: no {_DATABASE}")
     if database.stat().st_size == 0:
-        raise UsageError(f"STORE: {str(folder)!r} is empty: its {_DATABASE} has no bytes")
+        raise UsageError(f"{str(folder)!r} is empty: its {_DATABASE} has no bytes")
 
 
 def _make_database(path: Path, spec_folder: Path) -> None:
