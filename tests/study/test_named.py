@@ -11,6 +11,7 @@ from tokenizers import processors
 import tiny
 from memcram.errors import UsageError
 from memcram.metrics.published import published_grid
+from memcram.study import named
 from memcram.study.grid import cell_samples, cells
 from memcram.study.named import named_studies, spec_text
 from memcram.study.read import read_spec
@@ -96,7 +97,7 @@ def test_two_steps_on_a_tiny_model(name, tmp_path, measured):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_whole_spec_is_the_published_grid(name, tmp_path):
+def test_unscaled_spec_is_the_published_grid(name, tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(spec_text(name))
     spec = read_spec(path)
@@ -123,6 +124,21 @@ def test_the_whole_spec_is_the_published_grid(name, tmp_path):
     assert found == wanted
 
 
+def test_prefix_takes_one_of_the_positions(tmp_path, monkeypatch):
+    """1,920 tokens and 128 vectors are fed as 2,047 positions, or 2,048 with a BOS."""
+    monkeypatch.setattr(named, "_POSITIONS", {"EleutherAI/pythia-160m": 2047})
+    path = tmp_path / "a.toml"
+    found = {}
+    for layout in ("mem", "mem+bos"):
+        path.write_text(spec_text("pythia-160m", layout=layout))
+        spec = read_spec(path)
+        assert [model.layout for model in spec.study.models] == [layout]
+        found[layout] = {(cell.length, cell.vectors) for cell in cells(spec)}
+    longest = {(1920, 128), (1984, 64), (2016, 32)}
+    assert found["mem"] - found["mem+bos"] == longest
+    assert found["mem+bos"] < found["mem"]
+
+
 def test_scale_keeps_the_ends():
     whole, small = (tomllib.loads(spec_text("pythia-160m", scale)) for scale in (1, 0.1))
     first, thin = whole["texts"][0], small["texts"][0]
@@ -139,20 +155,20 @@ def test_a_starter_for_any_model(model, tmp_path):
     assert read_spec(path).study.models[0].id == model
 
 
-def test_no_name():
-    with pytest.raises(UsageError, match="NAME: got nothing"):
+def test_empty_name_is_refused():
+    with pytest.raises(UsageError, match="name: got nothing"):
         spec_text(" ")
 
 
 @pytest.mark.parametrize(
     ("name", "scale", "says"),
     [
-        ("pocket", float("nan"), "--scale: got nan, allowed: "),
-        ("a\nb", 1.0, "NAME: got 'a\\nb', allowed: "),
-        ("\udcff", 1.0, "NAME: got '\\udcff', allowed: "),
+        ("pocket", float("nan"), "scale: got nan, allowed: "),
+        ("a\nb", 1.0, "name: got 'a\\nb', allowed: "),
+        ("\udcff", 1.0, "name: got '\\udcff', allowed: "),
     ],
 )
-def test_what_no_spec_can_be_made_of_is_refused(name, scale, says):
+def test_wrong_arguments_are_refused(name, scale, says):
     with pytest.raises(UsageError) as caught:
         spec_text(name, scale)
     assert str(caught.value).startswith(says)

@@ -1,4 +1,4 @@
-"""study: new, run, status, export; its report is in report.py."""
+"""Command group `study`: new, run, status and export. `report.py` adds the report."""
 
 import contextlib
 import shlex
@@ -25,6 +25,7 @@ from memcram.cli.report import report
 from memcram.errors import UsageError
 
 if TYPE_CHECKING:
+    from memcram.models.modes import Layout
     from memcram.study.runner import StudyProgress
     from memcram.study.spec import Spec
     from memcram.study.store import Store
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group, epilog="Example: memcram study new pocket && memcram study run pocket.toml")
 def study() -> None:
-    """Measure a grid of texts, lengths and vectors, and keep every row.
+    """Measure a grid of texts, lengths and numbers of vectors.
 
-    A study is a TOML file (docs/studies.md); its rows are kept in a folder NAME.study, so that a
-    run that was broken off goes on where it was.
+    A study is described by a TOML file (docs/studies.md). Its rows are stored in a folder
+    NAME.study, so that an interrupted run can be continued.
     """
 
 
@@ -51,17 +52,30 @@ study.add_command(report)
     default=1.0,
     show_default=True,
     metavar="S",
-    help="Shrink the study: samples × S (at least 2); of each list of lengths and vectors a share "
-    "√S stays (at least 3), evenly spaced, first and last always.",
+    help="Shrink the study: samples × S (at least 2); of each list of lengths and vectors, the "
+    "fraction √S is kept (at least 3), evenly spaced, with the first and the last.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["mem", "mem+bos"]),
+    default="mem",
+    show_default=True,
+    help="What is fed before the text: the vectors, or the vectors and a BOS.",
 )
 @click.option("--list", "as_list", is_flag=True, help="List the named studies.")
 @stacked(force_option, json_option)
 def new(
-    name: str | None, output: str | None, scale: float, as_list: bool, force: bool, as_json: bool
+    name: str | None,
+    output: str | None,
+    scale: float,
+    layout: "Layout",
+    as_list: bool,
+    force: bool,
+    as_json: bool,
 ) -> None:
-    """Write the spec of a named study, or a starter for any MODEL.
+    """Write the spec of a named study, or a starter spec for any MODEL.
 
-    Named studies are those of the two papers, model by model.
+    The named studies are those of the two papers, one per model.
 
     \b
     Examples:
@@ -79,8 +93,10 @@ def new(
             print_table(["name", "model", "kind"], [[s.name, s.model, s.kind] for s in studies])
         return
     if name is None:
-        raise UsageError("NAME: name a study (see --list) or a model")
-    text = named.spec_text(name, scale)
+        raise UsageError(
+            "got nothing", argument="name", allowed="a named study (see --list) or a model"
+        )
+    text = named.spec_text(name, scale, layout)
     target = output or f"{named.short_name(name)}.toml"
     check_output(target, force=force)
     write_output(target, text.encode())
@@ -93,10 +109,12 @@ def new(
 @study.command()
 @click.argument("spec", metavar="SPEC|STORE")
 @click.option(
-    "--store", metavar="DIR", help="Folder of the rows.  [default: NAME.study beside SPEC]"
+    "--store", metavar="DIR", help="Folder for the rows.  [default: NAME.study next to SPEC]"
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Texts of this run at most.")
-@click.option("--dry-run", is_flag=True, help="Show the grid, and measure nothing.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of texts to measure."
+)
+@click.option("--dry-run", is_flag=True, help="Show the grid without measuring.")
 @stacked(device_option, json_option, quiet_option)
 def run(
     spec: str,
@@ -107,9 +125,9 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure what SPEC asks for, or go on with a STORE.
+    """Measure the study that SPEC describes, or continue the one in STORE.
 
-    Finished texts are skipped, so the same command goes on after Ctrl-C, a kill or a full disk.
+    Finished texts are skipped, so the same command continues after Ctrl-C, a kill or a full disk.
 
     \b
     Examples:
@@ -122,7 +140,9 @@ def run(
     place = Path(spec)
     if place.is_dir():
         if store is not None:
-            raise UsageError(f"--store: given, but {spec!r} is a store itself")
+            raise UsageError(
+                f"{spec!r} is a store itself", argument="store", allowed="only with a spec"
+            )
         opened = _open(spec)
         read = read_spec(opened.spec_path, opened.spec_folder)
         opened.close()
@@ -146,7 +166,7 @@ def run(
 @click.argument("store")
 @json_option
 def status(store: str, as_json: bool) -> None:
-    """Show how far STORE is, what failed, and the time left at the speed so far.
+    """Show the progress of STORE, its failures and an estimate of the time left.
 
     \b
     Examples:
@@ -163,11 +183,11 @@ def status(store: str, as_json: bool) -> None:
     "--output",
     required=True,
     metavar="DIR|PREFIX",
-    help="A folder (rows.parquet and rows.csv in it), or how the two files' names begin.",
+    help="A folder for rows.parquet and rows.csv, or the prefix of the two files' names.",
 )
 @stacked(force_option, json_option)
 def export(stores: tuple[str, ...], output: str, force: bool, as_json: bool) -> None:
-    """Write the rows of each STORE as Parquet and CSV; several go into one table.
+    """Write the rows of one or more STOREs to one Parquet file and one CSV file.
 
     \b
     Examples:
@@ -228,7 +248,7 @@ def _show_grid(spec: "Spec", *, as_json: bool) -> None:
             recipe = study_recipe(spec, cell.recipe)
             texts = cell_samples(spec, cell)
             cap = entry.lengths_up_to
-            # A horizon's length is known with the model only.
+            # The length of a horizon depends on the model, which is not loaded here.
             longest = cell.length if cap is None else cap
             cost = None
             if longest is not None:

@@ -151,9 +151,9 @@ def _shortened(source: ModelSource, layers: int) -> Any:
     text = config.get_text_config()
     total = getattr(text, "num_hidden_layers", None)
     if not isinstance(total, int):
-        raise UsageError(f"layers: {source.id} does not say how many layers it has")
+        raise UsageError(f"{source.id} does not say how many layers it has", argument="layers")
     if not 1 <= layers <= total:
-        raise UsageError(f"layers: got {layers}, allowed: 1 to {total} ({source.id})")
+        raise UsageError(argument="layers", got=layers, allowed=f"1 to {total} ({source.id})")
     if layers == total:
         return None
     for name, value in list(vars(text).items()):

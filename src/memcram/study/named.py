@@ -1,4 +1,4 @@
-"""Specs of the published studies, model by model, and a starter for any other model."""
+"""Write the specs of the published studies, one per model, and starter specs for other models."""
 
 import json
 import math
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from memcram.errors import UsageError
 from memcram.metrics.published import PublishedGrid, published_grid
+from memcram.models.accounting import room
+from memcram.models.modes import Layout
 
-# Longest input, where a published length and K together exceed it; such cells can't be run.
+# Longest input of models for which some published cells are too long to be run.
 _POSITIONS = {"EleutherAI/pythia-160m": 2048}
 _PROGRESSIVE = ("HuggingFaceTB/SmolLM2-1.7B", "google/gemma-3-4b-pt")
-# The texts of the first paper, by the name its grid gives them.
+# The texts of the first paper, by their names in its grid.
 _TEXTS = {
     "books": 'source = "hub-chunks"\ndataset = "yurakuratov/pg19_valid_1k_chunks"',
     "fanfics": 'source = "hub-chunks"\ndataset = "yurakuratov/fanfics_1k_chunks"',
@@ -28,9 +30,9 @@ class NamedStudy:
     """A published study of one model.
 
     Attributes:
-        name: what `study new` takes.
+        name: as passed to `study new`.
         model: hub id.
-        kind: of the study.
+        kind: kind of study.
     """
 
     name: str
@@ -39,7 +41,7 @@ class NamedStudy:
 
 
 def named_studies() -> list[NamedStudy]:
-    """All named studies, those of the first paper first."""
+    """List all named studies, starting with those of the first paper."""
     first = dict.fromkeys(row.hf_id for row in published_grid())
     return [NamedStudy(short_name(model), model, "capacity") for model in first] + [
         NamedStudy(short_name(model), model, "horizon") for model in _PROGRESSIVE
@@ -47,7 +49,7 @@ def named_studies() -> list[NamedStudy]:
 
 
 def short_name(model: str) -> str:
-    """A model's name without its owner and without what says only how it is stored.
+    """Shorten a model's id: no owner, and no suffix that names its file format.
 
     >>> short_name("allenai/OLMo-1B-0724-hf")
     'olmo-1b-0724'
@@ -56,30 +58,43 @@ def short_name(model: str) -> str:
     return re.sub(r"^\W+|[^\w.+-]+", "-", re.sub(r"-(hf|pt)$", "", last)).strip("-") or "study"
 
 
-def spec_text(name: str, scale: float = 1.0) -> str:
-    """The TOML of a named study (by its name or its model's hub id), or a starter for a model.
+def spec_text(name: str, scale: float = 1.0, layout: Layout = "mem") -> str:
+    """Write the TOML of a named study, or of a starter study for any other model.
 
     Args:
-        name: of the study, or a model.
-        scale: share of the samples that stays, at least 2; of each list of lengths and of K the
-            share √scale stays (at least 3), evenly spaced, with the first and the last.
+        name: name of the study, or hub id or folder of a model.
+        scale: fraction of the samples to keep, at least 2. Of each list of lengths and of K, the
+            fraction √scale is kept (at least 3), evenly spaced, with the first and the last.
+        layout: of the model. Cells that exceed its positions are left out.
+
+    Raises:
+        UsageError: an empty or unprintable name, or a scale out of range.
     """
     if not name.strip():
-        raise UsageError("NAME: got nothing, allowed: a named study (see --list) or a model")
-    if not 0 < scale <= 1:  # NaN too, which no other comparison refuses
-        raise UsageError(f"--scale: got {scale}, allowed: more than 0, up to 1")
+        raise UsageError("got nothing", argument="name", allowed="a named study or a model")
+    if not 0 < scale <= 1:  # also refuses NaN
+        raise UsageError(argument="scale", got=scale, allowed="more than 0, up to 1")
     if not name.isprintable():
-        raise UsageError(f"NAME: got {name!r}, allowed: printable characters")
+        raise UsageError(argument="name", got=name, allowed="printable characters")
     for study in named_studies():
         if name in (study.name, study.model):
             if study.kind == "horizon":
-                return _progressive(study, scale)
+                return _progressive(study, scale, layout)
             rows = [row for row in published_grid() if row.hf_id == study.model]
-            return _capacity(study, rows, scale)
-    return _starter(name, scale)
+            return _capacity(study, rows, scale, layout)
+    return _starter(name, scale, layout)
 
 
-def _capacity(study: NamedStudy, rows: Sequence[PublishedGrid], scale: float) -> str:
+def _models(model: str, layout: Layout) -> str:
+    entry = _toml(model)
+    if layout != "mem":
+        entry = f"{{ id = {entry}, layout = {_toml(layout)} }}"
+    return f"models = [{entry}]\n"
+
+
+def _capacity(
+    study: NamedStudy, rows: Sequence[PublishedGrid], scale: float, layout: Layout
+) -> str:
     first = rows[0]
     cast = (
         "# No autocast: float32 throughout, as published."
@@ -96,7 +111,7 @@ def _capacity(study: NamedStudy, rows: Sequence[PublishedGrid], scale: float) ->
         f"{_HUB_NOTE}\n\n"
         f"name = {_toml(study.name)}\n"
         'kind = "capacity"\n'
-        f"models = [{_toml(study.model)}]\n"
+        f"{_models(study.model, layout)}"
         'recipes = ["kuratov2025"]  # as published; add "default" to see what more is possible\n'
         "# steps = 5000  # the recipe's own budget\n"
         'dtype = "float32"\n'
@@ -104,23 +119,24 @@ def _capacity(study: NamedStudy, rows: Sequence[PublishedGrid], scale: float) ->
         f"{flash}"
         "seed = 0\n"
     )
-    return head + "".join(_entry(row, scale) for row in rows)
+    return head + "".join(_entry(row, scale, layout) for row in rows)
 
 
-def _entry(row: PublishedGrid, scale: float) -> str:
-    """One `[[texts]]` table, or more where not every length has room beside every K."""
+def _entry(row: PublishedGrid, scale: float, layout: Layout) -> str:
+    """Write one `[[texts]]` table, or several if not every length fits with every K."""
     samples = _samples(row.samples, scale)
-    vectors = _thinned(row.n_mem, scale)
+    vectors = _subsampled(row.n_mem, scale)
     if row.random_cap is not None:
         length = f"lengths_up_to = {row.random_cap}  # each text has its own, uniform from 2"
         return _table(row.text, samples, vectors, length)
     positions = _POSITIONS.get(row.hf_id)
     fitting: dict[tuple[int, ...], list[int]] = {}
     for k in vectors:
-        lengths = tuple(n for n in row.lengths if positions is None or n + k - 1 <= positions)
+        most = room(positions, k, prefix=1 if layout == "mem+bos" else 0)
+        lengths = tuple(n for n in row.lengths if most is None or n <= most)
         fitting.setdefault(lengths, []).append(k)
     return "".join(
-        _table(row.text, samples, ks, f"lengths = {list(_thinned(lengths, scale))}")
+        _table(row.text, samples, ks, f"lengths = {list(_subsampled(lengths, scale))}")
         for lengths, ks in fitting.items()
     )
 
@@ -132,13 +148,13 @@ def _table(text: str, samples: int, vectors: Sequence[int], length: str) -> str:
     )
 
 
-def _progressive(study: NamedStudy, scale: float) -> str:
+def _progressive(study: NamedStudy, scale: float, layout: Layout) -> str:
     return (
         f"# Tarasov et al., ICML 2026 (progressive cramming): exact horizons of {study.model}.\n"
         f"{_HUB_NOTE}\n\n"
         f"name = {_toml(study.name)}\n"
         'kind = "horizon"\n'
-        f"models = [{_toml(study.model)}]\n"
+        f"{_models(study.model, layout)}"
         f'recipes = ["tarasov2026", "{_low_dim(study.model)}"]\n'
         "vectors = [1]\n"
         "# lengths = [2048]  # tokens offered; without it, as many as there is room for\n"
@@ -150,11 +166,11 @@ def _progressive(study: NamedStudy, scale: float) -> str:
 
 
 def _low_dim(model: str) -> str:
-    """The low-dimensional recipe with the k that was published: 32 for Gemma, else 256."""
+    """Return the low-dimensional recipe with the published k: 32 for Gemma, else 256."""
     return "tarasov2026+low-dim" + ("@k=32" if "gemma" in model else "")
 
 
-def _starter(model: str, scale: float) -> str:
+def _starter(model: str, scale: float, layout: Layout) -> str:
     small = model == "pocket"
     lengths = (4, 8, 16, 24, 32, 48) if small else (8, 16, 32, 64, 128, 256)
     vectors = (1, 2) if small else (1,)
@@ -163,10 +179,10 @@ def _starter(model: str, scale: float) -> str:
         "# docs/studies.md explains every key.\n\n"
         f"name = {_toml(short_name(model))}\n"
         'kind = "capacity"  # or "horizon": as much of each text as fits\n'
-        f"models = [{_toml(model)}]\n"
+        f"{_models(model, layout)}"
         'recipes = ["default"]\n'
-        f"vectors = {list(_thinned(vectors, scale))}\n"
-        f"lengths = {list(_thinned(lengths, scale))}\n"
+        f"vectors = {list(_subsampled(vectors, scale))}\n"
+        f"lengths = {list(_subsampled(lengths, scale))}\n"
         f"samples = {_samples(16, scale)}\n"
         "steps = 300  # without it, the recipe's own budget\n"
         'dtype = "float32"\n'
@@ -178,7 +194,7 @@ def _starter(model: str, scale: float) -> str:
 
 
 def _toml(text: str) -> str:
-    """A TOML string: a JSON one, but TOML knows no surrogate pairs."""
+    """Quote a TOML string: like JSON, but without surrogate pairs."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -186,8 +202,8 @@ def _samples(samples: int, scale: float) -> int:
     return max(2, round(samples * scale))
 
 
-def _thinned(values: Sequence[int], scale: float) -> tuple[int, ...]:
-    """A share √scale of the values, evenly spaced, with the first and the last."""
+def _subsampled(values: Sequence[int], scale: float) -> tuple[int, ...]:
+    """Keep the fraction √scale of the values, evenly spaced, with the first and the last."""
     n = len(values)
     keep = min(n, max(3, round(n * math.sqrt(scale))))
     if keep < 2:
