@@ -30,7 +30,8 @@ import memcram
 from memcram.engine.loop import Engine
 from memcram.models import FrozenLM, decoding
 from memcram.recipes.recipe import Recipe
-from memcram.recipes.strategies import Continue, Decision, Fixed, Measurement, Outcome, Stop
+from memcram.recipes.strategies import Continue, Decision, Measurement, Outcome, Stop
+from memcram.recipes.strategies.fixed import Fixed
 
 MODEL = "pocket"
 TEXTS = 32

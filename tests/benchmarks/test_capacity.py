@@ -9,16 +9,11 @@ from arena import budget, figures, race, rows, store, summary, tables, texts, tu
 from arena.variants import parse_entry, with_override
 from memcram.errors import TextError, UsageError
 from memcram.recipes.catalogue import RECIPES, get_recipe
-from memcram.recipes.objectives import CrossEntropy, HingeMargin
-from memcram.recipes.strategies import (
-    Continue,
-    Fixed,
-    Horizon,
-    Measurement,
-    Outcome,
-    Retarget,
-    Stop,
-)
+from memcram.recipes.objectives.cross_entropy import CrossEntropy
+from memcram.recipes.objectives.hinge_margin import HingeMargin
+from memcram.recipes.strategies import Continue, Measurement, Outcome, Retarget, Stop
+from memcram.recipes.strategies.fixed import Fixed
+from memcram.recipes.strategies.horizon import Horizon
 from memcram.texts import TextSample
 
 # -- variants -----------------------------------------------------------------------------------

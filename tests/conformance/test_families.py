@@ -12,7 +12,8 @@ from memcram.archive.format import Archive
 from memcram.engine.batch import CramRequest
 from memcram.engine.loop import Engine
 from memcram.models import decoding
-from memcram.recipes.strategies import Fixed, Outcome
+from memcram.recipes.strategies import Outcome
+from memcram.recipes.strategies.fixed import Fixed
 
 # In float64 rounding is 1e-16 of the logits, some tens of operations deep ...
 ROUNDING = 1e-9
@@ -123,7 +124,7 @@ def test_cached_logits_are_the_uncached(lm64, embeds, logits, rounding, note):
 
 def test_vectors_do_not_depend_on_mates(lm64, ids, rounding, note):
     recipe = dataclasses.replace(
-        memcram.get_recipe("default"), strategy=Fixed(steps=10, margin=float("inf"))
+        memcram.get_recipe("default"), strategy=Fixed(steps=10, margin=1e9)
     )
     requests = [CramRequest(n, ids[0, :n], vectors=k) for n, k in ((5, 1), (20, 2), (11, 1))]
     together = {crammed.key: crammed for crammed in Engine(lm64, recipe).run(requests)}

@@ -8,8 +8,9 @@ import torch
 
 import memcram
 from memcram import CramRequest, Engine, ModelError, UsageError
-from memcram.recipes.objectives import SmoothMargin
-from memcram.recipes.strategies import Fixed, Outcome
+from memcram.recipes.objectives.smooth_margin import SmoothMargin
+from memcram.recipes.strategies import Outcome
+from memcram.recipes.strategies.fixed import Fixed
 
 
 def recipe(steps=12, lr=1.0, **strategy):
@@ -68,7 +69,7 @@ def test_outcome_budget_exhausted_spends_exactly_the_budget(pocket, prose):
 
 
 def test_patience_stops_what_no_longer_improves(pocket, prose):
-    [one] = Engine(pocket, recipe(steps=500, lr=0.0, patience=7)).run(
+    [one] = Engine(pocket, recipe(steps=500, lr=1e-300, patience=7)).run(
         [CramRequest("a", prose[:30])]
     )
     assert one.outcome is Outcome.BUDGET_EXHAUSTED
@@ -98,7 +99,7 @@ def test_a_start_that_is_not_finite(pocket, prose, start):
 
 
 def test_an_absurd_learning_rate_keeps_the_last_finite_vectors(pocket, prose):
-    [one] = Engine(pocket, recipe(lr=float("inf"))).run([CramRequest("a", prose[:9])])
+    [one] = Engine(pocket, recipe(lr=1e300)).run([CramRequest("a", prose[:9])])
     assert one.outcome is Outcome.NON_FINITE
     assert one.mem.isfinite().all()
     assert one.best_step == 0

@@ -7,7 +7,8 @@ import torch
 
 import memcram
 from memcram import CramRequest, Engine
-from memcram.recipes.objectives import CrossEntropy, SmoothMargin
+from memcram.recipes.objectives.cross_entropy import CrossEntropy
+from memcram.recipes.objectives.smooth_margin import SmoothMargin
 
 # (tokens, K) of the batch-mates: inputs shorter than the smallest batch, odd, and long.
 MATES = [(3, 1), (12, 1), (60, 2), (61, 1), (100, 4)]

@@ -7,7 +7,8 @@ import torch
 
 import memcram
 from memcram import CramRequest, Engine
-from memcram.recipes.strategies import Fixed, Outcome
+from memcram.recipes.strategies import Outcome
+from memcram.recipes.strategies.fixed import Fixed
 
 
 def horizon(**changes):
@@ -120,7 +121,9 @@ def test_it_does_not_depend_on_the_batch(pocket, prose, name):
 def test_its_points_are_evenly_spread_and_bounded_in_number(tiny_lm, steps, stride):
     recipe = memcram.get_recipe("direct")
     recipe = dataclasses.replace(
-        recipe, strategy=Fixed(steps=steps), optimiser=dataclasses.replace(recipe.optimiser, lr=0.0)
+        recipe,
+        strategy=Fixed(steps=steps),
+        optimiser=dataclasses.replace(recipe.optimiser, lr=1e-300),
     )
     ids = torch.arange(20, 50)
     [one] = Engine(tiny_lm, recipe).run([CramRequest("a", ids, with_path=True)])
@@ -134,7 +137,7 @@ def test_its_points_are_bounded_in_memory(tiny_lm, monkeypatch, vectors, strides
     """By those of a text alone: one with more vectors has fewer of them, but 8 at least."""
     recipe = memcram.get_recipe("direct")
     recipe = dataclasses.replace(
-        recipe, strategy=Fixed(steps=32), optimiser=dataclasses.replace(recipe.optimiser, lr=0.0)
+        recipe, strategy=Fixed(steps=32), optimiser=dataclasses.replace(recipe.optimiser, lr=1e-300)
     )
     monkeypatch.setattr("memcram.engine.batch._PATH_BYTES", vectors * 4 * tiny_lm.input_width)
     requests = asking(torch.arange(20, 80), [(30, 1), (20, 2)])

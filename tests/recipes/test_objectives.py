@@ -9,7 +9,9 @@ import torch
 import memcram
 from memcram import CramRequest, Engine
 from memcram.models.accounting import Accounting, margins
-from memcram.recipes.objectives import CrossEntropy, HingeMargin, SmoothMargin
+from memcram.recipes.objectives.cross_entropy import CrossEntropy
+from memcram.recipes.objectives.hinge_margin import HingeMargin
+from memcram.recipes.objectives.smooth_margin import SmoothMargin
 
 LOSSES = [
     CrossEntropy(),

@@ -69,3 +69,25 @@ def test_settings_without_a_class_need_something_to_change():
         get_recipe('kuratov2025@{"horizon": {"steps": 3}}')
     made = get_recipe('kuratov2025@{"horizon": {"kind": "Horizon", "steps": 3}}')
     assert made.horizon.steps == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [
+        ("tarasov2026@power=2", "tarasov2026@objective=HingeMargin,power=2"),
+        ("direct@k=32", "direct@parametrisation=LowDim,k=32"),
+        ("direct@parametrisation.in_group=true", "direct@parametrisation=LowDim,in_group=true"),
+        ("default@scale=2.0,lr=0.1", "default@start=NormalStart,scale=2.0,lr=0.1"),
+        ("kuratov2025@horizon.growth=0.2", "kuratov2025@horizon=Horizon,horizon.growth=0.2"),
+        ('direct@{"k": 32}', "direct@k=32"),
+    ],
+)
+def test_a_setting_that_one_class_has_selects_that_class(line, same):
+    assert get_recipe(line).settings() == get_recipe(same).settings() | {"name": line}
+
+
+def test_a_setting_that_several_classes_have_selects_none_of_them():
+    with pytest.raises(UsageError, match="objective=HingeMargin or objective=SmoothMargin"):
+        get_recipe("tarasov2026@tau=0.1")
+    with pytest.raises(UsageError, match="strategy=Horizon or horizon=Horizon"):
+        get_recipe("kuratov2025@growth=0.1")

@@ -8,7 +8,7 @@ import torch
 import memcram
 from memcram import CramRequest, Engine, ModelError
 from memcram.recipes.parametrisations import LowDim
-from memcram.recipes.strategies import Fixed
+from memcram.recipes.strategies.fixed import Fixed
 
 
 def recipe(**changes):

@@ -6,7 +6,7 @@ import torch
 from memcram.archive.corrections import GUARD_MARGINS
 from memcram.errors import UsageError
 from memcram.recipes.catalogue import RECIPES, get_recipe
-from memcram.recipes.objectives import TokenScores
+from memcram.recipes.objectives.base import TokenScores
 
 
 def slope_at(objective, margin):

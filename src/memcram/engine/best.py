@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memcram.engine.batch import Batch, Slot
-from memcram.recipes.optimisers import AdamW
+from memcram.recipes.optimisers.base import Optimiser
 from memcram.recipes.strategies import Strategy
 
 PARAMETER, BEST = "parameter.", "best."
@@ -84,7 +84,7 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
     return torch.stack([held, rows["most_held"], rows["most_held_step"], smallest, mean], 1)
 
 
-def restore_best(batch: Batch, row: int, optimiser: AdamW) -> None:
+def restore_best(batch: Batch, row: int, optimiser: Optimiser) -> None:
     """Put one slot back to its best vectors, with a fresh optimiser; its patience begins anew."""
     rows, slot = batch.rows, batch.slots[row]
     for name in [name for name in rows if name.startswith(PARAMETER)]:

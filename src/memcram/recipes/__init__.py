@@ -1,6 +1,7 @@
-"""Recipes: how a text is crammed."""
+"""Recipes: named, validated settings of how a text is crammed."""
 
 from memcram.recipes.catalogue import RECIPES, get_recipe
+from memcram.recipes.components import COMPONENTS
 from memcram.recipes.recipe import Recipe
 
-__all__ = ["RECIPES", "Recipe", "get_recipe"]
+__all__ = ["COMPONENTS", "RECIPES", "Recipe", "get_recipe"]

@@ -4,12 +4,15 @@ import dataclasses
 
 from memcram.errors import UsageError
 from memcram.recipes.initialisers import NormalStart, UniformStart
-from memcram.recipes.objectives import CrossEntropy, SmoothMargin
-from memcram.recipes.optimisers import AdamW
+from memcram.recipes.objectives.cross_entropy import CrossEntropy
+from memcram.recipes.objectives.smooth_margin import SmoothMargin
+from memcram.recipes.optimisers.adamw import AdamW
 from memcram.recipes.overrides import parse_overrides, variant
 from memcram.recipes.parametrisations import Direct, LowDim
 from memcram.recipes.recipe import Recipe
-from memcram.recipes.strategies import Fixed, Horizon, Progressive
+from memcram.recipes.strategies.fixed import Fixed
+from memcram.recipes.strategies.horizon import Horizon
+from memcram.recipes.strategies.progressive import Progressive
 
 _KURATOV = Recipe(
     name="kuratov2025",
@@ -90,12 +93,12 @@ RECIPES: dict[str, Recipe] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe called `name`, or a variant of it such as `tarasov2026@lr=0.5`.
+    """The recipe called `name`, or a variant such as `tarasov2026@lr=0.5`.
 
-    `memcram.recipes.overrides` says how a variant is written.
+    `memcram.recipes.overrides` documents the syntax of variants.
 
     Raises:
-        UsageError: there is none; names those there are; or no such setting.
+        UsageError: no such recipe or setting, or a value that is not allowed.
     """
     base, at, text = name.strip().partition("@")
     if base not in RECIPES:

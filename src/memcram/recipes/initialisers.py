@@ -1,38 +1,45 @@
-"""Initialisers: the first values of what is optimised."""
+"""Initialisers: the first values of the trained vectors, or of their coordinates."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from memcram.recipes.component import component
 from memcram.recipes.ranges import NotNegative, Real
 
 
-class Start(Protocol):
-    """Where the parameters begin."""
+@runtime_checkable
+class Initialiser(Protocol):
+    """Distribution of the initial values."""
 
     def draw(
         self, shape: tuple[int, int], embedding_std: float, generator: torch.Generator
     ) -> Tensor:
-        """A start of `shape` in float64, drawn on the CPU."""
+        """Draw initial values of `shape` in float64 on the CPU.
+
+        Args:
+            shape: (K, coordinates per vector).
+            embedding_std: standard deviation of the whole input embedding matrix.
+            generator: source of the random numbers, on the CPU.
+        """
 
 
-@dataclass(frozen=True)
+@component
 class NormalStart:
-    """N(0, σ²) with σ = `scale` × the standard deviation of the whole input embedding matrix."""
+    """N(0, σ²), σ = `scale` × the standard deviation of the whole input embedding matrix."""
 
     scale: NotNegative = 1.0
 
     def draw(
         self, shape: tuple[int, int], embedding_std: float, generator: torch.Generator
     ) -> Tensor:
-        """A start of `shape` in float64, drawn on the CPU."""
+        """Draw initial values of `shape` in float64 on the CPU."""
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         return noise * (self.scale * embedding_std)
 
 
-@dataclass(frozen=True)
+@component
 class UniformStart:
     """Uniform in [low, high) per coordinate."""
 
@@ -42,6 +49,6 @@ class UniformStart:
     def draw(
         self, shape: tuple[int, int], embedding_std: float, generator: torch.Generator
     ) -> Tensor:
-        """A start of `shape` in float64, drawn on the CPU."""
+        """Draw initial values of `shape` in float64 on the CPU."""
         noise = torch.rand(shape, generator=generator, dtype=torch.float64)
         return self.low + (self.high - self.low) * noise

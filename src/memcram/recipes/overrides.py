@@ -1,109 +1,77 @@
-"""Recipes with other settings, in a line of text.
+"""Read variants of recipes, such as `default@tau=0.1`, from a line of text.
 
     default                              a recipe by name
     tarasov2026@lr=0.5                   one setting changed
     default@tau=0.1,horizon.patience=50  several, from left to right
-    default@objective=CrossEntropy       a component by its class, at that class's defaults
-    default@betas=[0.9,0.99]             values are JSON; what is no JSON is a word
+    default@objective=CrossEntropy       a component by its class, with that class's defaults
+    direct@k=32                          a setting that only LowDim has selects LowDim
+    default@betas=[0.9,0.99]             values are JSON; anything else is a word
     default@{"objective": {"kind": "HingeMargin", "tau": 0.5}}      the same as one JSON object
 
 A key is a path of fields (`optimiser.lr`), or the last field alone (`lr`) where only one component
-has it. `variant` is told which classes a line may name, so that trials can stay outside.
+of the recipe has it. If no component of the recipe has it, but exactly one class in
+`memcram.recipes.components` does, the setting selects that class, with its other settings at their
+defaults. Values are checked by the components themselves.
 """
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, get_type_hints
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import Any
 
 from memcram.errors import UsageError
-from memcram.recipes.initialisers import NormalStart, UniformStart
-from memcram.recipes.objectives import CrossEntropy, HingeMargin, SmoothMargin
-from memcram.recipes.optimisers import AdamW
-from memcram.recipes.parametrisations import Direct, LowDim
+from memcram.recipes.components import COMPONENTS
 from memcram.recipes.recipe import Recipe
-from memcram.recipes.strategies import Fixed, Horizon, Progressive
 
-Components = Mapping[str, tuple[type[Any], ...]]
-
-COMPONENTS: Components = {
-    "objective": (CrossEntropy, HingeMargin, SmoothMargin),
-    "optimiser": (AdamW,),
-    "start": (NormalStart, UniformStart),
-    "parametrisation": (Direct, LowDim),
-    "strategy": (Fixed, Horizon, Progressive),
-    "horizon": (Horizon, Progressive),  # those that keep a prefix
-}
 _NOT_SETTINGS = ("name", "source", "paper_columns")
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A line of text, as errors quote it, and the classes it may name."""
-
-    text: str
-    components: Components
-
-    def __str__(self) -> str:
-        return repr(self.text)
-
-    def names(self, component: str) -> str:
-        """The classes that may take the place of a component."""
-        return ", ".join(kind.__name__ for kind in self.components[component])
-
-
-def variant(
-    recipe: Recipe,
-    line: str,
-    overrides: dict[str, Any],
-    components: Components = COMPONENTS,
-) -> Recipe:
-    """`recipe` with its settings changed, named by the whole line.
+def variant(recipe: Recipe, line: str, overrides: dict[str, Any]) -> Recipe:
+    """`recipe` with some settings changed, named by the whole line.
 
     Args:
-        recipe: to begin from.
-        line: the new name.
-        overrides: value by key, as `parse_overrides` gives them.
-        components: the classes that may be named, by the recipe's field.
+        recipe: the recipe to change.
+        line: name of the result.
+        overrides: value by key, as `parse_overrides` returns them.
 
     Raises:
-        UsageError: no such field or class, or a value of another type or out of range.
+        UsageError: no such setting or class, or a value of another type or out of range.
     """
-    read = _Line(line, components)
     for key, value in overrides.items():
-        recipe = _replaced(read, recipe, _path(read, recipe, key), value)
+        path, value = _resolved(line, recipe, key, value)
+        recipe = _replaced(line, recipe, path, value)
     return dataclasses.replace(recipe, name=line)
 
 
 def parse_overrides(line: str, text: str) -> dict[str, Any]:
-    """Key and value of each change in what follows the `@` of `line`.
+    """Key and value of each change in the part of `line` after the `@`.
 
     Raises:
         UsageError: it is neither KEY=VALUE,… nor a JSON object.
     """
     if not text:
         if "@" in line:
-            raise UsageError(f"{line!r}: nothing after '@', allowed: KEY=VALUE,… or a JSON object")
+            raise _error(line, "nothing after '@'", "KEY=VALUE,… or a JSON object")
         return {}
     if text.startswith("{"):
         try:
             return dict(json.loads(text))
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"{line!r}: no JSON object after '@' ({error})") from error
+            raise _error(line, f"no JSON object after '@' ({error})") from error
     overrides: dict[str, Any] = {}
     for part in _split(text):
         key, equals, value = part.partition("=")
         if not equals or not key or not value:
-            raise UsageError(f"{line!r}: got {part!r}, allowed: KEY=VALUE")
+            raise _error(line, f"got {part!r}", "KEY=VALUE")
         overrides[key.strip()] = _value(value.strip())
     return overrides
 
 
+def _error(line: str, problem: str, allowed: str | None = None) -> UsageError:
+    return UsageError(f"{line!r}: {problem}", argument="recipe", got=line, allowed=allowed)
+
+
 def _split(text: str) -> list[str]:
-    """At the commas outside of brackets."""
+    """Split at the commas outside brackets."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in "[{") - (character in "]}")
@@ -121,79 +89,90 @@ def _value(text: str) -> Any:
         return text
 
 
-# -- replacing ----------------------------------------------------------------------------------
+# -- find the setting ---------------------------------------------------------------------------
 
 
-def _path(line: _Line, recipe: Recipe, key: str) -> list[str]:
-    """The path of fields that `key` names, in full or by its last field."""
+def _resolved(line: str, recipe: Recipe, key: str, value: Any) -> tuple[list[str], Any]:
+    """Path of fields that `key` stands for, and the value to put there."""
     paths = _paths(recipe)
-    if key in paths:
-        return key.split(".")
-    found = [path for path in paths if path.rpartition(".")[2] == key]
+    found = [key] if key in paths else [path for path in paths if _last(path) == key]
     if len(found) == 1:
-        return found[0].split(".")
+        return found[0].split("."), value
     if found:
-        raise UsageError(f"{line}: {key!r} is ambiguous, allowed: {', '.join(found)}")
-    raise UsageError(f"{line}: no setting {key!r}, allowed: {', '.join(paths)}")
+        raise _error(line, f"{key!r} is ambiguous", ", ".join(found))
+    classes = [
+        (field, kind.__name__)
+        for field, kinds in COMPONENTS.items()
+        for kind in kinds
+        if _last(key) in _names(kind) and key in (_last(key), f"{field}.{_last(key)}")
+    ]
+    if not classes:
+        raise _error(line, f"no setting {key!r}", ", ".join(paths))
+    if len(classes) > 1:
+        choices = " or ".join(f"{field}={kind}" for field, kind in classes)
+        raise _error(line, f"{key!r} is a setting of several classes", f"after {choices}")
+    [(field, kind)] = classes
+    return [field], {"kind": kind, _last(key): value}
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _names(component: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(component)]
 
 
 def _paths(value: Any, above: str = "") -> list[str]:
-    """Every field below a dataclass, outer ones first."""
+    """Path of every field of a recipe or component, outer fields first."""
     paths: list[str] = []
-    for field in dataclasses.fields(value):
-        if above or field.name not in _NOT_SETTINGS:
-            path = f"{above}{field.name}"
+    for name in _names(value):
+        if above or name not in _NOT_SETTINGS:
+            path = f"{above}{name}"
             paths.append(path)
-            inner = getattr(value, field.name)
+            inner = getattr(value, name)
             if dataclasses.is_dataclass(inner):
                 paths += _paths(inner, f"{path}.")
     return paths
 
 
-def _replaced(line: _Line, whole: Any, path: list[str], value: Any) -> Any:
-    """`whole` with the field at `path` set to `value`."""
+# -- replace it ---------------------------------------------------------------------------------
+
+
+def _replaced(line: str, whole: Any, path: list[str], value: Any) -> Any:
+    """`whole`, a recipe or component, with the field at `path` set to `value`."""
     name, *rest = path
-    old = getattr(whole, name)
-    new = _replaced(line, old, rest, value) if rest else _converted(line, whole, name, value)
-    return dataclasses.replace(whole, **{name: new})
-
-
-def _converted(line: _Line, whole: Any, name: str, value: Any) -> Any:
-    """`value` as what the field holds: a component from its class or settings, or a plain value."""
-    if name in line.components:
-        return _component(line, name, getattr(whole, name), value)
-    if isinstance(value, list):
-        value = tuple(value)
-    hint = get_type_hints(type(whole), include_extras=True)[name]
+    if rest:
+        new = _replaced(line, getattr(whole, name), rest, value)
+    elif name in COMPONENTS:
+        new = _component(line, name, getattr(whole, name), value)
+    else:
+        new = tuple(value) if isinstance(value, list) else value
     try:
-        return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
-    except ValidationError as error:
-        said = error.errors()[0]["msg"].removeprefix("Input should be ")
-        got = json.dumps(value)
-        raise UsageError(f"{line}: {name}: got {got}, allowed: {said}") from error
+        return dataclasses.replace(whole, **{name: new})
+    except UsageError as error:
+        problem = f"{error.argument}: got {json.dumps(value)}"
+        raise _error(line, problem, error.allowed) from error
 
 
-def _component(line: _Line, name: str, old: Any, value: Any) -> Any:
-    if value is None and name == "horizon":
+def _component(line: str, field: str, old: Any, value: Any) -> Any:
+    """A component from its class name, or from a JSON object of its settings."""
+    if value is None and field == "horizon":
         return None
-    if isinstance(value, str):
-        return _class(line, name, value)()
-    kinds = line.names(name)
-    if not isinstance(value, dict):
-        raise UsageError(f"{line}: {name}: got {json.dumps(value)}, allowed: {kinds} or its JSON")
-    kind = value.get("kind", type(old).__name__)
-    new = old if kind == type(old).__name__ and old else _class(line, name, kind)()
-    for key, inner in value.items():
+    kinds = {kind.__name__: kind for kind in COMPONENTS[field]}
+    settings = {"kind": value} if isinstance(value, str) else value
+    if not isinstance(settings, dict):
+        allowed = f"{', '.join(kinds)} or its JSON"
+        raise _error(line, f"{field}: got {json.dumps(value)}", allowed)
+    kind = settings.get("kind", type(old).__name__)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise _error(line, f"{field}: got {kind!r}", ", ".join(kinds))
+    # A class by its name alone is at its defaults; a JSON object keeps what it does not mention.
+    keep = type(old).__name__ == kind and not isinstance(value, str)
+    new = old if keep else kinds[kind]()
+    for key, inner in settings.items():
         if key != "kind":
-            if key not in {field.name for field in dataclasses.fields(new)}:
-                raise UsageError(f"{line}: {type(new).__name__} has no setting {key!r}")
+            if key not in _names(new):
+                raise _error(line, f"{kind} has no setting {key!r}")
             new = _replaced(line, new, [key], inner)
     return new
-
-
-def _class(line: _Line, name: str, kind: Any) -> Any:
-    """A component's class by its name."""
-    for found in line.components[name]:
-        if found.__name__ == kind:
-            return found
-    raise UsageError(f"{line}: {name}: got {kind!r}, allowed: {line.names(name)}")

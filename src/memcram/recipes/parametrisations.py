@@ -1,39 +1,48 @@
-"""How `[mem]` depends on what is optimised."""
+"""Parametrisations: how the `[mem]` vectors depend on the trained parameters."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from memcram.recipes.component import component
 from memcram.recipes.ranges import Width
 
 Parameters = dict[str, Tensor]
+"""Trained tensors by the names that the parametrisation gives them."""
 
 
+@runtime_checkable
 class Parametrisation(Protocol):
-    """Parameters of one text, and the `[mem]` of many."""
+    """Parameters of one text, and the `[mem]` vectors they stand for."""
 
     @property
     def shared(self) -> tuple[str, ...]:
         """Names of the parameters that the texts of a group have in common."""
 
     def start_width(self, input_width: int) -> int:
-        """Coordinates of each of the K rows that the start draws."""
+        """Coordinates per vector that the initialiser draws."""
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
-        """Parameters of one text that begins at `start` (K, start width).
+        """Initial parameters of one text.
 
-        Everything else is drawn from `generator`, which the texts of a group seed alike.
+        Args:
+            start: (K, start width) from the initialiser.
+            input_width: width of the model's input vectors.
+            generator: source of all other random numbers; the texts of a group seed it alike.
         """
 
     def mem(self, parameters: Parameters) -> Tensor:
-        """`[mem]` (slot, K, width) of parameters stacked along a slot axis."""
+        """`[mem]` (slot, K, width) from parameters stacked along a slot axis."""
+
+    def for_one_text(self) -> "Parametrisation":
+        """The same parametrisation without shared parameters."""
 
 
-@dataclass(frozen=True)
+@component
 class Direct:
-    """The coordinates of `[mem]` themselves are optimised."""
+    """The coordinates of `[mem]` themselves are trained."""
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -52,18 +61,22 @@ class Direct:
         """The parameter itself, (slot, K, width)."""
         return parameters["mem"]
 
+    def for_one_text(self) -> "Direct":
+        """The same: nothing is shared."""
+        return self
 
-@dataclass(frozen=True)
+
+@component
 class LowDim:
     """e = W z + b: each vector is an affine map of k coordinates; W and b are trained too.
 
-    W and b begin as in torch.nn.Linear, uniform in ±1/√k. Source: Tarasov et al., ICML 2026, whose
-    W and b are one for all texts of a batch (`in_group`); a map for each text is our variation.
+    W and b are initialised as in torch.nn.Linear, uniform in ±1/√k. Source: Tarasov et al., ICML
+    2026, where all texts of a batch share W and b (`in_group`); one map per text is our variation.
 
     Attributes:
-        k: coordinates of z; None: an eighth of the width, as 256 were published for a width of
-            2,048, but at least 4.
-        in_group: the texts of a group share W and b.
+        k: coordinates of z; None for an eighth of the width, but at least 4. The paper has 256 for
+            a width of 2,048.
+        in_group: whether the texts of a group share W and b.
     """
 
     k: Width | None = None
@@ -97,3 +110,7 @@ class LowDim:
         # One vector at a time: a product over the K of the longest batch-mate rounds differently.
         mapped = [torch.bmm(z, across) for z in parameters["z"].split(1, dim=1)]
         return torch.cat(mapped, dim=1) + parameters["bias"][:, None]
+
+    def for_one_text(self) -> "LowDim":
+        """The same map, one per text."""
+        return replace(self, in_group=False)

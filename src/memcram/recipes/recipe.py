@@ -1,33 +1,34 @@
-"""Named combinations of loss, optimiser, start, parametrisation and strategy."""
+"""A recipe: the settings that decide how a text is crammed."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 from memcram.errors import UsageError
-from memcram.recipes.initialisers import Start
-from memcram.recipes.objectives import HingeMargin, Objective, SmoothMargin
-from memcram.recipes.optimisers import AdamW
-from memcram.recipes.parametrisations import LowDim, Parametrisation
+from memcram.recipes.component import component
+from memcram.recipes.initialisers import Initialiser
+from memcram.recipes.objectives.base import Objective
+from memcram.recipes.optimisers.base import Optimiser
+from memcram.recipes.parametrisations import Parametrisation
 from memcram.recipes.ranges import AtLeastOne
-from memcram.recipes.strategies import Strategy, TokenBudget
+from memcram.recipes.strategies.base import Strategy
+from memcram.recipes.strategies.token_budget import TokenBudget
 
 
-@dataclass(frozen=True)
+@component
 class Recipe:
-    """Everything that decides how a text is crammed.
+    """Named combination of objective, optimiser, initialiser, parametrisation and strategy.
 
     Attributes:
-        name: how the command line and the archives call it.
-        source: where it comes from.
+        name: as the command line and archives show it.
+        source: the publication or document that describes it.
         objective: loss per token.
-        optimiser: per-slot update.
-        start: where `[mem]` begins.
-        parametrisation: what is optimised.
+        optimiser: update rule.
+        start: initialiser of the trained values.
+        parametrisation: which parameters are trained.
         strategy: when to stop, with the budget, for a text of given length.
-        horizon: the same where the length is to be found; None if the recipe knows no such thing.
-        first_token_given: t₁ is never predicted (for parity with `kuratov2025` only).
-        bos_in_text: where the tokenizer adds a BOS it belongs to the text, and counts as t₁.
+        horizon: the same where the length is to be found; None if the recipe cannot find one.
+        first_token_given: t₁ is never predicted (only for parity with `kuratov2025`).
+        bos_in_text: a BOS that the tokenizer adds belongs to the text, and counts as t₁.
         group_size: texts that are optimised together, where the parametrisation shares parameters.
         paper_columns: rows of a study also count as the code of Kuratov et al. does. Not one of
             the settings, since it changes no vector.
@@ -36,8 +37,8 @@ class Recipe:
     name: str
     source: str
     objective: Objective
-    optimiser: AdamW
-    start: Start
+    optimiser: Optimiser
+    start: Initialiser
     parametrisation: Parametrisation
     strategy: Strategy
     horizon: Strategy | None
@@ -47,35 +48,42 @@ class Recipe:
     paper_columns: bool = False
 
     def with_steps(self, steps: int) -> "Recipe":
-        """The same recipe with another budget in optimiser steps."""
+        """The same recipe with a budget of `steps` optimiser steps.
+
+        Raises:
+            UsageError: `steps` is out of range.
+        """
         return dataclasses.replace(
             self,
-            optimiser=self.optimiser.with_steps(steps),
             strategy=self.strategy.with_steps(steps),
             horizon=self.horizon and self.horizon.with_steps(steps),
+            optimiser=self.optimiser.with_steps(steps),
         )
 
     def with_token_steps(self, token_steps: int) -> "Recipe":
         """The same recipe with a budget in token-steps per text instead of one in steps.
 
         Patience and learning-rate schedule stay as they are.
+
+        Raises:
+            UsageError: `token_steps` is out of range.
         """
+
+        def limited(strategy: Strategy) -> Strategy:
+            # No text takes more steps than token-steps, so only the latter end it.
+            return TokenBudget(strategy, token_steps).with_steps(token_steps)
+
         return dataclasses.replace(
             self,
-            # No text takes more steps than token-steps, so that only the latter end it.
-            strategy=TokenBudget(self.strategy.with_steps(token_steps), token_steps),
-            horizon=self.horizon and TokenBudget(self.horizon.with_steps(token_steps), token_steps),
+            strategy=limited(self.strategy),
+            horizon=self.horizon and limited(self.horizon),
         )
 
     def with_margin(self, at_least: float) -> "Recipe":
-        """The same recipe, polishing until margins exceed `at_least` logits.
-
-        A margin loss is made wide enough to have a gradient there: a smooth one with τ of half the
-        margin holds four times the tokens of τ = 0.1 at 2 logits (docs/findings.md).
-        """
+        """The same recipe, optimising until all margins exceed `at_least` logits."""
         return dataclasses.replace(
             self,
-            objective=_reaching(self.objective, at_least),
+            objective=self.objective.with_margin(at_least),
             strategy=self.strategy.with_margin(at_least),
             horizon=self.horizon and self.horizon.with_margin(at_least),
         )
@@ -84,7 +92,7 @@ class Recipe:
         """The same recipe, finding the length by itself.
 
         Raises:
-            UsageError: it crams texts of given length only.
+            UsageError: it only crams texts of given length.
         """
         if self.horizon is None:
             raise UsageError(
@@ -96,12 +104,10 @@ class Recipe:
         return dataclasses.replace(self, strategy=self.horizon)
 
     def for_one_text(self) -> "Recipe":
-        """The same recipe for texts that share nothing, whose first token is theirs.
-
-        Groups, and a BOS in the text, are off, and the settings say so.
+        """The same recipe for texts that share nothing and have no BOS of their own.
 
         Raises:
-            UsageError: it never predicts the first token, so that no text comes back.
+            UsageError: it never predicts the first token, so no text can be decoded.
         """
         if self.first_token_given:
             raise UsageError(
@@ -110,10 +116,12 @@ class Recipe:
                 got=self.name,
                 allowed="a recipe that predicts it, such as kuratov2025+t1",
             )
-        alone = self.parametrisation
-        if isinstance(alone, LowDim):
-            alone = dataclasses.replace(alone, in_group=False)
-        return dataclasses.replace(self, parametrisation=alone, bos_in_text=False, group_size=None)
+        return dataclasses.replace(
+            self,
+            parametrisation=self.parametrisation.for_one_text(),
+            bos_in_text=False,
+            group_size=None,
+        )
 
     def settings(self) -> dict[str, Any]:
         """Every setting, as plain JSON values; components carry their class name as `kind`."""
@@ -122,17 +130,6 @@ class Recipe:
             for field in dataclasses.fields(self)
             if field.name != "paper_columns"
         }
-
-
-def _reaching(objective: Objective, at_least: float) -> Objective:
-    """The loss, with a gradient left where margins are about `at_least` logits."""
-    match objective:
-        case SmoothMargin(tau):
-            return SmoothMargin(max(tau, at_least / 2))
-        case HingeMargin(tau, power):
-            return HingeMargin(max(tau, 2 * at_least), power)
-        case _:
-            return objective
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from memcram.models.frozen_lm import FrozenLM
 from memcram.models.sources import model_beside
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
-from memcram.recipes.strategies import TokenBudget
+from memcram.recipes.strategies.token_budget import TokenBudget
 from memcram.study.conditions import (
     Condition,
     ContextVectors,

@@ -12,7 +12,7 @@ from memcram.models import decoding
 from memcram.models.accounting import exact_prefix
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.scoring import Scored, score
-from memcram.recipes.objectives import CrossEntropy
+from memcram.recipes.objectives.cross_entropy import CrossEntropy
 from memcram.recipes.strategies import Outcome
 from memcram.study.grid import Task
 from memcram.study.results import ResultRow, TokenRecord

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from memcram.recipes.optimisers import AdamW
+from memcram.recipes.optimisers.adamw import AdamW
 
 SETTINGS = [
     AdamW(),

@@ -9,7 +9,8 @@ import torch
 import memcram
 from memcram import CramRequest, Engine
 from memcram.cli import run
-from memcram.recipes.strategies import Continue, Horizon, Measurement, Outcome, Retarget, Stop
+from memcram.recipes.strategies import Continue, Measurement, Outcome, Retarget, Stop
+from memcram.recipes.strategies.horizon import Horizon
 from memcram.study.horizon import longest_sample, measure_horizons
 from memcram.texts import TextSample
 

@@ -6,8 +6,9 @@ import pytest
 
 import memcram
 from memcram import CramRequest, Engine
-from memcram.recipes.strategies import Continue, Outcome, Progressive, Retarget, Stop
+from memcram.recipes.strategies import Continue, Outcome, Retarget, Stop
 from memcram.recipes.strategies.base import Measurement
+from memcram.recipes.strategies.progressive import Progressive
 
 STRATEGY = Progressive(steps=100, stage_steps=30)
 USUAL = Measurement(

@@ -3,15 +3,11 @@
 import pytest
 
 from memcram.recipes.catalogue import get_recipe
-from memcram.recipes.strategies import (
-    Fixed,
-    Horizon,
-    Measurement,
-    Outcome,
-    Progressive,
-    Stop,
-    TokenBudget,
-)
+from memcram.recipes.strategies import Measurement, Outcome, Stop
+from memcram.recipes.strategies.fixed import Fixed
+from memcram.recipes.strategies.horizon import Horizon
+from memcram.recipes.strategies.progressive import Progressive
+from memcram.recipes.strategies.token_budget import TokenBudget
 
 STRATEGIES = [Fixed(steps=100), Horizon(steps=100), Progressive(steps=100)]
 SPENT = Stop(Outcome.BUDGET_EXHAUSTED)

@@ -1,21 +1,30 @@
-"""What an objective is: a loss and a margin per token."""
+"""Interface of an objective: a loss and a margin per token."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Loss and margin of each counted token, both (token,), with gradients to the logits."""
+    """Loss and margin of each counted token.
+
+    Attributes:
+        loss: (token,), with gradient to the logits.
+        margin: (token,) in logits, without gradient.
+    """
 
     loss: Tensor
     margin: Tensor
 
 
+@runtime_checkable
 class Objective(Protocol):
-    """A loss per token; the engine takes its mean over each text's counted tokens."""
+    """Loss per token; the engine minimises its mean over each text's counted tokens."""
 
     def __call__(self, logits: Tensor, targets: Tensor) -> TokenScores:
         """Score logits (token, vocabulary) against targets (token,)."""
+
+    def with_margin(self, at_least: float) -> "Objective":
+        """The same loss, wide enough to have a gradient at margins of about `at_least` logits."""

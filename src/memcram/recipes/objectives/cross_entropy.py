@@ -1,16 +1,15 @@
 """Cross-entropy."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from memcram.models.accounting import margins
+from memcram.recipes.component import component
 from memcram.recipes.objectives.base import TokenScores
 
 
-@dataclass(frozen=True)
+@component
 class CrossEntropy:
     """−log p(tᵢ), in nats: the loss of both published recipes."""
 
@@ -19,3 +18,7 @@ class CrossEntropy:
         wide = logits if logits.dtype == torch.float64 else logits.float()
         loss = functional.cross_entropy(wide, targets, reduction="none")
         return TokenScores(loss, margins(logits.detach(), targets))
+
+    def with_margin(self, at_least: float) -> "CrossEntropy":
+        """The same loss: its gradient has no width to adjust."""
+        return self

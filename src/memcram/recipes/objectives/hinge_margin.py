@@ -1,21 +1,22 @@
 """Hinge loss on the margin."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 from torch import Tensor
 
 from memcram.models.accounting import margins
+from memcram.recipes.component import component
 from memcram.recipes.objectives.base import TokenScores
 from memcram.recipes.ranges import AtLeastOne, NotNegative
 
 
-@dataclass(frozen=True)
+@component
 class HingeMargin:
     """max(0, τ − margin)^power: no gradient for a token whose margin exceeds τ.
 
     Attributes:
-        tau: the margin (logits) beyond which a token costs nothing.
-        power: 1 hinge, 2 squared hinge.
+        tau: margin in logits at which the loss reaches 0.
+        power: 1 for the hinge loss, 2 for the squared hinge loss.
     """
 
     tau: NotNegative = 0.5
@@ -25,3 +26,7 @@ class HingeMargin:
         """Score logits (token, vocabulary) against targets (token,)."""
         margin = margins(logits, targets)
         return TokenScores((self.tau - margin).clamp(min=0) ** self.power, margin.detach())
+
+    def with_margin(self, at_least: float) -> "HingeMargin":
+        """The same loss with τ of at least twice the margin."""
+        return replace(self, tau=max(self.tau, 2 * at_least))

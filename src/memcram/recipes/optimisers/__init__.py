@@ -1,5 +1,1 @@
-"""Optimisers over slot rows: a text never influences its neighbour."""
-
-from memcram.recipes.optimisers.adamw import AdamW
-
-__all__ = ["AdamW"]
+"""Optimisers with one step count per text, one file per optimiser."""

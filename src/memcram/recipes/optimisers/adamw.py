@@ -1,29 +1,28 @@
-"""AdamW with one clock per slot."""
+"""AdamW with one step count per slot."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from memcram.recipes.component import component
 from memcram.recipes.ranges import AtLeastOne, BelowOne, Count, NotNegative, Positive
 
-State = dict[str, Tensor]
 
-
-@dataclass(frozen=True)
+@component
 class AdamW:
     """Adam with decoupled weight decay, elementwise, each slot counting its own steps.
 
     m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
     x ← x (1 − η λ) − η · m̂ / (√v̂ + ε),  m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)
 
-    η may depend on t: it rises linearly over `warmup` steps and then falls along half a cosine to
+    η may depend on t: it rises linearly over `warmup` steps, then falls along half a cosine to
     `final_lr` at step `decay_steps`, where it stays.
 
-    torch.optim.AdamW has one step count per tensor, so slots filled at different times would need
-    a tensor each; a test compares this one with it. Source: Loshchilov and Hutter, ICLR 2019.
+    torch.optim.AdamW keeps one step count per tensor, so slots filled at different times would
+    need a tensor each; a test compares the two. Source: Loshchilov and Hutter, ICLR 2019.
 
     Attributes:
         lr: η, the learning rate.
@@ -32,7 +31,7 @@ class AdamW:
         weight_decay: λ.
         warmup: steps to reach `lr`; step t has lr · t / warmup.
         decay_steps: the step that reaches `final_lr`; None keeps `lr`.
-        final_lr: the end of the decay.
+        final_lr: learning rate at the end of the decay.
     """
 
     lr: Positive = 1.0
@@ -49,11 +48,11 @@ class AdamW:
             return self.lr * t / self.warmup
         if self.decay_steps is None:
             return self.lr
-        share = min(1.0, (t - self.warmup) / max(1, self.decay_steps - self.warmup))
-        return self.final_lr + (self.lr - self.final_lr) * (1 + math.cos(math.pi * share)) / 2
+        done = min(1.0, (t - self.warmup) / max(1, self.decay_steps - self.warmup))
+        return self.final_lr + (self.lr - self.final_lr) * (1 + math.cos(math.pi * done)) / 2
 
     def with_steps(self, steps: int) -> "AdamW":
-        """The same rule where the budget is `steps`: a decay ends there."""
+        """The same rule for a budget of `steps`; a decay ends there."""
         return self if self.decay_steps is None else replace(self, decay_steps=steps)
 
     @property
@@ -61,33 +60,35 @@ class AdamW:
         """Names of the state tensors, each shaped like the parameter."""
         return ("m", "v")
 
-    def init(self, parameter: Tensor) -> State:
+    def init(self, parameter: Tensor) -> dict[str, Tensor]:
         """Zero moments for one slot's parameter (any shape)."""
-        return {"m": torch.zeros_like(parameter), "v": torch.zeros_like(parameter)}
+        return {key: torch.zeros_like(parameter) for key in self.state}
 
     @torch.no_grad()
-    def step(self, rows: Tensor, gradient: Tensor, state: State, clocks: Sequence[int]) -> None:
+    def step(
+        self, rows: Tensor, gradient: Tensor, state: dict[str, Tensor], clocks: Sequence[int]
+    ) -> None:
         """Update `rows` and `state` in place.
 
         Args:
-            rows: (slot, ...) parameters, one row a slot.
+            rows: (slot, ...) parameters, one row per slot.
             gradient: same shape.
-            state: `m` and `v`, same shape.
+            state: same shape.
             clocks: t of each slot, counting from 1, for the bias corrections.
         """
         beta1, beta2 = self.betas
         state["m"].mul_(beta1).add_(gradient, alpha=1 - beta1)
         state["v"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         # On the host, in double precision: a power on the device rounds by its place in the batch.
-        correction1 = column([1 - beta1**t for t in clocks], rows)
-        correction2 = column([(1 - beta2**t) ** 0.5 for t in clocks], rows)
+        correction1 = _column([1 - beta1**t for t in clocks], rows)
+        correction2 = _column([(1 - beta2**t) ** 0.5 for t in clocks], rows)
         denominator = (state["v"].sqrt() / correction2).add_(self.eps)
         rates = [self.rate(t) for t in clocks]
-        rows.mul_(column([1 - rate * self.weight_decay for rate in rates], rows))
-        rows.sub_(column(rates, rows) * state["m"] / correction1 / denominator)
+        rows.mul_(_column([1 - rate * self.weight_decay for rate in rates], rows))
+        rows.sub_(_column(rates, rows) * state["m"] / correction1 / denominator)
 
 
-def column(values: Sequence[float], rows: Tensor) -> Tensor:
-    """One value a slot, shaped to multiply `rows` (slot, ...)."""
+def _column(values: Sequence[float], rows: Tensor) -> Tensor:
+    """One value per slot, shaped to multiply `rows` (slot, ...)."""
     on_device = torch.tensor(values, dtype=rows.dtype).to(rows.device, non_blocking=True)
     return on_device.view(-1, *[1] * (rows.dim() - 1))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Outcome(StrEnum):
@@ -74,6 +74,7 @@ class Stop:
 Decision = Continue | Retarget | Stop
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """Decides for each slot apart; a frozen set of hyper-parameters."""
 

@@ -1,12 +1,13 @@
 """All tokens of the text from the first step to the last."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from memcram.recipes.component import component
 from memcram.recipes.ranges import AtLeastOne, NotNegative
 from memcram.recipes.strategies.base import Continue, Decision, Measurement, Outcome, Stop
 
 
-@dataclass(frozen=True)
+@component
 class Fixed:
     """Optimise the whole text until it is right, the budget is spent, or nothing improves.
 

@@ -1,12 +1,13 @@
 """How many tokens of a text fit: grow while they are right, back off when they are not."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from memcram.recipes.component import component
 from memcram.recipes.ranges import AtLeastOne, Count, NotNegative
 from memcram.recipes.strategies.base import Continue, Decision, Measurement, Outcome, Retarget, Stop
 
 
-@dataclass(frozen=True)
+@component
 class Horizon:
     """Grow the prefix that is held, until the budget or the patience ends.
 

@@ -1,12 +1,13 @@
 """One token at a time, as in the second published recipe."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from memcram.recipes.component import component
 from memcram.recipes.ranges import AtLeastOne
 from memcram.recipes.strategies.base import Continue, Decision, Measurement, Outcome, Retarget, Stop
 
 
-@dataclass(frozen=True)
+@component
 class Progressive:
     """Stages n = 1, 2, 3, …; each ends when all n tokens are right, and the text with the last.
 

@@ -1,12 +1,13 @@
 """Another strategy, within a budget counted in token-steps."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from memcram.recipes.component import component
 from memcram.recipes.ranges import AtLeastOne
 from memcram.recipes.strategies.base import Decision, Measurement, Outcome, Stop, Strategy
 
 
-@dataclass(frozen=True)
+@component
 class TokenBudget:
     """Decides as `strategy` does, but stops a text once its token-steps reach the budget.
 
