@@ -1,5 +1,6 @@
 """Laws of a run: resumed = uninterrupted, nothing twice, and rows that say what was measured."""
 
+import dataclasses
 import math
 
 import pytest
@@ -9,6 +10,7 @@ import memcram
 from memcram.cli import run
 from memcram.engine.loop import Engine
 from memcram.errors import Interrupted, ModelError, UsageError
+from memcram.recipes.catalogue import RECIPES
 from memcram.recipes.strategies import Outcome
 from memcram.study.grid import expand
 from memcram.study.read import read_spec
@@ -215,6 +217,20 @@ def test_first_token_given_and_the_columns_of_the_paper(measured, write_spec):
         assert row.paper_accuracy >= row.accuracy
         assert row.paper_mem_nats <= row.mem_nats / (row.tokens - 1) * row.tokens + 1e-4
         assert row.paper_lm_nats == pytest.approx(row.lm_nats / (row.tokens - 1) * row.tokens)
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "filled"),
+    [("kuratov2025", "renamed", True), ("tarasov2026", "kuratov2025-like", False)],
+)
+def test_recipe_and_not_its_name_fills_the_paper_columns(
+    measured, write_spec, monkeypatch, base, name, filled
+):
+    monkeypatch.setitem(RECIPES, name, dataclasses.replace(RECIPES[base], name=name))
+    change = ("steps = 8", f'steps = 8\nrecipes = ["{name}"]')
+    [row] = measured(write_spec(change, name="b.toml"), limit=1).rows()
+    columns = (row.paper_accuracy, row.paper_mem_nats, row.paper_lm_nats)
+    assert [value is not None for value in columns] == [filled] * 3
 
 
 def test_another_loss_than_the_papers_fills_none_of_its_columns(measured, write_spec):

@@ -2,14 +2,15 @@
 
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
 
 from memcram.errors import UsageError
 from memcram.study.results import TokenRecord
 from memcram.study.schema import VERSION
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def read_record(path: Path) -> TokenRecord:
@@ -18,9 +19,6 @@ def read_record(path: Path) -> TokenRecord:
     Raises:
         UsageError: the file is missing or damaged.
     """
-    import safetensors
-    import safetensors.torch
-
     try:
         found = safetensors.torch.load(path.read_bytes())
         # A missing field with a default was not stored, or the store is older than the field.
@@ -46,7 +44,7 @@ def _check_shapes(path: Path, record: TokenRecord) -> None:
         damaged(path, "path", points, f"{wanted}, as its steps and mem")
 
 
-def damaged(path: Path, name: str, got: "Tensor | None", allowed: str) -> NoReturn:
+def damaged(path: Path, name: str, got: Tensor | None, allowed: str) -> NoReturn:
     """Raise an error about the shape of one tensor of a file.
 
     Raises:
@@ -58,8 +56,6 @@ def damaged(path: Path, name: str, got: "Tensor | None", allowed: str) -> NoRetu
 
 def record_bytes(record: TokenRecord) -> bytes:
     """Convert a token record to the bytes of its file; equal records give equal bytes."""
-    import safetensors.torch
-
     every = {field.name: getattr(record, field.name) for field in fields(record)}
     tensors = {name: value.contiguous() for name, value in every.items() if value is not None}
     # One metadata key, since the library writes several in any order.
