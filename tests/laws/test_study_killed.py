@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of a study: resumed, its rows equal those of an undisturbed run."""
+"""A study killed at any moment and resumed has the rows of an uninterrupted run."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ TEXTS = 48
 
 
 def start(folder):
-    # Small groups, so that a kill falls between commits, in them and before the first.
+    # Small groups, so that kills fall before, between and in commits.
     program = "import memcram.study.runner as r; r._GROUP = 4; from memcram.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, "study", "run", "killed.toml", "--device", "cpu", "-q"],
@@ -45,7 +45,7 @@ def start(folder):
 
 
 def settled(store):
-    """Rows without how long they took, and the bytes of their vectors."""
+    """Rows without their seconds, and the bytes of their vectors."""
     rows = [asdict(row) | {"seconds": None} for row in store.rows()]
     return rows, [store.vectors_path(row["task"]).read_bytes() for row in rows]
 
@@ -57,7 +57,7 @@ def prepare(folder, model):
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_folder, tmp_path_factory):
-    """What a store holds at the end, and the seconds it took."""
+    """Contents of the store after an uninterrupted run, and the seconds it took."""
     folder = tmp_path_factory.mktemp("undisturbed")
     prepare(folder, tiny_folder)
     began = time.monotonic()
@@ -68,8 +68,8 @@ def undisturbed(tiny_folder, tmp_path_factory):
 
 
 def check_kept(store, before):
-    """Tasks with a row: none twice, none lost, each with its vectors."""
-    if not store.is_dir():  # killed before it was made
+    """List the tasks with a row, after checking that none is lost or lacks its vectors."""
+    if not store.is_dir():  # killed before it was created
         assert not before
         return []
     opened = Store(store)
@@ -81,7 +81,7 @@ def check_kept(store, before):
     return tasks
 
 
-def test_killed_when_there_is_something_to_lose(tiny_folder, tmp_path):
+def test_killed_after_the_first_commit(tiny_folder, tmp_path):
     folder, calm = tmp_path / "killed", tmp_path / "calm"
     for place in (folder, calm):
         place.mkdir()
@@ -102,7 +102,7 @@ def test_killed_when_there_is_something_to_lose(tiny_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_resumed(tiny_folder, undisturbed, tmp_path):
+def test_killed_at_random_moments(tiny_folder, undisturbed, tmp_path):
     whole, seconds = undisturbed
     kills, draw = 20, random.Random(20)
     killed = resumed = rounds = 0

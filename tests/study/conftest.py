@@ -1,4 +1,4 @@
-"""A small study of a tiny model, and a folder for it."""
+"""A small study of a tiny model."""
 
 import pytest
 
@@ -35,7 +35,7 @@ words = 20
 
 
 def prepare(folder, model):
-    """Write a spec, `small.toml`, and the texts it names."""
+    """Write a spec, `small.toml`, and its texts."""
     (folder / "texts").mkdir()
     (folder / "texts" / "harbour.txt").write_text(PROSE)
     (folder / "small.toml").write_text(SPEC.format(model=model))
@@ -43,7 +43,7 @@ def prepare(folder, model):
 
 
 def run_to_end(path, folder=None, **options):
-    """The store of a spec after a run."""
+    """Run a spec; returns its store."""
     spec = read_spec(path)
     store = open_store(folder or path.with_suffix(".study"), spec)
     with store.lock():
@@ -53,13 +53,13 @@ def run_to_end(path, folder=None, **options):
 
 @pytest.fixture
 def place(tmp_path, tiny_folder):
-    """A folder with a spec, `small.toml`, and the texts it names."""
+    """A folder with a spec, `small.toml`, and its texts."""
     return prepare(tmp_path, tiny_folder)
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory, tiny_folder):
-    """The small study, undisturbed; only to be read."""
+    """The store of the small study after an uninterrupted run; read only."""
     return run_to_end(prepare(tmp_path_factory.mktemp("whole"), tiny_folder) / "small.toml")
 
 

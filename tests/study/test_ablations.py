@@ -1,4 +1,4 @@
-"""Kinds that vary something at each text: what their rows say, and that they resume."""
+"""Ablations: contents of their rows, and resuming."""
 
 import dataclasses
 
@@ -88,7 +88,7 @@ def test_resumed_is_uninterrupted(kind, spec_of, measured):
     assert sum(one["texts"] for one in store.runs()) == ROWS[kind]
 
 
-def test_context_rows_are_the_bare_lm_behind_the_text_before(spec_of, measured, tiny_lm, books):
+def test_context_rows_are_the_bare_lm_after_the_context(spec_of, measured, tiny_lm, books):
     store = measured(spec_of("context"))
     found = by_condition(store)
     assert list(found) == ["", "context=3", "context=12"]
@@ -111,7 +111,7 @@ def test_context_rows_are_the_bare_lm_behind_the_text_before(spec_of, measured, 
             assert [r.lm_nats for r in plain] == [row.lm_nats]
 
 
-def test_a_text_twice_holds_each_token_twice(spec_of, measured):
+def test_repeated_text_has_each_token_twice(spec_of, measured):
     store = measured(spec_of("repeat"))
     found = by_condition(store)
     for once, twice in zip(found[""], found["times=2"], strict=True):
@@ -123,7 +123,7 @@ def test_a_text_twice_holds_each_token_twice(spec_of, measured):
         assert torch.allclose(first, store.record(once.task).lm_nats[1:], atol=1e-5)
 
 
-def test_starts_differ_and_the_line_lies_between_them(spec_of, measured):
+def test_inits_differ_and_line_interpolates_solutions(spec_of, measured):
     store = measured(spec_of("seeds"))
     found = by_condition(store)
     assert list(found)[:4] == ["start=0", "start=1", "start=2", "line=0.1"]
@@ -139,7 +139,7 @@ def test_starts_differ_and_the_line_lies_between_them(spec_of, measured):
         assert (between.steps, between.outcome, between.vectors) == (0, "", 1)
 
 
-def test_each_solution_has_its_path_and_no_line_has_one(spec_of, measured, tiny_lm):
+def test_only_solutions_have_a_path(spec_of, measured, tiny_lm):
     store = measured(spec_of("seeds"))
     for row in store.rows():
         record = store.record(row.task)
@@ -156,15 +156,15 @@ def test_each_solution_has_its_path_and_no_line_has_one(spec_of, measured, tiny_
 
 
 @pytest.mark.parametrize("kind", ["context", "repeat", "depth"])
-def test_other_kinds_keep_no_path(kind, spec_of, measured):
+def test_other_kinds_store_no_path(kind, spec_of, measured):
     store = measured(spec_of(kind))
     for row in store.rows():
         found = safetensors.torch.load(store.vectors_path(row.task).read_bytes())
         assert not [name for name in found if "path" in name]
 
 
-def test_a_store_from_before_paths_opens_and_is_done(spec_of, measured, monkeypatch):
-    """Rows and tasks are the same with and without; the older ones stay as they are."""
+def test_store_from_before_paths_can_be_resumed(spec_of, measured, monkeypatch):
+    """Rows and tasks do not depend on paths; rows without one stay unchanged."""
     kept = measured(spec_of("seeds"), spec_of("seeds").with_name("kept.study"))
     before = dataclasses.replace(KINDS["seeds"], keeps_path=False)
     monkeypatch.setitem(KINDS, "seeds", before)
@@ -179,7 +179,7 @@ def test_a_store_from_before_paths_opens_and_is_done(spec_of, measured, monkeypa
         assert torch.equal(store.record(row.task).mem, kept.record(row.task).mem)
 
 
-def test_a_line_without_its_ends_fails_with_a_reason(spec_of, measured, monkeypatch):
+def test_line_without_solutions_fails_with_a_reason(spec_of, measured, monkeypatch):
     from memcram.engine.loop import Engine
     from memcram.errors import ModelError
 
@@ -232,7 +232,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_names_the_line(mistake, spec_of):
+def test_error_names_the_key(mistake, spec_of):
     kind, change, says = MISTAKES[mistake]
     with pytest.raises(UsageError) as caught:
         read_spec(spec_of(kind, change))
@@ -256,7 +256,7 @@ LATER = {
 
 
 @pytest.mark.parametrize("mistake", LATER)
-def test_what_only_the_model_and_the_texts_tell(mistake, spec_of, measured):
+def test_errors_that_depend_on_model_or_texts(mistake, spec_of, measured):
     kind, change, says = LATER[mistake]
     changes = [change]
     if mistake == "no left context":
@@ -265,7 +265,7 @@ def test_what_only_the_model_and_the_texts_tell(mistake, spec_of, measured):
         measured(spec_of(kind, *changes))
 
 
-def test_context_needs_the_plain_layout(spec_of, tiny_folder):
+def test_context_requires_the_layout_mem(spec_of, tiny_folder):
     model = f'models = [{{id = "{tiny_folder}", layout = "mem+bos"}}]'
     with pytest.raises(UsageError, match=r"toml: models\[0\].layout: got 'mem\+bos', allowed"):
         read_spec(spec_of("context", (f'models = ["{tiny_folder}"]', model)))

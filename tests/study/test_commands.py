@@ -1,4 +1,4 @@
-"""`memcram study` from new to export."""
+"""The commands of `memcram study`."""
 
 import csv
 import dataclasses
@@ -33,7 +33,7 @@ def test_new_run_status_export(place, capsys, monkeypatch):
     text = (place / "pocket.toml").read_text().replace("steps = 300", "steps = 1")
     text = text.replace('source = "books"', 'source = "files"')
     (place / "pocket.toml").write_text(text)
-    assert command(capsys, "new", "pocket")[0] == 2  # it exists, and is kept
+    assert command(capsys, "new", "pocket")[0] == 2  # it exists
     assert (place / "pocket.toml").read_text() == text
     code, out, err = command(capsys, "run", "pocket.toml", "--limit", "2", "--json")
     assert (code, err) == (0, "")
@@ -51,7 +51,7 @@ def test_new_run_status_export(place, capsys, monkeypatch):
     assert "exists; pass --force" in err
 
 
-def test_run_takes_the_store_too(place, capsys, measured):
+def test_run_accepts_a_store(place, capsys, measured):
     store = measured(place / "small.toml", limit=2)
     code, out, _ = command(capsys, "run", store.folder, "--limit", "3", "--json")
     assert (code, json.loads(out)["done"], json.loads(out)["pending"]) == (0, 5, 10)
@@ -69,7 +69,7 @@ def test_dry_run_measures_nothing(place, capsys):
     assert command(capsys, "run", place / "small.toml", "--dry-run")[0] == 0
 
 
-def test_what_is_exported_is_what_was_stored(place, whole, write_spec, measured, capsys):
+def test_exported_rows_are_the_stored_rows(place, whole, write_spec, measured, capsys):
     more = ("[1, 2]", "[1]"), ("[4, 9]", "[4]"), ("samples = 3", "samples = 4")
     stores = whole, measured(write_spec(*more, name="b.toml"))
     out = place / "results"
@@ -82,7 +82,7 @@ def test_what_is_exported_is_what_was_stored(place, whole, write_spec, measured,
     table = pyarrow.parquet.read_table(out / "rows.parquet")
     assert table.column_names == list(column_types())
     assert {row["task"]: row for row in table.to_pylist()} == rows
-    # A column that is empty throughout has its type all the same.
+    # A column without any value has its type, too.
     assert str(table.schema.field("paper_accuracy").type) == "double"
     assert table.schema.field("first_nats").nullable
     assert not table.schema.field("accuracy").nullable
@@ -96,7 +96,7 @@ def test_what_is_exported_is_what_was_stored(place, whole, write_spec, measured,
         assert row["exact"] == str(wanted["exact"])
 
 
-def test_export_of_nothing_has_the_columns(place, capsys):
+def test_export_of_an_empty_store_has_the_columns(place, capsys):
     Store.create(place / "new.study", "", place).close()
     assert command(capsys, "export", place / "new.study", "-o", place / "none")[0] == 0
     table = pyarrow.parquet.read_table(place / "none.parquet")
@@ -111,7 +111,7 @@ def test_new_lists(capsys):
 
 
 @pytest.mark.parametrize("name", ["\U00020bb7モデル", 'a"b'])
-def test_a_starter_for_a_folder_of_any_name_can_be_read(place, capsys, monkeypatch, name):
+def test_starter_for_a_folder_of_any_name(place, capsys, monkeypatch, name):
     monkeypatch.chdir(place)
     code, _, err = command(capsys, "new", f"./{name}", "-o", "new.toml")
     assert (code, err) == (0, "")
@@ -119,7 +119,7 @@ def test_a_starter_for_a_folder_of_any_name_can_be_read(place, capsys, monkeypat
 
 
 def test_rows_keep_the_settings_they_were_measured_with(place, measured, monkeypatch):
-    """One store, gone on with after an upgrade that gave a recipe's name other settings."""
+    """A store is continued after an upgrade that changed the settings of a recipe."""
     old = measured(place / "small.toml", limit=2).recipes()
     changed = dataclasses.replace(RECIPES["default"], start=NormalStart())
     monkeypatch.setitem(RECIPES, "default", changed)
@@ -137,7 +137,7 @@ def test_rows_keep_the_settings_they_were_measured_with(place, measured, monkeyp
     assert set(store.recipes()) == set(found) - set(old)
 
 
-def test_settings_of_every_run_are_kept(place, measured):
+def test_settings_of_every_run_are_recorded(place, measured):
     store = measured(place / "small.toml", limit=2)
     [first] = store.runs()
     assert first["outcome"] == "done"

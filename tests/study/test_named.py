@@ -1,4 +1,4 @@
-"""Every published study loads, and runs two steps on a tiny model of the same architecture."""
+"""Every published study can be read, and runs two steps on a tiny model."""
 
 import re
 import tomllib
@@ -16,7 +16,7 @@ from memcram.study.grid import cell_samples, cells
 from memcram.study.named import named_studies, spec_text
 from memcram.study.read import read_spec
 
-# The architecture of each model; which of them put a BOS before a text.
+# The architecture of each model, and whether its tokenizer adds a BOS.
 ARCHITECTURES = {
     "pythia": ("GPT-NeoX (Pythia)", False),
     "opt-350m": ("OPT, narrow input", True),
@@ -28,7 +28,7 @@ ARCHITECTURES = {
     "smollm2": ("SmolLM", False),
     "gemma-3": ("Gemma-3", True),
 }
-# One of each architecture is quick enough for every day.
+# One of each architecture; the others are slow tests.
 QUICK = ("pythia-160m", "opt-350m", "mamba-130m", "llama-3.2-1b", "smollm2-1.7b", "gemma-3-4b")
 NAMES = [study.name for study in named_studies()]
 SCALE = 0.01
@@ -44,7 +44,7 @@ def shrunk(text, model):
     text = re.sub(r"^# steps = .*$", "", text, flags=re.M)
     text = re.sub(r"^seed = 0$", "seed = 0\nsteps = 2", text, flags=re.M)
     text = re.sub(r"^dataset = .*\n", "", text, flags=re.M)
-    # Fan fiction and books must differ, lest they count once.
+    # Fan fiction and books must differ, or their tasks would be the same.
     files = '"files"\npath = "a.txt"\npassage_chars = '
     text = re.sub(
         r'name = "fanfics"\nsource = "hub-\w+"', f'name = "fanfics"\nsource = {files}301', text

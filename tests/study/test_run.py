@@ -1,4 +1,4 @@
-"""Laws of a run: resumed = uninterrupted, nothing twice, and rows that say what was measured."""
+"""Running a study: resuming, duplicates, contents of rows, failures."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ def test_resumed_is_uninterrupted(place, measured, whole):
     assert {one["outcome"] for one in store.runs()} == {"done"}
 
 
-def test_a_second_run_does_nothing(measured, whole, monkeypatch):
+def test_second_run_does_nothing(measured, whole, monkeypatch):
     before = whole.rows()
     monkeypatch.setattr("memcram.study.runner.load_lm", None)  # not even the model is loaded
     store = measured(whole.folder.with_name("small.toml"))
@@ -40,7 +40,7 @@ def test_a_second_run_does_nothing(measured, whole, monkeypatch):
     assert store.counts().pending == 0
 
 
-def test_ctrl_c_keeps_what_is_finished(place, measured, whole, monkeypatch):
+def test_ctrl_c_stores_finished_texts(place, measured, whole, monkeypatch):
     turn, turns = Engine._turn, iter(range(1000))
 
     def impatient(self, batch, *, poll):
@@ -88,7 +88,7 @@ lengths = [9, 9, 4]
     assert {row.source for row in store.rows()} == {"mine", "words"}
 
 
-def test_task_ids_hold_no_place_on_disk(place, measured, whole, tmp_path, tiny_folder):
+def test_task_ids_do_not_depend_on_paths(place, measured, whole, tmp_path, tiny_folder):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "texts").mkdir()
@@ -116,7 +116,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_decides_a_row_changes_its_task(write_spec, place, tiny_lm, tiny_lm64, change):
+def test_what_determines_a_row_changes_its_task(write_spec, place, tiny_lm, tiny_lm64, change):
     old = {task.id for task in expand(read_spec(place / "small.toml"), 0, tiny_lm)}
     lm = tiny_lm64 if change == "dtype" else tiny_lm
     new = expand(read_spec(write_spec(CHANGES[change], name="b.toml")), 0, lm)
@@ -153,8 +153,8 @@ def test_another_spec_in_the_same_store(place, measured, write_spec):
     assert [row.seconds for row in again] == [kept[row.task].seconds for row in again]
 
 
-def test_rows_say_what_was_measured(place, whole, tiny_folder):
-    """Against a straight computation, one text at a time."""
+def test_rows_equal_a_direct_computation(place, whole, tiny_folder):
+    """One text at a time, with a plain forward pass."""
     lm = memcram.load_lm(str(tiny_folder), device="cpu")
     for row in whole.rows():
         record = whole.record(row.task)
@@ -184,7 +184,7 @@ def test_rows_say_what_was_measured(place, whole, tiny_folder):
         assert row.paper_accuracy is None
 
 
-def test_lengths_of_one_text_are_prefixes_of_it(whole):
+def test_shorter_texts_are_prefixes(whole):
     by_text = {}
     for row in whole.rows():
         if row.source == "mine":
@@ -196,7 +196,7 @@ def test_lengths_of_one_text_are_prefixes_of_it(whole):
         assert all(torch.equal(text, longest[: len(text)]) for text in texts)
 
 
-def test_random_texts_have_lengths_of_their_own(measured, write_spec):
+def test_lengths_up_to_draws_a_length_per_text(measured, write_spec):
     few = measured(write_spec(("words = 20", "words = 20\nsamples = 9"), name="b.toml"))
     lengths = [row.length for row in few.rows() if row.source == "words"]
     assert len(lengths) == 9
@@ -204,7 +204,7 @@ def test_random_texts_have_lengths_of_their_own(measured, write_spec):
     assert len(set(lengths)) > 3
 
 
-def test_first_token_given_and_the_columns_of_the_paper(measured, write_spec):
+def test_first_token_given_and_paper_columns(measured, write_spec):
     change = ("steps = 8", 'steps = 8\nrecipes = ["kuratov2025"]')
     store = measured(write_spec(change, name="b.toml"))
     for row in store.rows():
@@ -233,7 +233,7 @@ def test_recipe_and_not_its_name_fills_the_paper_columns(
     assert [value is not None for value in columns] == [filled] * 3
 
 
-def test_another_loss_than_the_papers_fills_none_of_its_columns(measured, write_spec):
+def test_another_loss_fills_no_paper_columns(measured, write_spec):
     recipe = "kuratov2025@objective=HingeMargin"
     change = ("steps = 8", f'steps = 8\nrecipes = ["{recipe}"]')
     for row in measured(write_spec(change, name="b.toml"), limit=2).rows():
@@ -241,7 +241,7 @@ def test_another_loss_than_the_papers_fills_none_of_its_columns(measured, write_
         assert row.paper_mem_nats is None
 
 
-def test_horizon_keeps_the_prefix_that_is_held(measured, write_spec, tiny_folder, pocket):
+def test_horizon_measures_the_prefix_that_is_held(measured, write_spec, tiny_folder, pocket):
     kind = 'kind = "horizon"\nlengths = [24]'
     changes = [("lengths = [4, 9]", kind), (str(tiny_folder), "pocket"), ("= 12\n", "= 3\n")]
     more = [("= 8", "= 16"), ("chars = 60", "chars = 500"), ("samples = 3", "samples = 2")]
@@ -258,7 +258,7 @@ def test_horizon_keeps_the_prefix_that_is_held(measured, write_spec, tiny_folder
         assert row.censored == (row.horizon == row.length)
 
 
-def test_groups_are_crammed_whole_and_resume(measured, write_spec, place):
+def test_groups_are_not_split_and_resume(measured, write_spec, place):
     changes = [
         ("lengths = [4, 9]", 'kind = "horizon"\nlengths = [6]\nrecipes = ["tarasov2026+low-dim"]'),
         ("lengths_up_to = 12\n", ""),
@@ -276,7 +276,7 @@ def test_groups_are_crammed_whole_and_resume(measured, write_spec, place):
     assert_same(measured(path), whole)
 
 
-def test_a_text_that_is_not_finite_gets_a_row(place, measured, monkeypatch):
+def test_non_finite_text_has_a_row(place, measured, monkeypatch):
     score = Engine._score
 
     def broken(self, batch, counted):
@@ -289,7 +289,7 @@ def test_a_text_that_is_not_finite_gets_a_row(place, measured, monkeypatch):
     assert len(store.rows()) == TEXTS
 
 
-def test_numbers_that_are_not_finite_come_back(place, measured, monkeypatch):
+def test_non_finite_numbers_are_stored(place, measured, monkeypatch):
     from memcram.study import measure
 
     def nowhere(nats):
@@ -300,7 +300,7 @@ def test_numbers_that_are_not_finite_come_back(place, measured, monkeypatch):
     assert all(isinstance(row, ResultRow) and math.isnan(row.mem_nats) for row in store.rows())
 
 
-def test_a_text_too_large_for_the_device_fails_alone(place, measured, monkeypatch, whole, capsys):
+def test_text_too_large_for_the_device_fails_alone(place, measured, monkeypatch, whole, capsys):
     turn = Engine._turn
 
     def small_device(self, batch, *, poll):
@@ -321,7 +321,7 @@ def test_a_text_too_large_for_the_device_fails_alone(place, measured, monkeypatc
     assert_same(measured(place / "small.toml"), whole)  # failures are tried again
 
 
-def test_lengths_over_the_positions(measured, write_spec, tiny_folder):
+def test_length_beyond_the_positions(measured, write_spec, tiny_folder):
     path = write_spec(("lengths = [4, 9]", "lengths = [4, 128]"))
     with pytest.raises(UsageError) as caught:
         measured(path)
@@ -340,7 +340,7 @@ def test_too_few_texts(measured, write_spec):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_cannot_be_loaded_loses_nothing(place, measured, write_spec, tiny_folder):
+def test_unloadable_model_loses_no_rows(place, measured, write_spec, tiny_folder):
     change = (f'"{tiny_folder}"]', f'"{tiny_folder}", "{place / "texts"}"]')
     path = write_spec(change)
     with pytest.raises(ModelError, match="15 of 30 texts are kept in"):

@@ -1,4 +1,4 @@
-"""A store loses nothing: foreign files are refused, and a row never comes before its vectors."""
+"""Stores: foreign and damaged files, locks, records, full disks."""
 
 import errno
 import os
@@ -71,7 +71,7 @@ SPOILT = {
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
 @pytest.mark.parametrize("command", ["run", "run spec", "status", "export"])
-def test_what_is_no_store_is_refused_and_left_alone(place, store, capsys, spoil, command):
+def test_other_folders_are_refused_and_unchanged(place, store, capsys, spoil, command):
     spoil(store)
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     words = {
@@ -89,7 +89,7 @@ def test_what_is_no_store_is_refused_and_left_alone(place, store, capsys, spoil,
 
 
 @pytest.mark.parametrize("command", [["status"], ["export", "-o", "out"], ["run"]])
-def test_damage_behind_a_sound_beginning_is_one_line(store, capsys, monkeypatch, command):
+def test_damage_after_an_intact_header_gives_a_one_line_error(store, capsys, monkeypatch, command):
     database = store / "store.sqlite"
     whole = database.read_bytes()
     page = int.from_bytes(whole[16:18], "big")  # the first one has header and tables' names
@@ -101,7 +101,7 @@ def test_damage_behind_a_sound_beginning_is_one_line(store, capsys, monkeypatch,
     assert "can't be read (" in err
 
 
-def test_no_folder_and_a_file_in_its_place(place, capsys):
+def test_missing_folder_and_file_instead_of_folder(place, capsys):
     assert run(["study", "status", str(place / "none.study")]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert run(["study", "status", str(place / "small.toml")]) == 2
@@ -118,7 +118,7 @@ with locked(Path(sys.argv[1]) / "lock", "it"):
 """
 
 
-def test_a_second_run_is_refused_with_the_pid_of_the_first(store, place, capsys):
+def test_second_run_is_refused_with_the_pid_of_the_first(store, place, capsys):
     command = [sys.executable, "-c", HOLD, str(store)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as first:
         try:
@@ -131,7 +131,7 @@ def test_a_second_run_is_refused_with_the_pid_of_the_first(store, place, capsys)
         finally:
             first.kill()
     opened = Store(store)
-    with opened.lock():  # a killed process holds nothing
+    with opened.lock():  # the lock of a killed process is released
         assert (store / "lock").read_text() == f"{os.getpid()}\n"
 
 
@@ -154,7 +154,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("case", SHAPES)
-def test_a_record_that_does_not_fit_together_is_one_line(tmp_path, case):
+def test_inconsistent_record_gives_a_one_line_error(tmp_path, case):
     whole = {field.name: torch.zeros(2) for field in fields(TokenRecord)}
     whole |= {"mem": torch.zeros(1, 4), "path": torch.zeros(3, 1, 4)}
     whole |= {"path_steps": torch.tensor([0, 2, 1])}
@@ -172,7 +172,7 @@ def test_a_record_that_does_not_fit_together_is_one_line(tmp_path, case):
     assert "\n" not in str(raised.value)
 
 
-def test_a_record_that_does_not_fit_its_row_is_one_line(place, measured, capsys):
+def test_record_unlike_its_row_gives_a_one_line_error(place, measured, capsys):
     store = measured(place / "small.toml", limit=1)
     [row] = store.rows()
     file = store.vectors_path(row.task)
@@ -185,8 +185,8 @@ def test_a_record_that_does_not_fit_its_row_is_one_line(place, measured, capsys)
     assert not (place / "report").exists()
 
 
-def test_a_row_only_after_its_vectors(place, measured, monkeypatch):
-    """Whatever is committed at any moment has its vectors on disk, whole and under their name."""
+def test_row_is_committed_after_its_vectors(place, measured, monkeypatch):
+    """At every commit, each row has a complete file of vectors."""
     commits = []
     add = Store.add
 
@@ -206,7 +206,7 @@ def test_a_row_only_after_its_vectors(place, measured, monkeypatch):
     assert commits[-1] == len(store.rows())
 
 
-def test_no_row_where_the_vectors_could_not_be_written(place, measured, monkeypatch):
+def test_no_row_if_its_vectors_cannot_be_written(place, measured, monkeypatch):
     def full(path, data):
         raise UsageError(f"{str(path)!r} could not be written (No space left on device)")
 
@@ -233,7 +233,9 @@ class FullAfter:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 @pytest.mark.parametrize("writes", [0, 1, 6])
-def test_disk_full_is_one_line_and_can_go_on(place, whole, monkeypatch, capsys, writes):
+def test_full_disk_gives_a_one_line_error_and_can_be_resumed(
+    place, whole, monkeypatch, capsys, writes
+):
     monkeypatch.setattr("memcram.study.runner._GROUP", 2)
     monkeypatch.setattr(os, "fsync", FullAfter(writes))
     assert run(["study", "run", str(place / "small.toml"), "--device", "cpu"]) == 2
@@ -259,8 +261,8 @@ sys.exit(run(["study", "run", sys.argv[2], "--device", "cpu"]))
 
 
 @pytest.mark.slow
-def test_a_database_that_cannot_grow(place, measured, write_spec):
-    """A limit on file sizes stops SQLite itself, where a full disk would."""
+def test_full_database(place, measured, write_spec):
+    """A limit on file sizes stops SQLite as a full disk would."""
     path = write_spec(("samples = 3", "samples = 40"), ("passage_chars = 60", "passage_chars = 20"))
     command = [sys.executable, "-c", SQLITE_FULL, "110000", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from memcram.study.results import ResultRow, TokenRecord
 
 @dataclass(frozen=True)
 class Labels:
-    """Columns that all rows of one model of a study share.
+    """Names that all rows of one model of a study share.
 
     Attributes:
         study, kind: of the spec.
@@ -157,20 +158,8 @@ def _row(
     paper = _paper_columns(one, record) if as_published and task.derived is None else {}
     return ResultRow(
         task=task.id,
-        study=labels.study,
-        kind=labels.kind,
         condition=task.condition,
-        model=labels.model,
-        revision=lm.identity.revision,
-        fingerprint=lm.identity.fingerprint,
-        parameters=lm.parameters,
-        layers=lm.layers,
-        width=lm.input_width,
-        vocab_size=lm.vocab_size,
-        max_positions=lm.max_positions,
         recipe=recipe.name,
-        dtype=lm.dtype_name,
-        layout=lm.layout,
         first_token_given=recipe.first_token_given,
         bos_in_text=task.bos_in_text,
         source=task.source,
@@ -199,11 +188,30 @@ def _row(
         lm_nats=_total(record.lm_nats[1:]),
         mem_right=int((record.margins[1:] > 0).sum()),
         lm_right=int((record.lm_ranks[1:] == 0).sum()),
+        **_model_columns(lm, labels),
         **paper,
     )
 
 
-def _paper_columns(one: Finished, record: TokenRecord) -> dict[str, float]:
+def _model_columns(lm: FrozenLM, labels: Labels) -> dict[str, Any]:
+    """Columns that all rows of one model of a study share."""
+    return {
+        "study": labels.study,
+        "kind": labels.kind,
+        "model": labels.model,
+        "revision": lm.identity.revision,
+        "fingerprint": lm.identity.fingerprint,
+        "parameters": lm.parameters,
+        "layers": lm.layers,
+        "width": lm.input_width,
+        "vocab_size": lm.vocab_size,
+        "max_positions": lm.max_positions,
+        "dtype": lm.dtype_name,
+        "layout": lm.layout,
+    }
+
+
+def _paper_columns(one: Finished, record: TokenRecord) -> dict[str, Any]:
     """Count as the published code does: the best of the run, means times N."""
     given = int(one.task.recipe.first_token_given)
     n = one.n_tokens

@@ -155,9 +155,7 @@ class Store:
     def is_done(self, model: int) -> bool:
         """Return whether a model of the spec was planned and all its tasks are done."""
         left = "SELECT count(*) FROM tasks WHERE model = ? AND in_spec AND status != 'done'"
-        return (
-            self._meta(f"planned.{model}") is not None and self._select(left, (model,))[0][0] == 0
-        )
+        return self.planned(model) is not None and self._select(left, (model,))[0][0] == 0
 
     def planned(self, model: int) -> int | None:
         """Return the number of tasks of a model; None before it was planned."""
@@ -186,22 +184,17 @@ class Store:
         query = "SELECT status, count(*) FROM tasks WHERE in_spec GROUP BY status"
         by_status = dict(tuple(one) for one in self._select(query))
         aside = "SELECT count(*) FROM rows JOIN tasks ON id = task WHERE NOT in_spec"
-        rate = self.seconds_per_cost()
+        spent = "SELECT sum(seconds), sum(cost) FROM rows JOIN tasks ON id = task"
+        seconds, cost = self._select(spent)[0]
         left = "SELECT coalesce(sum(cost), 0) FROM tasks WHERE in_spec AND status = 'pending'"
-        cost = self._select(left)[0][0]
+        known = cost and seconds is not None
         return Counts(
             pending=by_status.get("pending", 0),
             done=by_status.get("done", 0),
             failed=by_status.get("failed", 0),
             kept_aside=self._select(aside)[0][0],
-            seconds_left=None if rate is None else rate * cost,
+            seconds_left=seconds / cost * self._select(left)[0][0] if known else None,
         )
-
-    def seconds_per_cost(self) -> float | None:
-        """Seconds that a token-step of the estimate took so far; None before the first row."""
-        query = "SELECT sum(seconds), sum(cost) FROM rows JOIN tasks ON id = task"
-        seconds, cost = self._select(query)[0]
-        return seconds / cost if cost and seconds is not None else None
 
     # -- rows -----------------------------------------------------------------------------------
 
