@@ -11,7 +11,7 @@ import plausible
 from memcram.report import ablation_data, ablation_figures, style
 from memcram.report.data import with_label
 from memcram.report.sections import sections
-from memcram.report.tables import published_table
+from memcram.report.tables import published_horizons, published_table
 from memcram.study.results import TokenRecord, column_types
 
 
@@ -28,9 +28,11 @@ def table(*rows):
 
 
 def drawn_sections(rows, records):
-    """Sections of the rows by key, without those of Table 1."""
-    found = sections(rows, published_table(), records)
-    return {one.key: one for one in found if not one.key.startswith("figure-")}
+    """Sections of the rows by key, without those that published values have too."""
+    published = published_table(), published_horizons()
+    found = sections(rows, *published, records)
+    others = sections(rows.iloc[:0], *published, records)
+    return {one.key: one for one in found if one.key not in {other.key for other in others}}
 
 
 def bars(axes):
@@ -437,7 +439,7 @@ def test_without_ablations_there_is_nothing():
     rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
     rows = with_label(rows[rows["kind"] == "capacity"])
     found = drawn_sections(rows, records.__getitem__)
-    assert set(found) == {"learning-curves", "accuracy-by-position"}
+    assert set(found) == {"figure-3", "learning-curves", "accuracy-by-position"}
 
 
 def test_a_model_cut_short_keeps_its_label():

@@ -1,5 +1,8 @@
 """Each figure drawn from a small fixed table: what is plotted is what the table says."""
 
+import re
+import warnings
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -7,9 +10,12 @@ import pytest
 import torch
 
 import plausible
+from memcram.models.accounting import Accounting
+from memcram.report import bars as bar_figures
 from memcram.report import figure_data, figures, style, token_figures
 from memcram.report.data import with_label
-from memcram.report.tables import beside_published, published_table, table_1
+from memcram.report.sections import sections
+from memcram.report.tables import horizon_table, published_horizons, published_table, table_1
 
 PUBLISHED = {"published": True, "n": np.nan, "gain_n": np.nan, "next_tokens": np.nan}
 
@@ -31,7 +37,7 @@ def words(axes):
 
 
 def test_max_tokens():
-    axes = figures.max_tokens(bars()).axes[0]
+    axes = bar_figures.max_tokens(bars()).axes[0]
     assert [patch.get_width() for patch in axes.patches] == [16, 0, 1568]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["pocket", "big"]
     assert words(axes) == ["16", "< 8", "1,568"]
@@ -44,7 +50,7 @@ def test_max_tokens():
 
 def test_a_capacity_that_was_the_longest_tried_says_so():
     data = bars().iloc[:1].assign(next_tokens=np.nan)
-    assert words(figures.max_tokens(data).axes[0]) == ["≥ 16, the longest tried"]
+    assert words(bar_figures.max_tokens(data).axes[0]) == ["≥ 16, the longest tried"]
 
 
 def gains():
@@ -72,7 +78,7 @@ def test_bound_against_gain():
 
 
 def test_utilisation():
-    axes = figures.utilisation(gains()).axes[0]
+    axes = bar_figures.utilisation(gains()).axes[0]
     assert [patch.get_width() for patch in axes.patches] == [0.05, 0.16]
     assert [list(line.get_xdata()) for line in axes.lines] == [[0.044, 0.059]]
     assert words(axes) == ["5 %", "16 %"]
@@ -122,6 +128,61 @@ def test_cross_entropy_marks_random_texts_and_those_held_whole():
 def test_cross_entropy_of_texts_all_held_whole_has_no_line():
     axes = figures.cross_entropy(points().assign(saturated=True)).axes[0]
     assert len(axes.lines) == 1  # the diagonal
+
+
+def test_bits_per_dimension_of_the_published_table():
+    """Printed nats / ln 2 / width, and the two reference lines."""
+    data = figure_data.dimension_data(published_table())
+    random = data[data["source"] == "random"].set_index("label")["bits_per_dimension"].round(2)
+    llamas = ["Llama-3.2-1B", "Llama-3.2-3B", "Llama-3.1-8B"]
+    assert random[llamas].tolist() == [1.60, 1.59, 1.60]
+    for family, ends in {"Pythia": [0.58, 0.94], "Mamba": [1.01, 1.45]}.items():
+        of_family = random[random.index.str.startswith(family)]
+        assert [of_family.min(), of_family.max()] == ends
+    assert data["bits_per_dimension"].max() == pytest.approx(1.71, abs=0.005)
+
+    axes = figures.bits_per_dimension(data).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    marks = [one for one in axes.collections if len(one.get_offsets())]
+    drawn = {(names[round(y)], round(x, 2)) for one in marks for x, y in one.get_offsets().tolist()}
+    assert len(names) == 14
+    assert {("Llama-3.2-1B", 1.60), ("Llama-3.1-8B", 1.71), ("Pythia-2.8B", 0.42)} <= drawn
+    assert all(len(one.get_facecolor()) == 0 for one in marks)  # hollow
+    lines = {round(line.get_xdata()[0], 2) for line in axes.lines if len(line.get_xdata()) == 2}
+    assert lines == {0.72, 2.0}
+
+
+def test_own_bits_per_dimension_have_intervals():
+    own = {"label": "pocket", "source": "books", "published": False, "parameters": 6e6}
+    own |= {"vectors": 1, "gain_n": 8, "bits_per_dimension": 0.5}
+    own |= {"bits_per_dimension_low": 0.4, "bits_per_dimension_high": 0.7}
+    axes = figures.bits_per_dimension(pd.DataFrame([own])).axes[0]
+    [interval] = [one for one in axes.collections if hasattr(one, "get_segments")]
+    assert interval.get_segments()[0][:, 0].tolist() == pytest.approx([0.4, 0.7])
+    [marks] = [one for one in axes.collections if not hasattr(one, "get_segments")]
+    assert marks.get_offsets().tolist() == [[0.5, 0]]
+    assert len(marks.get_facecolor()) == 1
+
+
+def test_horizons_of_the_papers_and_of_the_authors_repository():
+    data = figure_data.horizon_means_data(published_horizons())
+    axes = bar_figures.horizon_means(data).axes[0]
+    drawn = dict(zip(words(axes), [patch.get_width() for patch in axes.patches], strict=True))
+    assert len(drawn) == 20
+    assert drawn["63.1  tarasov2026-repo"] == 63.1  # SmolLM2-135M
+    assert drawn["670  tarasov2026-repo@T=0.25"] == 670.1  # Pythia-1.4B
+    assert drawn["1,697  tarasov2026+low-dim"] == 1697  # Llama-3.1-8B
+    assert all(patch.get_facecolor()[3] == 0 for patch in axes.patches)
+
+
+@pytest.mark.parametrize(("layout", "longest"), [("mem", [512, 509]), ("mem+bos", [511, 508])])
+def test_the_ceiling_is_the_longest_text_that_the_model_has_positions_for(layout, longest):
+    rows, _ = plausible.study(samples=1, vectors=(1, 4), models=("pocket",))
+    rows = with_label(rows[rows["source"] == "books"].assign(layout=layout))
+    data = figure_data.vectors_data(table_1(rows))
+    assert data["ceiling_tokens"].tolist() == longest
+    for k, n in zip((1, 4), longest, strict=True):
+        assert Accounting(k, int(layout == "mem+bos"), n).input_length == 512
 
 
 def by_vectors():
@@ -237,9 +298,7 @@ def test_a_token_that_was_given_is_not_in_its_place():
 
 
 def test_published_values_alone_can_be_drawn():
-    table = beside_published(table_1(with_label(plausible.study(samples=1)[0]).iloc[:0]))
-    assert len(table) == len(published_table())
-    axes = figures.max_tokens(figure_data.max_tokens_data(table)).axes[0]
+    axes = bar_figures.max_tokens(figure_data.max_tokens_data(published_table())).axes[0]
     assert all(patch.get_facecolor()[3] == 0 for patch in axes.patches)
     assert max(patch.get_width() for patch in axes.patches) == 1568
 
@@ -247,17 +306,61 @@ def test_published_values_alone_can_be_drawn():
 @pytest.mark.parametrize("theme", style.THEMES, ids=lambda theme: theme.name)
 def test_figures_leave_no_setting_behind_and_give_the_same_bytes(theme):
     before = mpl.rcParams.copy()
-    first = style.to_svg(figures.utilisation(gains(), theme), theme)
+    first = style.to_svg(bar_figures.utilisation(gains(), theme), theme)
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
-        again = style.to_svg(figures.utilisation(gains(), theme), theme)
+        again = style.to_svg(bar_figures.utilisation(gains(), theme), theme)
     assert first == again
     assert b"dc:date" not in first
     assert mpl.rcParams == before
 
 
+NAMES = ["$cost_{$", "US$5 to US$9", "_hidden", "\u9752\u7a7a\u6587\u5eab", "prose, old"]
+
+
+def test_names_are_drawn_as_written():
+    rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
+    rows = rows[(rows["source"] == "books") & rows["length"].isin([16, 32, 128])]
+    rows = pd.concat([rows.assign(source=name) for name in NAMES], ignore_index=True)
+    rows = with_label(rows)
+    found = sections(rows, table_1(rows), horizon_table(rows), records.__getitem__)
+    by_source = {"figure-1", "figure-3", "figure-5", "bits-per-dimension", "horizon-means"}
+    by_source |= {"horizon-curves", "horizon-surprisal"}
+    drawn = {one.key: one.figures[0].draw(style.LIGHT) for one in found if one.key in by_source}
+    assert set(drawn) == by_source
+    for figure in drawn.values():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            svg = style.to_svg(figure, style.LIGHT).decode()
+        shown = re.findall("<!-- (.*?) -->", svg)
+        for name in NAMES:
+            assert any(name in text for text in shown)
+
+
+def test_a_character_that_no_font_has_is_left_to_the_reader(monkeypatch):
+    figure = bar_figures.utilisation(gains().assign(source="\u9752"))
+    outlines = style.to_svg(bar_figures.utilisation(gains()), style.LIGHT)
+    monkeypatch.setattr(style, "_fallbacks", lambda text: ((), "\u9752" not in text))
+    kept = style.to_svg(figure, style.LIGHT).decode()
+    assert re.search("<text [^>]*>\u9752", kept)
+    assert b"<text" not in outlines
+
+
 def test_sources_differ_in_more_than_colour():
-    for signs in (style.MARKERS, style.HATCHES, style.LINES):
-        assert len(set(map(str, signs))) == len(signs) == len(style.LIGHT.series)
+    data = pd.concat([bars().iloc[:1].assign(source=f"source {i}") for i in range(6)])
+    patches = bar_figures.max_tokens(data).axes[0].patches
+    assert len({patch.get_hatch() for patch in patches}) == 6
+    colours = [patch.get_facecolor() for patch in patches]
+    assert len(set(colours)) == 6
+    lines = by_vectors().iloc[:3]
+    data = pd.concat([lines.assign(source=f"source {i}") for i in range(6)])
+    drawn = [
+        line
+        for line in figures.capacity_by_vectors(data).axes[0].lines
+        if str(line.get_label()).startswith("source")
+    ]
+    assert len({line.get_marker() for line in drawn}) == 6
+    # The cycle of dashes of a line, which is (offset, None) for a solid one.
+    assert len({str(line._unscaled_dash_pattern) for line in drawn}) == 6
 
 
 @pytest.mark.parametrize("theme", style.THEMES, ids=lambda theme: theme.name)

@@ -154,6 +154,10 @@ def test_names_of_pages_are_safe():
     assert re.fullmatch(r"[0-9a-f]{64}\.html", page._page_name("../../etc/passwd"))
 
 
+def sections_of(rows, records):
+    return page.sections(rows, page.table_1(rows), page.horizon_table(rows), records.__getitem__)
+
+
 def test_sources_in_other_scripts_and_cases_keep_figures_of_their_own():
     rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
     rows = rows[rows["length"].isin([16, 32])]
@@ -163,7 +167,8 @@ def test_sources_in_other_scripts_and_cases_keep_figures_of_their_own():
     records = {task + name: one for task, one in records.items() for name in names}
     part = data.StudyPart("dev", rows, len(rows))
     files = dict(page.report_files(data.combine([part], records.__getitem__, plausible.pieces)))
-    found = page.sections(data.with_label(rows), page.table_1(data.with_label(rows)), records.get)
+    labelled = data.with_label(rows)
+    found = sections_of(labelled, records)
     figures = [drawn.name for section in found for drawn in section.figures]
     assert len(figures) == len(set(figures))
     assert sum(name.startswith("learning-curves") for name in figures) == 3
@@ -175,5 +180,5 @@ def test_horizons_of_fewer_vectors_take_no_learning_curves_away():
     few = (rows["kind"] == "horizon") & (rows["vectors"] == 1)
     rows = rows[few | ((rows["kind"] == "capacity") & (rows["vectors"] == 2))]
     labelled = data.with_label(rows.reset_index(drop=True))
-    found = page.sections(labelled, page.table_1(labelled), records.__getitem__)
+    found = sections_of(labelled, records)
     assert "learning-curves" in [section.key for section in found]

@@ -45,14 +45,17 @@ def test_table_1_by_hand():
 def test_a_study_of_horizons_alone_has_no_table_1():
     rows = data.with_label(fixed_rows().assign(kind="horizon"))
     assert len(tables.table_1(rows)) == 0
-    assert len(tables.beside_published(tables.table_1(rows))) == len(tables.published_table())
+    assert len(tables.with_published(tables.table_1(rows), tables.published_table())) == len(
+        tables.published_table()
+    )
     horizons = tables.horizon_table(rows)
     assert horizons["horizon_tokens"].tolist() == [rows["horizon"].mean()]
 
 
 def test_published_values_stand_in_the_block_of_their_model():
     rows = fixed_rows().assign(model="EleutherAI/pythia-160m")
-    table = tables.beside_published(tables.table_1(data.with_label(rows)))
+    own = tables.table_1(data.with_label(rows))
+    table = tables.with_published(own, tables.published_table())
     block = table[table["label"] == "pythia-160m"]
     printed = block[block["published"].astype(bool) & (block["source"] == "books")]
     # Table 1 of kuratov2025: Pythia-160M on PG-19, and 2,016 tokens in 32 vectors.

@@ -27,6 +27,7 @@ from memcram.metrics.information import information_gain_nats
 from memcram.metrics.statistics import spread
 from memcram.metrics.tokens import token_gain_tokens
 from memcram.models.sources import packaged_models
+from memcram.report.data import read_results
 from memcram.report.drawing import MEAN
 from memcram.report.style import (
     LIGHT,
@@ -282,7 +283,7 @@ def table(
 @click.option("-o", "out", type=click.Path(path_type=Path), required=True)
 def draw(rows: tuple[Path, ...], models: Path, out: Path) -> None:
     """Draw the figure of exported ROWS, and print its data."""
-    read = pd.concat([pd.read_csv(file) for file in rows], ignore_index=True)
+    read = pd.concat([read_results(file) for file in rows], ignore_index=True)
     quality = pd.read_csv(models)
     for data in (training_data(read), quality_data(read, quality), depth_data(read)):
         print(data.round(2).to_string(index=False), end="\n\n")

@@ -14,6 +14,9 @@ from memcram.errors import UsageError
 from memcram.metrics.statistics import resampled_sums, sums_by_passage
 
 NATS_PER_BIT = math.log(2)
+# Reference values in bits per dimension, derived in docs/method.md; neither is a bound on vectors.
+PERCEPTRON_BITS = 2.0  # a perceptron with continuous weights (Cover 1965, Gardner 1988)
+SUPERPOSITION_BITS = 1 / (2 * NATS_PER_BIT)  # a sum of random codes, one per token
 _SAME_X = 1e-12  # relative variance below which texts count as equally surprising
 
 

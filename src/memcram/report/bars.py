@@ -1,4 +1,4 @@
-"""Horizontal bars in blocks: a block for each label, in it a bar for each text source."""
+"""Figures of horizontal bars: a block per label, in it a bar per text source."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,14 +8,98 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 from pandas import DataFrame
 
-from memcram.report.style import HATCHES, Theme, new_figure, places
+from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
+from memcram.report.drawing import MEAN, counted, plain_ticks, titled
+from memcram.report.style import HATCHES, LIGHT, Theme, applied, finish, new_figure, places
 
-_BAR = 0.8  # of a bar's room
+_BAR = 0.8  # height of a bar; the distance between bars is 1
+_LOG_FROM = 25  # largest / smallest from which an axis of token counts is logarithmic
 
 # Ends of a bar's thin line (None: no line) and what is written at its end.
 Described = tuple[float | None, float | None, str]
+
+
+def max_tokens(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 1: decoding capacity (tokens) of each model, a bar a source; published hollow.
+
+    The thin line ends at the next measured length, which failed: the capacity lies between.
+    """
+
+    def describe(row: Any) -> Described:
+        if pd.isna(row.max_tokens):
+            return None, None, f"< {row.next_tokens:,.0f}"
+        words = f"{row.max_tokens:,.0f}"
+        if row.published or not pd.isna(row.next_tokens):
+            return row.max_tokens, row.next_tokens, words
+        return None, None, f"≥ {words}, the longest tried"
+
+    with applied(theme):
+        figure, axes = draw_bars(data, "max_tokens", theme, describe)
+        _token_axis(axes, data["max_tokens"], data["next_tokens"].max(), room=1.2)
+        axes.set_xlabel(f"tokens (mean teacher-forced accuracy ≥ {THRESHOLD})")
+        axes.set_title(titled("Max tokens", data))
+        thin = "thin line: up to the next length, which failed"
+        return finish(figure, theme, counted(data, "n", f"; {thin}"), 3, bar_handles(axes))
+
+
+def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Figure 5b: token gain / capacity bound of each model, a bar a source; published hollow."""
+
+    def describe(row: Any) -> Described:
+        known = not pd.isna(row.utilisation_low)
+        ends = (row.utilisation_low, row.utilisation_high) if known else (None, None)
+        return *ends, f"{100 * row.utilisation:.3g} %"
+
+    with applied(theme):
+        figure, axes = draw_bars(data, "utilisation", theme, describe)
+        most = max([*data["utilisation"], *data["utilisation_high"].dropna()])
+        axes.set_xlim(0, most * 1.2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
+        axes.set_xlabel("token gain / capacity bound (16 bits a coordinate)")
+        axes.set_title(titled("Utilisation", data))
+        return finish(
+            figure, theme, counted(data, "gain_n", f"; line: {MEAN}"), 3, bar_handles(axes)
+        )
+
+
+def horizon_means(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Mean exact horizon (tokens) of each model, a bar per source; published ones hollow."""
+
+    def describe(row: Any) -> Described:
+        words = (
+            f"{row.horizon_tokens:,.3g}"
+            if row.horizon_tokens < 100
+            else f"{row.horizon_tokens:,.0f}"
+        )
+        if row.published:
+            return None, None, f"{words}  {row.recipe}"
+        bound = "≥ " if row.censored_share else ""
+        return row.horizon_tokens_low, row.horizon_tokens_high, f"{bound}{words}"
+
+    with applied(theme):
+        figure, axes = draw_bars(data, "horizon_tokens", theme, describe)
+        _token_axis(axes, data["horizon_tokens"], data["horizon_tokens_high"].max(), room=2.05)
+        axes.set_xlabel("mean exact horizon (tokens)")
+        axes.set_title(titled("Horizons", data))
+        note = (
+            f"own values: line: {MEAN}; ≥: some texts ended first; hollow: published, with recipe"
+        )
+        return finish(figure, theme, note, 3, bar_handles(axes))
+
+
+def _token_axis(axes: Axes, values: "pd.Series[Any]", high: float, room: float) -> None:
+    """Logarithmic where the values span decades; `room` (a power, or a factor) for the words."""
+    reached = values.dropna()
+    largest = max([*reached, *([] if pd.isna(high) else [high])], default=1.0)
+    if len(reached) and largest / reached.min() > _LOG_FROM:
+        axes.set_xscale("log")
+        axes.set_xlim(1, largest**room)
+    else:
+        axes.set_xlim(0, largest * (room + 0.05))
+    plain_ticks(axes, "x")
 
 
 def draw_bars(
@@ -57,7 +141,7 @@ def bar_handles(axes: Axes) -> list[Artist]:
     """The bars of the legend, so that a source and its published values share a column."""
     handles, labels = axes.get_legend_handles_labels()
     found = dict(zip(labels, handles, strict=True))
-    sources = sorted({label.partition(", ")[0] for label in found})
+    sources = sorted({label.removesuffix(", published") for label in found})
     if not any(source in found for source in sources):
         return [found[label] for label in sorted(found)]
     blank = Line2D([], [], linestyle="", label=" ")

@@ -3,14 +3,15 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pandas import DataFrame
 
 from memcram.errors import UsageError
-from memcram.study.results import TokenRecord, column_types
+from memcram.study.results import ResultRow, TokenRecord, column_types
 
 # What keeps measurements of one model apart; named in a label only where it differs.
 _APART = ("recipe", "layout", "dtype", "revision", "fingerprint")
@@ -59,6 +60,23 @@ class ReportData:
     def unfinished(self) -> list[StudyPart]:
         """Studies with tasks that have no row yet."""
         return [part for part in self.studies if len(part.rows) < part.planned]
+
+
+def results_table(rows: Sequence[ResultRow]) -> DataFrame:
+    """The results table of these rows: one column per field, in the order of `ResultRow`."""
+    return DataFrame([asdict(row) for row in rows], columns=list(column_types()))
+
+
+def read_results(path: str | Path) -> DataFrame:
+    """The results table in a CSV written by `memcram study export`.
+
+    Plain `pandas.read_csv` takes a source called `NA` or `null` for a missing value. Here a cell is
+    missing only where it is empty and its column may be empty.
+    """
+    types = column_types()
+    empty = {name: [""] for name, (_, optional) in types.items() if optional}
+    texts = {name: str for name, (kind, _) in types.items() if kind is str}
+    return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty)
 
 
 def combine(

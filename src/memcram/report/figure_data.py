@@ -9,6 +9,7 @@ from pandas import DataFrame
 
 from memcram.metrics.statistics import spread
 from memcram.metrics.tokens import saturated
+from memcram.models.accounting import room
 from memcram.report.tables import measured
 from memcram.study.results import TokenRecord
 
@@ -19,23 +20,13 @@ def max_tokens_data(table: DataFrame) -> DataFrame:
     """Figure 1: max tokens of one vector (of the fewest, where one was never measured).
 
     Args:
-        table: of the columns of `tables.table_1`.
+        table: with the columns of `tables.table_1`.
     """
-    fewest = table.groupby(["label", "published"])["vectors"].transform("min")
-    columns = [
-        "label",
-        "source",
-        "published",
-        "parameters",
-        "vectors",
-        "max_tokens",
-        "next_tokens",
-        "longest_tokens",
-        "n",
-    ]
-    found = table.loc[table["vectors"] == fewest, columns]
-    found = found[~(found["published"].astype(bool) & found["max_tokens"].isna())]
-    return found.reset_index(drop=True)
+    columns = ["label", "source", "published", "parameters", "vectors", "max_tokens"]
+    columns += ["next_tokens", "longest_tokens", "n"]
+    found = _fewest(table)[columns]
+    unprinted = found["published"].astype(bool) & found["max_tokens"].isna()
+    return found[~unprinted].reset_index(drop=True)
 
 
 def cross_entropy_data(rows: DataFrame) -> DataFrame:
@@ -55,53 +46,60 @@ def _passages(rows: DataFrame) -> list[str]:
 
 
 def vectors_data(table: DataFrame) -> DataFrame:
-    """Figure 4: capacity and information gain against K; `ceiling_tokens` ends the model's input.
+    """Figure 4: capacity and information gain against K.
 
-    K vectors and N tokens take K + N − 1 positions: the last token is predicted, never fed.
+    `ceiling_tokens` is the longest text for which the model has positions after K vectors.
     """
-    columns = [
-        "label",
-        "source",
-        "published",
-        "vectors",
-        "max_tokens",
-        "next_tokens",
-        "n",
-        "gain_n",
-        "information_gain_nats",
-        "information_gain_nats_low",
-        "information_gain_nats_high",
+    columns = ["label", "source", "published", "vectors", "max_tokens", "next_tokens", "n"]
+    columns += ["gain_n", *_with_interval("information_gain_nats")]
+    ceilings = [
+        np.nan if pd.isna(positions) else room(int(positions), vectors, int(layout == "mem+bos"))
+        for positions, vectors, layout in zip(
+            table["max_positions"], table["vectors"], table["layout"], strict=True
+        )
     ]
-    found = table[columns].copy()
-    found["ceiling_tokens"] = table["max_positions"].astype(float) - table["vectors"] + 1
+    found = table[columns].assign(ceiling_tokens=np.array(ceilings, dtype=float))
     return found.sort_values(["published", "label", "source", "vectors"], ignore_index=True)
 
 
 def bound_data(table: DataFrame) -> DataFrame:
     """Figure 5: capacity bound, token gain and their ratio, with intervals of the mean gain.
 
-    Where a published value has a printed standard deviation only, its interval is empty.
+    Where only a standard deviation was published, the interval is empty.
     """
-    columns = [
-        "label",
-        "source",
-        "published",
-        "parameters",
-        "vectors",
-        "bound_tokens",
-        "token_gain",
-        "token_gain_low",
-        "token_gain_high",
-        "token_gain_std",
-        "gain_n",
-        "utilisation",
-    ]
-    found = table.loc[table["token_gain"].notna(), columns].copy()
-    fewest = found.groupby(["label", "published"])["vectors"].transform("min")
-    found = found[found["vectors"] == fewest]
-    found["utilisation_low"] = found["token_gain_low"] / found["bound_tokens"]
-    found["utilisation_high"] = found["token_gain_high"] / found["bound_tokens"]
-    return found.reset_index(drop=True)
+    columns = ["label", "source", "published", "parameters", "vectors", "bound_tokens"]
+    columns += [*_with_interval("token_gain"), "token_gain_std", "gain_n"]
+    columns += _with_interval("utilisation")
+    return _fewest(table[table["token_gain"].notna()])[columns].reset_index(drop=True)
+
+
+def dimension_data(table: DataFrame) -> DataFrame:
+    """Information gain in bits per dimension of the vectors, with the interval of the mean."""
+    columns = ["label", "source", "published", "parameters", "width", "vectors", "gain_n"]
+    columns += [*_with_interval("bits_per_dimension"), "bits_per_dimension_std"]
+    known = table[table["bits_per_dimension"].notna()]
+    return _fewest(known)[columns].reset_index(drop=True)
+
+
+def horizon_means_data(horizons: DataFrame) -> DataFrame:
+    """Mean exact horizons of the fewest vectors of each label, with the published ones.
+
+    Args:
+        horizons: with the columns of `tables.horizon_table`.
+    """
+    columns = ["label", "recipe", "source", "published", "parameters", "vectors", "n"]
+    columns += [*_with_interval("horizon_tokens"), "horizon_tokens_std", "censored_share"]
+    return _fewest(horizons)[columns].reset_index(drop=True)
+
+
+def _with_interval(column: str) -> list[str]:
+    return [column, f"{column}_low", f"{column}_high"]
+
+
+def _fewest(table: DataFrame) -> DataFrame:
+    """The rows with the fewest vectors of each label, measured and published separately."""
+    fewest = table.groupby(["label", "published"])["vectors"].transform("min")
+    return table[table["vectors"] == fewest]
 
 
 def horizons_data(rows: DataFrame) -> DataFrame:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -17,9 +16,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from pandas import DataFrame
 
-from memcram.metrics.information import NATS_PER_BIT, cross_entropy_line
+from memcram.metrics.information import (
+    NATS_PER_BIT,
+    PERCEPTRON_BITS,
+    SUPERPOSITION_BITS,
+    cross_entropy_line,
+)
 from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
-from memcram.report.bars import Described, bar_handles, draw_bars
 from memcram.report.drawing import (
     MEAN,
     by_source,
@@ -42,58 +45,6 @@ from memcram.report.style import (
     new_figure,
     places,
 )
-
-_LOG_FROM = 25  # largest / smallest from which an axis of token counts is logarithmic
-
-
-def max_tokens(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figure 1: decoding capacity (tokens) of each model, a bar a source; published hollow.
-
-    The thin line ends at the next measured length, which failed: the capacity lies between.
-    """
-
-    def describe(row: Any) -> Described:
-        if pd.isna(row.max_tokens):
-            return None, None, f"< {row.next_tokens:,.0f}"
-        words = f"{row.max_tokens:,.0f}"
-        if row.published or not pd.isna(row.next_tokens):
-            return row.max_tokens, row.next_tokens, words
-        return None, None, f"≥ {words}, the longest tried"
-
-    with applied(theme):
-        figure, axes = draw_bars(data, "max_tokens", theme, describe)
-        reached = data["max_tokens"].dropna()
-        largest = max([*reached, *data["next_tokens"].dropna()], default=1.0)
-        if len(reached) and largest / reached.min() > _LOG_FROM:
-            axes.set_xscale("log")
-            axes.set_xlim(1, largest**1.2)
-        else:
-            axes.set_xlim(0, largest * 1.25)
-        plain_ticks(axes, "x")
-        axes.set_xlabel(f"tokens (mean teacher-forced accuracy ≥ {THRESHOLD})")
-        axes.set_title(titled("Max tokens", data))
-        thin = "thin line: up to the next length, which failed"
-        return finish(figure, theme, counted(data, "n", f"; {thin}"), 3, bar_handles(axes))
-
-
-def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figure 5b: token gain / capacity bound of each model, a bar a source; published hollow."""
-
-    def describe(row: Any) -> Described:
-        known = not pd.isna(row.utilisation_low)
-        ends = (row.utilisation_low, row.utilisation_high) if known else (None, None)
-        return *ends, f"{100 * row.utilisation:.3g} %"
-
-    with applied(theme):
-        figure, axes = draw_bars(data, "utilisation", theme, describe)
-        most = max([*data["utilisation"], *data["utilisation_high"].dropna()])
-        axes.set_xlim(0, most * 1.2)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
-        axes.set_xlabel("token gain / capacity bound (16 bits a coordinate)")
-        axes.set_title(titled("Utilisation", data))
-        return finish(
-            figure, theme, counted(data, "gain_n", f"; line: {MEAN}"), 3, bar_handles(axes)
-        )
 
 
 def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -347,6 +298,50 @@ def _name_series(axes: Axes, own: DataFrame) -> None:
             va="center",
             fontsize=7.5,
         )
+
+
+def bits_per_dimension(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Information gain in bits per dimension of each model, a mark per source; published hollow.
+
+    Two reference lines, derived in docs/method.md: the capacity of a perceptron, and that of a sum
+    of random codes.
+    """
+    with applied(theme):
+        order = data.sort_values("parameters", kind="stable")["label"].drop_duplicates().tolist()
+        figure, axes = new_figure(height=2.0 + 0.27 * len(order))
+        index = places(list(data["source"]))
+        for source, some in by_source(data):
+            for published, one in some.groupby(some["published"].astype(bool)):
+                x, place = one["bits_per_dimension"].astype(float), index[source]
+                y = one["label"].map(order.index) + 0.2 * (place - 1)  # sources below each other
+                _marks_with_intervals(
+                    axes, x, y, one, theme.series[place], MARKERS[place], hollow=bool(published)
+                )
+        lines = [
+            axes.axvline(bits, color=theme.ink, linewidth=1.0, linestyle=dashes, label=words)
+            for bits, dashes, words in (
+                (SUPERPOSITION_BITS, ":", "0.72 = 1 / (2 ln 2): sum of random codes"),
+                (PERCEPTRON_BITS, "--", "2: perceptron (Gardner 1988)"),
+            )
+        ]
+        axes.set_yticks(range(len(order)), order)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.set_xlim(0, 1.06 * max(PERCEPTRON_BITS, float(data["bits_per_dimension"].max())))
+        axes.set_xlabel("information gain (bits per dimension)")
+        axes.set_title(titled("Bits per dimension", data))
+        note = counted(data, "gain_n", f"; line: {MEAN}")
+        return finish(figure, theme, note, 2, [*_gain_handles(data, theme), *lines])
+
+
+def _marks_with_intervals(
+    axes: Axes, x: Any, y: Any, one: DataFrame, colour: str, marker: str, *, hollow: bool
+) -> None:
+    ends = [x - one["bits_per_dimension_low"], one["bits_per_dimension_high"] - x]
+    widths = [end.astype(float).fillna(0.0) for end in ends]
+    axes.errorbar(x, y, xerr=widths, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
+    face = "none" if hollow else colour
+    axes.scatter(x, y, s=24, marker=marker, facecolors=face, edgecolors=colour)
 
 
 def _gain_handles(data: DataFrame, theme: Theme) -> list[Artist]:

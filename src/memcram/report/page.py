@@ -20,7 +20,13 @@ from memcram.report.explain import explain_page, view_of_record, visible
 from memcram.report.html import figure_of, is_missing, render
 from memcram.report.sections import Section, sections
 from memcram.report.style import DARK, LIGHT, to_png, to_svg
-from memcram.report.tables import beside_published, horizon_table, published_horizons, table_1
+from memcram.report.tables import (
+    horizon_table,
+    published_horizons,
+    published_table,
+    table_1,
+    with_published,
+)
 
 MOST_TEXTS = 400
 _MARK = '<meta name="generator" content="memcram">'
@@ -107,12 +113,12 @@ def report_files(
     """Path (relative, with /) and content of each file of a report."""
     tell = on_part or (lambda _: None)
     tell("tables")
-    own = table_1(data.rows) if len(data.rows) else DataFrame()
-    table, horizons = beside_published(own), _horizons(data.rows)
+    own = table_1(data.rows)
+    table = with_published(own, published_table())
+    horizons = with_published(horizon_table(data.rows), published_horizons())
     yield "tables/table-1.csv", _csv(table)
-    if len(horizons):
-        yield "tables/horizons.csv", _csv(horizons)
-    found = sections(data.rows, table, data.tokens)
+    yield "tables/horizons.csv", _csv(horizons)
+    found = sections(data.rows, table, horizons, data.tokens)
     for section in found:
         yield f"tables/{section.key}.csv", _csv(section.data)
         for drawn in section.figures:
@@ -222,7 +228,8 @@ def _number(row: "pd.Series[Any]", column: str, unit: str, words: str) -> dict[s
     low = row.get(f"{column}_low")
     interval = "" if is_missing(low) else f" [{figure_of(low)}, {figure_of(row[column + '_high'])}]"
     if column == "information_gain_nats":
-        unit = f"nats{interval} = {figure_of(row['information_gain_bits'])} bits"
+        bits, each = row["information_gain_bits"], row["bits_per_dimension"]
+        unit = f"nats{interval} = {figure_of(bits)} bits = {figure_of(each)} bits per dimension"
     else:
         unit = f"{unit}{interval}"
     of = f"{row['label']}, {row['source']}" + (", published" if row["published"] else "")
@@ -231,16 +238,6 @@ def _number(row: "pd.Series[Any]", column: str, unit: str, words: str) -> dict[s
         "unit": unit,
         "words": f"{words.format(k=k)} ({of})",
     }
-
-
-def _horizons(rows: DataFrame) -> DataFrame:
-    own = horizon_table(rows).assign(published=False) if len(rows) else DataFrame()
-    columns = ["label", "recipe", "vectors", "source", "published", "n", "horizon_tokens"]
-    columns += ["horizon_tokens_std", "horizon_tokens_low", "horizon_tokens_high"]
-    columns += ["restricted_tokens", "limit_tokens", "censored_share"]
-    published = published_horizons().assign(published=True)
-    frames = [part.astype(object) for part in (own, published) if len(part)]
-    return pd.concat(frames, ignore_index=True).reindex(columns=columns)
 
 
 def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:

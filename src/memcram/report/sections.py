@@ -10,7 +10,14 @@ from typing import Any
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from memcram.report import ablation_data, ablation_figures, figure_data, figures, token_figures
+from memcram.report import (
+    ablation_data,
+    ablation_figures,
+    bars,
+    figure_data,
+    figures,
+    token_figures,
+)
 from memcram.report.drawing import largest
 from memcram.report.figure_data import Records
 from memcram.report.style import Theme
@@ -38,10 +45,11 @@ class Section:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What sections are computed from: results table, Table 1, token record of a task."""
+    """What sections are computed from."""
 
     rows: DataFrame
     table: DataFrame
+    horizons: DataFrame
     records: Records
 
 
@@ -90,7 +98,7 @@ class _Plan:
                 if len(some):
                     name = f"{start}-{_file_name(self.of.format(**key))}" if by else start
                     alt = alts[start].format(**key, n=len(some), words=picture.words(some))
-                    yield Drawn(name, alt.strip(), partial(picture.draw, some))
+                    yield Drawn(name, alt.strip(), partial(picture.draw, _with_legend_names(some)))
 
 
 @cache
@@ -101,15 +109,18 @@ def _captions() -> dict[str, Any]:
     return found
 
 
-def sections(rows: DataFrame, table: DataFrame, records: Records) -> list[Section]:
+def sections(
+    rows: DataFrame, table: DataFrame, horizons: DataFrame, records: Records
+) -> list[Section]:
     """All sections that have anything to draw.
 
     Args:
         rows: the results table with `label`; empty for a report of published values alone.
-        table: Table 1, with the published values next to it.
+        table: Table 1, including the published values.
+        horizons: the table of mean horizons, including the published values.
         records: token record of a task.
     """
-    inputs = _Inputs(rows, table, records)
+    inputs = _Inputs(rows, table, horizons, records)
     plans = _TABLE_PLANS + (_ROW_PLANS if len(rows) else ())
     found = (plan.section(inputs) for plan in plans)
     return _with_unique_names([section for section in found if section.figures])
@@ -134,6 +145,13 @@ def _file_name(name: str) -> str:
     """Letters, digits, dots, underscores and dashes only; two names may become one."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._") else "-" for c in name)
     return plain.strip("-.").lower()
+
+
+def _with_legend_names(data: DataFrame) -> DataFrame:
+    """Hide a leading underscore of a source, which would keep it out of matplotlib's legends."""
+    if "source" not in data:
+        return data
+    return data.assign(source=[f"\u200b{s}" if s.startswith("_") else s for s in data["source"]])
 
 
 def _fewest_vectors(rows: DataFrame) -> DataFrame:
@@ -185,7 +203,7 @@ _TABLE_PLANS = (
     _Plan(
         "figure-1",
         lambda given: figure_data.max_tokens_data(given.table),
-        {"figure-1": _Picture(figures.max_tokens, _largest("max_tokens", "tokens"))},
+        {"figure-1": _Picture(bars.max_tokens, _largest("max_tokens", "tokens"))},
     ),
     _Plan(
         "figure-5",
@@ -195,11 +213,25 @@ _TABLE_PLANS = (
                 figures.bound_against_gain, _largest("token_gain", "tokens gained")
             ),
             "figure-5-utilisation": _Picture(
-                figures.utilisation,
+                bars.utilisation,
                 _largest("utilisation", "of the bound"),
                 lambda data: data[data["source"] != "fanfics"].reset_index(drop=True),
             ),
         },
+    ),
+    _Plan(
+        "bits-per-dimension",
+        lambda given: figure_data.dimension_data(given.table),
+        {
+            "bits-per-dimension": _Picture(
+                figures.bits_per_dimension, _largest("bits_per_dimension", "bits per dimension")
+            )
+        },
+    ),
+    _Plan(
+        "horizon-means",
+        lambda given: figure_data.horizon_means_data(given.horizons),
+        {"horizon-means": _Picture(bars.horizon_means, _largest("horizon_tokens", "tokens"))},
     ),
     _Plan(
         "figure-4",

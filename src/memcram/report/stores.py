@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from memcram.errors import ModelError, UsageError
 from memcram.models import load_tokenizer
 from memcram.models.sources import is_here, model_beside
-from memcram.report.data import ReportData, StudyPart, combine
+from memcram.report.data import ReportData, StudyPart, combine, results_table
 from memcram.report.explain import TokenView, token_pieces, view_of_record
-from memcram.report.summary import results_table
 from memcram.study.results import TokenRecord
 
 if TYPE_CHECKING:

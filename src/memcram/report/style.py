@@ -5,10 +5,13 @@ shared between them. Fonts are outlines and dates are left out: the same data gi
 """
 
 import io
+import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import matplotlib as mpl
@@ -17,9 +20,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.text import Text
 
 WIDTH = 4.8  # inches: one column, so that text stays readable when a phone shrinks it
 _PNG_DPI = 200
+_FONT = "DejaVu Sans"  # comes with matplotlib
 _NOTE_CHARACTERS = 74
 _TITLE_CHARACTERS = 46
 
@@ -66,7 +72,8 @@ LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1,
 def applied(theme: Theme) -> Iterator[None]:
     """Draw under this theme and no one else's settings."""
     settings: Any = {
-        "font.family": ["DejaVu Sans"],
+        "font.family": [_FONT],
+        "text.parse_math": False,  # names are drawn as written, dollar signs included
         "font.size": 9,
         "axes.titlesize": 10,
         "axes.titleweight": "bold",
@@ -172,17 +179,65 @@ def places(names: Sequence[str]) -> dict[str, int]:
 
 
 def to_svg(figure: Figure, theme: Theme) -> bytes:
-    """The figure as SVG, the same bytes each time."""
-    return _saved(figure, theme, format="svg", metadata={"Date": None, "Creator": None})
+    """Render the figure as SVG; the same data give the same bytes.
+
+    Text is drawn as outlines. Where no installed font has a character, all text is kept as text for
+    the fonts of the reader, with each string in a comment, as matplotlib does for outlines.
+    """
+    fonts = "path" if _choose_fonts(figure) else "none"
+    found = _saved(figure, theme, fonts, format="svg", metadata={"Date": None, "Creator": None})
+    return found if fonts == "path" else re.sub(rb"<text [^>]*>([^<]*)</text>", _commented, found)
 
 
 def to_png(figure: Figure, theme: Theme) -> bytes:
-    """The figure as PNG at 200 dots an inch, the same bytes each time."""
-    return _saved(figure, theme, format="png", dpi=_PNG_DPI, metadata={"Software": None})
+    """Render the figure as PNG at 200 dots per inch; the same data give the same bytes."""
+    _choose_fonts(figure)
+    return _saved(figure, theme, "path", format="png", dpi=_PNG_DPI, metadata={"Software": None})
 
 
-def _saved(figure: Figure, theme: Theme, **options: Any) -> bytes:
+def _saved(figure: Figure, theme: Theme, fonts: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with applied(theme):
+    with applied(theme), mpl.rc_context({"svg.fonttype": fonts}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, **options)
     return buffer.getvalue()
+
+
+def _commented(text: "re.Match[bytes]") -> bytes:
+    return b"<!-- " + text[1].replace(b"--", b"- -") + b" -->" + text[0]
+
+
+def _choose_fonts(figure: Figure) -> bool:
+    """Give each text fonts that have its characters; whether there are fonts for all of them."""
+    for axes in figure.axes:  # labels of ticks are not set before they are asked for
+        axes.get_xticklabels()
+        axes.get_yticklabels()
+    complete = True
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        names, found = _fallbacks(text.get_text())
+        complete &= found
+        if names:
+            text.set_fontfamily([_FONT, *names])
+    return complete
+
+
+@cache
+def _fallbacks(content: str) -> tuple[tuple[str, ...], bool]:
+    """Installed fonts with the characters that the usual one lacks, and whether that is all."""
+    missing = {ord(c) for c in content if not c.isspace()} - _characters(findfont(_FONT))
+    names = []
+    for entry in fontManager.ttflist if missing else ():
+        found = missing & _characters(entry.fname)
+        if found and not entry.name.startswith("Last Resort"):  # which has boxes for everything
+            names.append(entry.name)
+            missing -= found
+    return tuple(names), not missing
+
+
+@cache
+def _characters(path: str) -> frozenset[int]:
+    try:
+        return frozenset(get_font(path).get_charmap())
+    except (OSError, RuntimeError):  # not every installed font can be read
+        return frozenset()

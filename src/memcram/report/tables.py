@@ -1,20 +1,52 @@
-"""The tables of a report: pure functions of the results table."""
+"""The tables of a report: pure functions of the results table and of the published values."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 from pandas import DataFrame
 
 from memcram.metrics.bound import capacity_bound
-from memcram.metrics.information import bits_from_nats
+from memcram.metrics.information import bits_from_nats, bits_per_dimension, information_gain_nats
 from memcram.metrics.published import PublishedResult, published_results
+from memcram.metrics.statistics import spread
+from memcram.metrics.tokens import (
+    decoding_capacity_tokens,
+    exact_capacity_tokens,
+    mean_horizon,
+    saturated,
+    token_gain_tokens,
+    utilisation,
+)
 from memcram.report.data import short_model
-from memcram.report.summary import summarise_series
 
-# The paper's PG-19 chunks are books.
-_SOURCE_NAMES = {"pg19": "books"}
-_PUBLISHED = "kuratov2025"
+# Measures of a text, of which Table 1 has the mean, `_std` and the interval `_low`, `_high`.
+_GAINS = (
+    "token_gain",
+    "information_gain_nats",
+    "information_gain_bits",
+    "bits_per_dimension",
+    "utilisation",
+)
+_CAPACITIES = ["max_tokens", "unbroken_tokens", "next_tokens", "exact_tokens", "gain_n"]
+_PAPER = ["paper_max_tokens", "paper_token_gain", "paper_information_gain_nats"]
+_OF_MODEL = ["parameters", "width", "vocab_size", "max_positions", "layout"]
+_SERIES = ["label", "model", "recipe", "vectors", "source"]
+_ORDER = ["parameters", "label", "vectors", "published", "source"]
+_TABLE_1 = ["label", "model", "recipe", *_OF_MODEL, "vectors", "source", "published", "n"]
+_TABLE_1 += ["longest_tokens", *_CAPACITIES, "bound_tokens", *_PAPER]
+_TABLE_1 += [f"{gain}{end}" for gain in _GAINS for end in ("", "_std", "_low", "_high")]
+_HORIZONS = ["label", "model", "recipe", "parameters", "vectors", "source", "published", "n"]
+_HORIZONS += [f"horizon_tokens{end}" for end in ("", "_std", "_low", "_high")]
+_HORIZONS += ["restricted_tokens", "limit_tokens", "censored_share"]
+
+_SOURCES = {"pg19": "books"}  # the paper's PG-19 chunks are books
+_VARIANTS = {
+    "exact_horizon": "",
+    "exact_horizon_low_dim": "+low-dim",
+    "exact_horizon_temperature_0.25": "@T=0.25",
+}
 
 
 def measured(rows: DataFrame, kind: str) -> DataFrame:
@@ -22,45 +54,92 @@ def measured(rows: DataFrame, kind: str) -> DataFrame:
     return rows[(rows["kind"] == kind) & (rows["condition"].fillna("") == "")]
 
 
-# Columns of Table 1 that are columns of `summarise_series` under a shorter name.
-_GAINS = ("token_gain", "information_gain_nats", "information_gain_bits", "utilisation")
-_FROM_SUMMARY = {
-    "max_tokens": "decoding_capacity_tokens",
-    "unbroken_tokens": "decoding_capacity_unbroken_tokens",
-    "next_tokens": "decoding_capacity_next_tokens",
-    "exact_tokens": "exact_capacity_tokens",
-    "gain_n": "unsaturated",
-    "bound_tokens": "capacity_bound_tokens",
-    "paper_max_tokens": "paper_decoding_capacity_tokens",
-    "paper_token_gain": "paper_token_gain_tokens_mean",
-    "paper_information_gain_nats": "paper_information_gain_nats_mean",
-} | {
-    f"{gain}{end}": f"unsaturated_{gain}{'_tokens' * (gain == 'token_gain')}_{long}"
-    for gain in _GAINS
-    for end, long in (("", "mean"), ("_std", "std"), ("_low", "ci95_low"), ("_high", "ci95_high"))
-}
-_ORDER = ["parameters", "label", "vectors", "published", "source"]
-_MODEL = ["model", "recipe", "parameters", "width", "vocab_size", "max_positions"]
-_CELL_COLUMNS = ["label", *_MODEL, "vectors", "source", "published", "n", "longest_tokens"]
-_CELL_COLUMNS += list(_FROM_SUMMARY)
-
-
 def table_1(rows: DataFrame) -> DataFrame:
     """Max tokens, token gain and information gain × text sources × models.
 
-    One row for each label, K and source; docs/metrics.md says what each column means. Gains are
+    One row per label, K and source; docs/metrics.md says what each column means. Gains are
     means over the texts with teacher-forced accuracy ≤ 0.99 (`gain_n` of them), with standard
     deviation and bootstrap 95 % interval; tokens and nats are per text, not per vector. The
-    `paper_` columns count as the published code does, for its recipe.
+    `paper_` columns follow the published code, for its recipe.
     """
     rows = measured(rows, "capacity")
+    rows = rows.astype({name: float for name in rows if str(name).startswith("paper_")})
+    gains = DataFrame([_gains(text) for text in rows.to_dict("records")], index=rows.index)
+    return _by_series(rows.join(gains), _cell, _TABLE_1)
+
+
+def _by_series(
+    rows: DataFrame, summarise: Callable[[DataFrame], dict[str, Any]], columns: list[str]
+) -> DataFrame:
+    """One row per label, K and source, ordered by the size of the model."""
     if not len(rows):
-        return DataFrame(columns=_CELL_COLUMNS)
-    summary = _of_series(rows)
-    found = summary[["label", "model", "recipe", "vectors", "source", "n", "longest_tokens"]]
-    found = found.assign(published=False, **{a: summary[b] for a, b in _FROM_SUMMARY.items()})
-    found = found.join(rows.groupby("label")[_MODEL[2:]].first(), on="label")
-    return found[_CELL_COLUMNS].sort_values(_ORDER, ignore_index=True, kind="stable")
+        return DataFrame(columns=columns)
+    series = [
+        dict(zip(_SERIES, key, strict=True)) | summarise(part)
+        for key, part in rows.groupby(_SERIES)
+    ]
+    found = DataFrame(series).join(rows.groupby("label")[_OF_MODEL].first(), on="label")
+    found = found.assign(published=False)[columns]
+    return found.sort_values(_ORDER, ignore_index=True, kind="stable")
+
+
+def _gains(row: Mapping[Any, Any]) -> dict[str, Any]:
+    gain = token_gain_tokens(row["mem_right"], row["lm_right"])
+    nats = information_gain_nats(row["lm_nats"], row["mem_nats"])
+    return {
+        "passage": (row["source"], row["text_id"]),
+        "token_gain": gain,
+        "information_gain_nats": nats,
+        "information_gain_bits": bits_from_nats(nats),
+        "bits_per_dimension": bits_per_dimension(nats, row["width"], row["vectors"]),
+        "utilisation": utilisation(gain, row["width"], row["vocab_size"], row["vectors"]),
+        # Of the best accuracy of the run, as the published code has it.
+        "paper_token_gain": token_gain_tokens(
+            row["paper_accuracy"] * row["n_counted"], row["lm_right"]
+        ),
+        "paper_information_gain_nats": information_gain_nats(
+            row["paper_lm_nats"], row["paper_mem_nats"]
+        ),
+    }
+
+
+def _cell(part: DataFrame) -> dict[str, Any]:
+    """Table 1 of the texts of one label, K and source."""
+    first, paper = part.iloc[0], part[part["paper_accuracy"].notna()]
+    full = part[~part["accuracy"].map(saturated)]
+    decoding = decoding_capacity_tokens(_by_length(part, "accuracy"))
+    found = {
+        "n": len(part),
+        "longest_tokens": part["length"].max(),
+        "max_tokens": decoding.tokens,
+        "unbroken_tokens": decoding.unbroken_tokens,
+        "next_tokens": decoding.next_tokens,
+        "exact_tokens": exact_capacity_tokens(_by_length(part, "exact")).tokens,
+        "gain_n": len(full),
+        "bound_tokens": first["vectors"] * capacity_bound(first["width"], first["vocab_size"]),
+        "paper_max_tokens": math.nan,
+    }
+    if len(paper):
+        capacity = decoding_capacity_tokens(_by_length(paper, "paper_accuracy"))
+        found["paper_max_tokens"] = capacity.tokens
+    paper = paper[~paper["paper_accuracy"].map(saturated).astype(bool)]
+    found |= {name: paper[name].mean() for name in _PAPER[1:]}
+    for gain in _GAINS:
+        found |= _spread_columns(gain, full, gain)
+    return {name: math.nan if value is None else value for name, value in found.items()}
+
+
+def _by_length(part: DataFrame, column: str) -> dict[int, list[Any]]:
+    return {int(str(n)): list(values) for n, values in part.groupby("length")[column]}
+
+
+def _spread_columns(name: str, part: DataFrame, column: str) -> dict[str, float | None]:
+    """Mean, standard deviation and interval over whole passages."""
+    if not len(part):
+        return dict.fromkeys((name, f"{name}_std", f"{name}_low", f"{name}_high"))
+    found = spread(part[column].tolist(), passages=part["passage"].tolist())
+    low, high = found.ci95 or (None, None)
+    return {name: found.mean, f"{name}_std": found.std, f"{name}_low": low, f"{name}_high": high}
 
 
 def published_table() -> DataFrame:
@@ -69,46 +148,28 @@ def published_table() -> DataFrame:
     Standard deviations are printed there; numbers of texts and intervals are not.
     """
     cells: dict[tuple[str, str, int], dict[str, Any]] = {}
-    for row in _kuratov():
-        if not row.text:
+    for row in published_results():
+        if row.study != "kuratov2025" or not row.text:
             continue
-        source = _SOURCE_NAMES.get(row.text, row.text)
-        key = (row.hf_id, source, row.n_mem)
-        cell = cells.setdefault(key, _published_cell(row, source))
+        key = (row.hf_id, row.text, row.n_mem)
+        cell = cells.setdefault(key, _published_cell(row))
         if row.quantity == "decoding_capacity":
             cell["max_tokens"] = row.mean
         elif row.quantity == "token_gain":
             cell["token_gain"], cell["token_gain_std"] = row.mean, row.std
             cell["utilisation"] = row.mean / cell["bound_tokens"]
         elif row.quantity == "information_gain":
-            cell["information_gain_nats"], cell["information_gain_nats_std"] = row.mean, row.std
-            cell["information_gain_bits"] = bits_from_nats(row.mean)
-    table = pd.DataFrame(list(cells.values()), columns=_CELL_COLUMNS)
+            for end, nats in (("", row.mean), ("_std", row.std)):
+                if nats is not None:
+                    cell[f"information_gain_nats{end}"] = nats
+                    cell[f"information_gain_bits{end}"] = bits_from_nats(nats)
+                    of_vectors = bits_per_dimension(nats, row.width, row.n_mem)
+                    cell[f"bits_per_dimension{end}"] = of_vectors
+    table = DataFrame(list(cells.values()), columns=_TABLE_1)
     return table.sort_values(_ORDER, ignore_index=True, kind="stable")
 
 
-def beside_published(table: DataFrame) -> DataFrame:
-    """Table 1 with the published values under it, in the block of the label they belong to.
-
-    A published model that was measured in several settings, or never, keeps a block of its own.
-    """
-    published = published_table()
-    if not len(table):
-        return published
-    own = table.groupby("model")["label"].unique()
-    names = {model: names[0] for model, names in own.items() if len(names) == 1}
-    published["label"] = published["model"].map(names).fillna(published["label"])
-    size = table.groupby("model")["parameters"].first()
-    published["parameters"] = published["model"].map(size).fillna(published["parameters"])
-    joined = pd.concat([table.astype(object), published.astype(object)], ignore_index=True)
-    return joined.infer_objects().sort_values(_ORDER, ignore_index=True, kind="stable")
-
-
-def _kuratov() -> Iterator[PublishedResult]:
-    return (row for row in published_results() if row.study == _PUBLISHED)
-
-
-def _published_cell(row: PublishedResult, source: str) -> dict[str, Any]:
+def _published_cell(row: PublishedResult) -> dict[str, Any]:
     return {
         "label": short_model(row.model),
         "model": row.hf_id,
@@ -117,63 +178,69 @@ def _published_cell(row: PublishedResult, source: str) -> dict[str, Any]:
         "width": row.width,
         "vocab_size": row.vocab,
         "vectors": row.n_mem,
-        "source": source,
+        "source": _SOURCES.get(row.text, row.text),
         "published": True,
         "bound_tokens": row.n_mem * capacity_bound(row.width, row.vocab),
     }
 
 
 def published_horizons() -> DataFrame:
-    """Mean exact horizons (tokens) of tarasov2026 as printed, over 50 PG-19 samples each."""
+    """Mean exact horizons (tokens) on PG-19 of tarasov2026, and of its authors' repository.
+
+    The repository's are the longest prefixes that are correct under teacher forcing.
+    """
     rows = [
-        {
-            "label": row.model,
-            "model": row.hf_id,
-            "recipe": "tarasov2026"
-            + ("+low-dim" if row.quantity == "exact_horizon_low_dim" else ""),
-            "parameters": int(row.params_b * 1e9),
-            "source": _SOURCE_NAMES.get(row.text, row.text),
-            "vectors": row.n_mem,
+        _published_cell(row)
+        | {
+            "recipe": row.study + _VARIANTS[row.quantity],
+            "n": 10
+            if row.study == "tarasov2026-repo" and "temperature" not in row.quantity
+            else 50,
             "horizon_tokens": row.mean,
+            "horizon_tokens_std": row.std,
         }
         for row in published_results()
-        if row.quantity.startswith("exact_horizon")
+        if row.quantity in _VARIANTS
     ]
-    return pd.DataFrame(rows)
+    table = DataFrame(rows, columns=_HORIZONS)
+    return table.sort_values([*_ORDER, "recipe"], ignore_index=True, kind="stable")
 
 
-_HORIZONS = {
-    "horizon_tokens": "horizon_tokens_mean",
-    "horizon_tokens_std": "horizon_tokens_std",
-    "horizon_tokens_low": "horizon_tokens_ci95_low",
-    "horizon_tokens_high": "horizon_tokens_ci95_high",
-    "censored_share": "horizon_censored_share",
-    "restricted_tokens": "horizon_restricted_tokens",
-    "limit_tokens": "horizon_limit_tokens",
-}
+def with_published(own: DataFrame, published: DataFrame) -> DataFrame:
+    """A table with the published values added, in the block of the label they belong to.
+
+    A published model that was measured in several settings, or never, keeps its own block.
+    """
+    if not len(own):
+        return published
+    names = own.groupby("model")["label"].unique()
+    labels = {model: found[0] for model, found in names.items() if len(found) == 1}
+    sizes = own.groupby("model")["parameters"].first()
+    published = published.assign(
+        label=published["model"].map(labels).fillna(published["label"]),
+        parameters=published["model"].map(sizes).fillna(published["parameters"]),
+    )
+    joined = pd.concat([own.astype(object), published.astype(object)], ignore_index=True)
+    return joined.infer_objects().sort_values(_ORDER, ignore_index=True, kind="stable")
 
 
 def horizon_table(rows: DataFrame) -> DataFrame:
-    """Mean exact horizon (tokens) of each label, K and source, and the censored share.
+    """Mean exact horizon (tokens) of each label, K and source, and the censored fraction.
 
-    `horizon_tokens` takes a censored horizon as it is, so it is a lower bound where any is;
-    `restricted_tokens` allows for censoring up to `limit_tokens`.
+    `horizon_tokens` includes censored horizons as they are, so it is a lower bound where there are
+    any; `restricted_tokens` allows for censoring up to `limit_tokens`.
     """
-    columns = ["label", "recipe", "vectors", "source", "n", *_HORIZONS]
     rows = measured(rows, "horizon")
-    if not len(rows):
-        return DataFrame(columns=columns)
-    summary = _of_series(rows)
-    found = summary[["label", "recipe", "vectors", "source", "n"]]
-    found = found.assign(**{a: summary[b] for a, b in _HORIZONS.items()})
-    size = found["label"].map(rows.groupby("label")["parameters"].first())
-    found = found.assign(parameters=size).sort_values(
-        ["parameters", "label", "vectors", "source"], ignore_index=True, kind="stable"
-    )
-    return found[columns]
+    passages = list(zip(rows["source"], rows["text_id"], strict=True))
+    passage = pd.Series(passages, index=rows.index, dtype=object)
+    return _by_series(rows.assign(passage=passage), _horizon, _HORIZONS)
 
 
-def _of_series(rows: DataFrame) -> DataFrame:
-    """`summarise_series`, where a label of the report stands for a study: it may span several."""
-    renamed = rows.drop(columns="label").assign(study=rows["label"])
-    return summarise_series(renamed).rename(columns={"study": "label"})
+def _horizon(part: DataFrame) -> dict[str, Any]:
+    of = mean_horizon(part["horizon"].tolist(), part["censored"].tolist())
+    return _spread_columns("horizon_tokens", part, "horizon") | {
+        "n": len(part),
+        "restricted_tokens": of.restricted_tokens,
+        "limit_tokens": of.limit_tokens,
+        "censored_share": of.censored_share,
+    }
