@@ -160,7 +160,7 @@ def test_own_bits_per_dimension_have_intervals():
     [interval] = [one for one in axes.collections if hasattr(one, "get_segments")]
     assert interval.get_segments()[0][:, 0].tolist() == pytest.approx([0.4, 0.7])
     [marks] = [one for one in axes.collections if not hasattr(one, "get_segments")]
-    assert marks.get_offsets().tolist() == [[0.5, 0]]
+    assert marks.get_offsets()[:, 0].tolist() == [0.5]
     assert len(marks.get_facecolor()) == 1
 
 
