@@ -9,16 +9,35 @@ import torch
 import memcram
 from memcram import CramRequest, Engine
 from memcram.models.accounting import Accounting, margins
-from memcram.recipes.objectives.cross_entropy import CrossEntropy
-from memcram.recipes.objectives.hinge_margin import HingeMargin
-from memcram.recipes.objectives.smooth_margin import SmoothMargin
+from memcram.recipes import components
 
+
+def nats(logits, target):
+    """−log p of the target."""
+    return math.log(sum(math.exp(x) for x in logits)) - logits[target]
+
+
+def margin_of(logits, target):
+    return logits[target] - max(x for i, x in enumerate(logits) if i != target)
+
+
+def softplus(x):
+    return math.log1p(math.exp(x))
+
+
+# Each loss, and the loss of one token in plain Python.
 LOSSES = [
-    CrossEntropy(),
-    HingeMargin(tau=0.5),
-    HingeMargin(tau=1.0, power=2),
-    SmoothMargin(tau=0.2),
-    SmoothMargin(tau=2.0),
+    (components.CrossEntropy(), nats),
+    (components.HingeMargin(tau=0.5), lambda z, t: max(0.0, 0.5 - margin_of(z, t))),
+    (components.HingeMargin(tau=1.0, power=2), lambda z, t: max(0.0, 1.0 - margin_of(z, t)) ** 2),
+    (
+        components.SmoothMargin(tau=0.2),
+        lambda z, t: 0.2 * softplus(-margin_of(z, t) / 0.2),
+    ),
+    (
+        components.SmoothMargin(tau=2.0),
+        lambda z, t: 2.0 * softplus(-margin_of(z, t) / 2.0),
+    ),
 ]
 
 # Worked by hand. Inputs are m1 … mK, then BOS if there is a prefix, then t1 … t(n-1):
@@ -55,32 +74,17 @@ def test_margins_of_half_precision_are_float32():
     assert margins(logits, torch.tensor([0])).dtype == torch.float32
 
 
-def formula(objective, logits, target):
-    """One token's loss in plain Python."""
-    other = max(x for i, x in enumerate(logits) if i != target)
-    margin = logits[target] - other
-    match objective:
-        case CrossEntropy():
-            return math.log(sum(math.exp(x) for x in logits)) - logits[target]
-        case HingeMargin(tau, power):
-            return max(0.0, tau - margin) ** power
-        case SmoothMargin(tau):
-            return tau * math.log1p(math.exp(-margin / tau))
-    raise AssertionError(objective)
-
-
 def example(seed=0):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(9, 7, dtype=torch.float64, generator=generator)
     return logits, torch.randint(0, 7, (9,), generator=generator)
 
 
-@pytest.mark.parametrize("objective", LOSSES, ids=repr)
-def test_loss_is_the_formula(objective):
+@pytest.mark.parametrize(("objective", "formula"), LOSSES, ids=[repr(one) for one, _ in LOSSES])
+def test_loss_is_the_formula(objective, formula):
     logits, targets = example()
     expected = [
-        formula(objective, row, target)
-        for row, target in zip(logits.tolist(), targets.tolist(), strict=True)
+        formula(row, target) for row, target in zip(logits.tolist(), targets.tolist(), strict=True)
     ]
     scores = objective(logits, targets)
     torch.testing.assert_close(scores.loss, torch.tensor(expected, dtype=torch.float64))
@@ -88,7 +92,7 @@ def test_loss_is_the_formula(objective):
     assert scores.loss.max() > 0
 
 
-@pytest.mark.parametrize("objective", LOSSES, ids=repr)
+@pytest.mark.parametrize("objective", [objective for objective, _ in LOSSES], ids=repr)
 def test_gradient_is_the_finite_difference(objective):
     logits, targets = example(seed=1)
     logits.requires_grad_()
@@ -96,10 +100,14 @@ def test_gradient_is_the_finite_difference(objective):
     assert not objective(logits, targets).margin.requires_grad
 
 
+def test_every_loss_has_its_formula():
+    assert {type(one) for one, _ in LOSSES} == set(components.COMPONENTS["objective"])
+
+
 def test_cross_entropy_is_torch_s():
     logits, targets = example(seed=2)
     expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    assert torch.equal(CrossEntropy()(logits, targets).loss, expected)
+    assert torch.equal(components.CrossEntropy()(logits, targets).loss, expected)
 
 
 @pytest.mark.parametrize("first_token_given", [False, True])
@@ -114,7 +122,7 @@ def test_the_engine_is_a_straight_line_written_out(tiny_folder, layout, first_to
     optimiser = memcram.get_recipe("direct").optimiser
     recipe = dataclasses.replace(
         memcram.get_recipe("direct").with_steps(steps),
-        objective=CrossEntropy(),
+        objective=components.CrossEntropy(),
         optimiser=dataclasses.replace(optimiser, lr=0.05, betas=(0.9, 0.95), weight_decay=0.01),
         first_token_given=first_token_given,
     )

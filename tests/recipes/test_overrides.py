@@ -1,9 +1,14 @@
 """Settings of a variant are held to their ranges before any work is done with them."""
 
+import collections
+import dataclasses
+import json
+
 import pytest
 
 from memcram.errors import UsageError
 from memcram.recipes.catalogue import RECIPES, get_recipe
+from memcram.recipes.components import COMPONENTS
 from memcram.recipes.overrides import variant
 
 
@@ -91,3 +96,26 @@ def test_a_setting_that_several_classes_have_selects_none_of_them():
         get_recipe("tarasov2026@tau=0.1")
     with pytest.raises(UsageError, match="strategy=Horizon or horizon=Horizon"):
         get_recipe("kuratov2025@growth=0.1")
+
+
+def _only_settings():
+    """Recipe field, class and setting, for each setting that no other class has."""
+    everywhere = [
+        (field, kind, setting.name)
+        for field, kinds in COMPONENTS.items()
+        for kind in kinds
+        for setting in dataclasses.fields(kind)
+    ]
+    names = collections.Counter(setting for _, _, setting in everywhere)
+    return [row for row in everywhere if names[row[2]] == 1]
+
+
+@pytest.mark.parametrize(
+    ("field", "kind", "setting"),
+    [pytest.param(*row, id=f"{row[1].__name__}-{row[2]}") for row in _only_settings()],
+)
+def test_every_setting_of_one_class_selects_it(field, kind, setting):
+    other = next(one for one in COMPONENTS[field] if one is not kind or len(COMPONENTS[field]) == 1)
+    value = json.dumps(getattr(kind(), setting))
+    recipe = get_recipe(f"tarasov2026@{field}={other.__name__},{setting}={value}")
+    assert getattr(recipe, field) == kind()

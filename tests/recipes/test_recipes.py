@@ -6,6 +6,7 @@ import torch
 from memcram.archive.corrections import GUARD_MARGINS
 from memcram.errors import UsageError
 from memcram.recipes.catalogue import RECIPES, get_recipe
+from memcram.recipes.components import COMPONENTS
 from memcram.recipes.objectives.base import TokenScores
 
 
@@ -17,7 +18,10 @@ def slope_at(objective, margin):
 
 
 @pytest.mark.parametrize("margin", [0.02, 0.5, 2.0])
-@pytest.mark.parametrize("name", ["default", "direct", "default@objective=HingeMargin"])
+@pytest.mark.parametrize(
+    "name",
+    ["default", "direct", *(f"default@objective={c.__name__}" for c in COMPONENTS["objective"])],
+)
 def test_a_margin_that_is_asked_for_is_pulled_at(name, margin):
     recipe = get_recipe(name).with_margin(margin)
     assert recipe.strategy.margin >= margin
