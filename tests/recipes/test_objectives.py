@@ -28,6 +28,7 @@ def softplus(x):
 # Each loss, and the loss of one token in plain Python.
 LOSSES = [
     (components.CrossEntropy(), nats),
+    (components.ColdCrossEntropy(T=0.25), lambda z, t: 0.25 * nats([4 * x for x in z], t)),
     (components.HingeMargin(tau=0.5), lambda z, t: max(0.0, 0.5 - margin_of(z, t))),
     (components.HingeMargin(tau=1.0, power=2), lambda z, t: max(0.0, 1.0 - margin_of(z, t)) ** 2),
     (

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from memcram.recipes.initialisers import NormalStart as NormalStart
 from memcram.recipes.initialisers import UniformStart as UniformStart
+from memcram.recipes.objectives.cold_cross_entropy import ColdCrossEntropy as ColdCrossEntropy
 from memcram.recipes.objectives.cross_entropy import CrossEntropy as CrossEntropy
 from memcram.recipes.objectives.hinge_margin import HingeMargin as HingeMargin
 from memcram.recipes.objectives.smooth_margin import SmoothMargin as SmoothMargin
@@ -20,6 +21,7 @@ from memcram.recipes.strategies.progressive import Progressive as Progressive
 
 COMPONENTS: Final[Mapping[str, tuple[type[Any], ...]]] = {
     "objective": (
+        ColdCrossEntropy,
         CrossEntropy,
         HingeMargin,
         SmoothMargin,
