@@ -1,16 +1,19 @@
-"""The fingerprint follows what decides logits and tokens, and nothing else."""
+"""The fingerprint changes with what decides logits and tokens, and with nothing else."""
 
 import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
+import torch
 
 import memcram
 import memcram.models.fingerprint as fingerprint_module
-from memcram.models.fingerprint import file_sha256, fingerprint
+from memcram.models.fingerprint import file_sha256, folder_fingerprint
+from memcram.models.folder import FOLDER, weight_files
 
 # Archives are tied to these files: they never change under this name.
 POCKET = {
@@ -26,6 +29,10 @@ POCKET = {
 @pytest.fixture
 def folder(tiny_folder, tmp_path):
     return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def fingerprint(folder):
+    return FOLDER.fingerprint(folder, None)
 
 
 def edit(path, **changes):
@@ -89,6 +96,85 @@ def test_another_bos_alters_it(folder, tiny_folder):
     edit(folder / "config.json", bos_token_id=5)
     edit(folder / "tokenizer_config.json", bos_token="a")
     assert fingerprint(folder) != fingerprint(tiny_folder)
+
+
+def shards(folder):
+    """Split the weights into two shards with an index, as large models are saved."""
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    path.unlink()
+    names = sorted(tensors)
+    index = {}
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        safetensors.torch.save_file({n: tensors[n] for n in part}, folder / file, {"format": "pt"})
+        index |= dict.fromkeys(part, file)
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
+    return sorted(set(index.values()))
+
+
+def test_files_that_are_not_loaded_keep_it(folder, tiny_folder, tiny_lm):
+    """An archive saved next to the model, or a second copy of the weights in a whole download."""
+    safetensors.torch.save_file({"x": torch.zeros(2)}, folder / "text.mem.safetensors")
+    shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
+    assert weight_files(folder) == ["model.safetensors"]
+    assert fingerprint(folder) == fingerprint(tiny_folder) == tiny_lm.identity.fingerprint
+    assert memcram.load_lm(str(folder), device="cpu").identity == replace(
+        tiny_lm.identity, id=str(folder)
+    )
+
+
+def test_shards_are_those_of_the_index(folder):
+    files = shards(folder)
+    assert weight_files(folder) == files
+    before = fingerprint(folder)
+    shutil.copy(folder / files[0], folder / "model-00003-of-00003.safetensors")
+    assert fingerprint(folder) == before
+    assert memcram.load_lm(str(folder), device="cpu").identity.fingerprint == before
+    (folder / files[1]).write_bytes(b"other weights")
+    assert fingerprint(folder) != before
+
+
+def test_a_config_may_name_another_weight_file(folder):
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    edit(folder / "config.json", transformers_weights="other.safetensors")
+    assert weight_files(folder) == ["other.safetensors"]
+    loaded = memcram.load_lm(str(folder), device="cpu")
+    assert loaded.identity.fingerprint == fingerprint(folder)
+
+
+@pytest.mark.parametrize("layers", [None, 1])
+def test_an_archive_made_when_every_weight_file_counted_is_still_read(folder, tiny_lm, layers):
+    (folder / "consolidated.safetensors").write_bytes(b"never loaded")
+    names = ["consolidated.safetensors", "model.safetensors"]
+    earlier = folder_fingerprint(folder, names)
+    if layers:
+        earlier = hashlib.sha256(f"{earlier}, the first {layers} layers".encode()).hexdigest()
+    identity = memcram.load_lm(str(folder), device="cpu", layers=layers).identity
+    assert identity.fingerprint != earlier
+    assert identity.matches(identity.fingerprint)
+    assert identity.matches(earlier)
+    assert not identity.matches("0" * 64)
+    assert tiny_lm.identity.earlier_fingerprint is None
+
+
+def test_a_replacement_of_the_same_size_and_time_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("memcram.models.fingerprint._REMEMBERED_FROM_BYTES", 4)
+    weights, other = tmp_path / "weights", tmp_path / "other"
+    weights.write_bytes(b"12345678")
+    os.utime(weights, ns=(1, 1))
+    first = file_sha256(weights)
+    other.write_bytes(b"87654321")
+    os.utime(other, ns=(1, 1))
+    other.replace(weights)  # another inode
+    second = file_sha256(weights)
+    assert second != first
+    weights.write_bytes(b"11111111")  # the same inode
+    os.utime(weights, ns=(1, 1))
+    assert file_sha256(weights) not in (first, second)
 
 
 def test_the_hash_of_a_large_file_is_remembered_until_it_changes(tmp_path, monkeypatch):

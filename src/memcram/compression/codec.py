@@ -184,7 +184,7 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
             f"archive: made with {made.model.id}, width {shape[0]} and {shape[1]} tokens in the "
             f"vocabulary, but {lm.identity.id} has {own[0]} and {own[1]}"
         )
-    if lm.identity.fingerprint != made.model.fingerprint:
+    if not lm.identity.matches(made.model.fingerprint):
         raise ArchiveError(
             f"archive: made with {made.model.id} (fingerprint {made.model.fingerprint[:12]}…), "
             f"but {lm.identity.id} has {lm.identity.fingerprint[:12]}…"

@@ -1,16 +1,17 @@
-"""One hash over what decides logits and tokens, and nothing else."""
+"""Fingerprint a model: one hash over what decides logits and tokens."""
 
 import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from memcram.errors import UsageError
 from memcram.files import write_atomically
 
-# Hashing costs about a second a gigabyte; small files are not worth an entry.
+# Hashing takes about a second per gigabyte; small files are not worth an entry.
 _REMEMBERED_FROM_BYTES = 32 * 2**20
 
 # Keys that say how a model was saved or is to be sampled, not what it computes.
@@ -45,7 +46,7 @@ _INCIDENTAL_CONFIG_KEYS = frozenset(
         "use_cache",
     }
 )
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 _TOKENIZER_CONFIG_KEYS = (
     "add_prefix_space",
     "bos_token",
@@ -57,10 +58,15 @@ _TOKENIZER_CONFIG_KEYS = (
 _INCIDENTAL_TOKENIZER_KEYS = frozenset({"padding", "truncation"})
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 (hex) over the weight files, the config that affects logits, and the tokenizer."""
+def folder_fingerprint(folder: Path, weights: Sequence[str]) -> str:
+    """SHA-256 (hex) over the weight files, the config that affects logits, and the tokenizer.
+
+    Args:
+        folder: a model folder of transformers.
+        weights: names of the weight files that are loaded from it.
+    """
     parts = {
-        "weights": {path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))},
+        "weights": {name: file_sha256(folder / name) for name in weights},
         "config": _without(_read_json(folder / "config.json"), _INCIDENTAL_CONFIG_KEYS),
         "tokenizer": _tokenizer_parts(folder),
     }
@@ -69,11 +75,16 @@ def fingerprint(folder: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes; of a large file, remembered by path, size and time."""
-    if path.stat().st_size < _REMEMBERED_FROM_BYTES:
-        return _hash(path)
+    """SHA-256 (hex) of a file's bytes; that of a large file is cached.
+
+    A cached hash is used while the file's size, inode, modification time and status-change time
+    stay the same. The last of these cannot be set back by `cp -p`, `touch` or `rsync --times`.
+    """
     status = path.stat()
-    key, seen = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+    if status.st_size < _REMEMBERED_FROM_BYTES:
+        return _hash(path)
+    key = str(path.resolve())
+    seen = [status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
     memory = _read_memory()
     known = memory.get(key)
     if isinstance(known, dict) and known.get("seen") == seen:
@@ -111,7 +122,7 @@ def _remember(memory: dict[str, Any]) -> None:
 
 def _tokenizer_parts(folder: Path) -> dict[str, Any]:
     parts: dict[str, Any] = {}
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         path = folder / name
         if not path.is_file():
             continue

@@ -1,16 +1,17 @@
-"""The frozen LM as memcram sees it: ids → embeddings → hidden states → logits, and its facts."""
+"""Wrap a frozen LM: ids → embeddings → hidden states → logits, and what is known about it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from memcram.errors import ModelError, UsageError
+from memcram.errors import UsageError
 from memcram.models.accounting import input_length, room
 from memcram.models.decoding import greedy
 from memcram.models.families import take_apart
@@ -19,35 +20,83 @@ from memcram.models.modes import DTYPE_NAMES, Layout
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which model this is: `id` as the user named it, the hub `revision`, and a `fingerprint`.
+    """Which model this is.
 
-    The fingerprint is a SHA-256 over what decides logits and tokens (`models/fingerprint.py`).
-    Where only the first of its layers were kept, `layers` says how many, and the fingerprint is
-    another one.
+    Attributes:
+        id: the name the user gave.
+        revision: the hub commit; None for packaged and local models.
+        fingerprint: SHA-256 over what decides logits and tokens (`models/fingerprint.py`).
+        layers: how many of the first layers were kept, which changes the fingerprint; None for
+            the whole model.
+        earlier_fingerprint: the fingerprint that earlier versions gave these files, where it
+            differs; archives made by them are still readable.
     """
 
     id: str
     revision: str | None
     fingerprint: str
     layers: int | None = None
+    earlier_fingerprint: str | None = field(default=None, compare=False)
+
+    def matches(self, fingerprint: str) -> bool:
+        """Whether a fingerprint is that of this model, by the rule of today or an earlier one."""
+        return fingerprint in (self.fingerprint, self.earlier_fingerprint)
+
+
+class _Shared:
+    """Context manager for process-wide flags that several threads may need at once.
+
+    The first thread to enter sets the flags and the last to leave restores them.
+
+    Args:
+        make: returns the context that sets and restores the flags.
+    """
+
+    def __init__(self, make: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._users = 0
+        self._context: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._context = self._make()
+                self._context.__enter__()
+            self._users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._context.__exit__(None, None, None)
+
+
+# torch's fused attention for CPUs rounds a row differently by the size of its batch; the plain
+# implementation does not, and is as fast (benchmarks/attention.py). `sdpa_kernel` sets flags of
+# the whole process.
+_plain_attention = _Shared(partial(sdpa_kernel, SDPBackend.MATH))
 
 
 class FrozenLM:
-    """A causal LM in eval mode with frozen weights.
+    """A causal LM in eval mode with frozen weights; load one with `load_lm`.
 
-    Everything the rest of the package may know about a model is an attribute here; nobody else
-    reads the config.
+    Everything the rest of the package needs to know about a model is an attribute here; no other
+    module reads the config.
 
     Attributes:
         identity: id, revision, fingerprint.
         input_width: width of an input vector (where it differs from the hidden size, this one).
         vocab_size: rows of the output head.
-        max_positions: longest input the model was built for, None if it has no limit (Mamba).
+        embedding_rows: rows of the input embedding, nearly always as many.
+        max_positions: longest input the model was built for; None without a limit (Mamba).
         bos_id: id of the BOS token, or None.
-        layout: what stands between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
+        layout: what is between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
+        prefix: (0 or 1, input_width) input vectors between `[mem]` and t₁.
+        parameters, layers: how many the model has.
         dtype, device: of weights, vectors and (without `autocast`) computation.
         autocast: dtype that matrix products are cast to, or None.
-        embedding_std: standard deviation over the input vectors of the whole vocabulary.
+        embedding_std: standard deviation of the input vectors of the whole vocabulary.
     """
 
     def __init__(
@@ -65,6 +114,7 @@ class FrozenLM:
         self._embedding = self.module.get_input_embeddings()
         config = self.module.config.get_text_config()
         self.input_width: int = self._embedding.weight.shape[1]
+        self.embedding_rows: int = self._embedding.weight.shape[0]
         self.vocab_size: int = self.module.get_output_embeddings().weight.shape[0]
         self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
         bos = tokenizer.bos_token_id
@@ -75,14 +125,15 @@ class FrozenLM:
         self.device: torch.device = self._embedding.weight.device
         self.autocast = autocast
         if layout == "mem+bos" and self.bos_id is None:
-            raise UsageError(f"layout: 'mem+bos' needs a BOS token, and {identity.id} has none")
+            raise UsageError(
+                f"'mem+bos' needs a BOS token, and {identity.id} has none", argument="layout"
+            )
         self.layout: Layout = layout
         prefix = [self.bos_id] if layout == "mem+bos" else []
         self.prefix: Tensor = self.embed(torch.tensor(prefix, dtype=torch.long))
         # Gemma's embedding scales what it looks up.
         scale = float(getattr(self._embedding, "embed_scale", 1.0))
         self.embedding_std: float = scale * self._embedding.weight.float().std().item()
-        self._check_parts()
 
     # -- text and tokens ------------------------------------------------------------------------
 
@@ -100,13 +151,13 @@ class FrozenLM:
 
     @cached_property
     def adds_bos(self) -> bool:
-        """Whether the tokenizer by itself puts a BOS in front of a text."""
+        """Whether the tokenizer adds a BOS token in front of a text by default."""
         ids = self.tokenizer("a", verbose=False)["input_ids"]
         return self.bos_id is not None and ids[0] == self.bos_id
 
     @property
     def dtype_name(self) -> str:
-        """Dtype of weights and vectors, with that of autocast after a plus sign."""
+        """Name of the dtype of weights and vectors, followed by that of autocast after a plus."""
         name: str = DTYPE_NAMES[self.dtype]
         return name if self.autocast is None else f"{name}+{DTYPE_NAMES[self.autocast]}"
 
@@ -133,6 +184,15 @@ class FrozenLM:
         return tokens
 
     # -- vectors and logits ---------------------------------------------------------------------
+
+    def logits(self, embeds: Tensor) -> Tensor:
+        """Logits (batch, position, vocab_size) of the unmodified module, without gradients.
+
+        `head(hidden(embeds))` computes the same in two parts.
+        """
+        with torch.no_grad(), self._modes():
+            logits: Tensor = self.module(inputs_embeds=embeds, use_cache=False).logits
+        return logits
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input vectors (..., input_width) of `ids` (...), as the model itself would embed them."""
@@ -192,22 +252,9 @@ class FrozenLM:
 
     @contextlib.contextmanager
     def _modes(self) -> Iterator[None]:
-        # torch's fused attention for CPUs rounds a row by the length of its batch; the plain path
-        # does not, and is as fast (benchmarks/attention.py).
         with contextlib.ExitStack() as stack:
             if self.device.type == "cpu":
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+                stack.enter_context(_plain_attention)
             if self.autocast is not None:
                 stack.enter_context(torch.autocast(self.device.type, self.autocast))
             yield
-
-    def _check_parts(self) -> None:
-        probe = self.embed(torch.zeros(1, 2, dtype=torch.long))
-        with torch.no_grad(), self._modes():
-            whole = self.module(inputs_embeds=probe, use_cache=False).logits.float()
-        parts = self.head(self.hidden(probe)).float()
-        if parts.shape != whole.shape or not torch.allclose(parts, whole, rtol=1e-3, atol=1e-3):
-            raise ModelError(
-                f"{self.identity.id}: {type(self.module).__name__} changes its logits in a way "
-                "memcram does not know; please report the architecture"
-            )

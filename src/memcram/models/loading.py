@@ -1,4 +1,4 @@
-"""The one place where weights are loaded."""
+"""Load frozen language models; the only module that calls `from_pretrained`."""
 
 import contextlib
 import hashlib
@@ -9,27 +9,25 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from memcram.errors import ModelError, UsageError
-from memcram.models.fingerprint import fingerprint
+from memcram.errors import MemcramError, ModelError, UsageError
+from memcram.models.checks import check_model
 from memcram.models.frozen_lm import FrozenLM, ModelIdentity
-from memcram.models.modes import DTYPES, LAYOUTS, DtypeName, Layout
-from memcram.models.sources import ModelSource, find_model, packaged_models
+from memcram.models.modes import LAYOUTS, DtypeName, Layout, dtype_of
+from memcram.models.sources import ModelSource, find_model
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 DEFAULT_MODEL = "pocket"
-
-__all__ = ["DEFAULT_MODEL", "load_lm", "load_tokenizer", "model_shape", "packaged_models"]
 
 
 def load_lm(
     name: str = DEFAULT_MODEL,
     *,
     revision: str | None = None,
-    device: str | None = None,
-    dtype: DtypeName = "float32",
+    device: str | torch.device | None = None,
+    dtype: DtypeName | torch.dtype = "float32",
     attention: str | None = None,
     layout: Layout = "mem",
-    autocast: DtypeName | None = None,
+    autocast: DtypeName | torch.dtype | None = None,
     layers: int | None = None,
 ) -> FrozenLM:
     """Load a frozen LM by packaged name, local folder or hub id.
@@ -37,18 +35,20 @@ def load_lm(
     Args:
         name: `pocket`, a folder in transformers' format, or a hub id.
         revision: hub branch, tag or commit.
-        device: `cuda`, `cuda:1`, `mps`, `cpu`; None takes the first of cuda, mps, cpu at hand.
-        dtype: `float32` (the portable mode), `bfloat16`, `float16` or `float64`.
-        attention: `sdpa`, `eager` or `flash_attention_2`; None takes sdpa where the family has it.
-        layout: what stands between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
-        autocast: `bfloat16` or `float16`: what matrix products are cast to, over weights of `dtype`
-            (as the published grid has it); for measurements, not for archives.
+        device: `cuda`, `cuda:1`, `mps`, `cpu`, or a torch.device; None: the first available of
+            cuda, mps, cpu.
+        dtype: `float32` (the portable mode), `bfloat16`, `float16` or `float64`, or a torch.dtype.
+        attention: `sdpa`, `eager` or `flash_attention_2`; None: sdpa where the family has it.
+        layout: what is between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
+        autocast: `bfloat16` or `float16`, or a torch.dtype: what matrix products are cast to, with
+            weights of `dtype` (as in the published grid); for measurements, not for archives.
         layers: keep the first n decoder layers, then the final norm and the head; a model with
             fewer than all has a fingerprint of its own. None keeps all.
 
     Raises:
         UsageError: an argument is not one of its allowed values.
-        ModelError: the model can't be had; the message says what to do.
+        ModelError: the model is not available, or memcram cannot work with it; the message says
+            what to do.
 
     Example:
         >>> import memcram
@@ -56,35 +56,50 @@ def load_lm(
         >>> lm.input_width, lm.vocab_size, lm.max_positions
         (256, 4096, 1024)
     """
-    _check_choice("dtype", dtype, tuple(DTYPES))
+    weights = dtype_of(dtype)
+    cast = None
+    if autocast is not None:
+        cast = dtype_of(autocast, argument="autocast", allowed=("bfloat16", "float16"))
     if attention is not None:
         _check_choice("attention", attention, ATTENTION)
     _check_choice("layout", layout, LAYOUTS)
-    if autocast is not None:
-        _check_choice("autocast", autocast, ("bfloat16", "float16"))
     target = _device(device)
     source = find_model(name, revision)
+    tokenizer = _load_tokenizer(source)
     config = None if layers is None else _shortened(source, layers)
-    module = _load_module(source, DTYPES[dtype], attention, config).to(target)
-    found = fingerprint(source.folder)
-    if config is not None:
-        found = hashlib.sha256(f"{found}, the first {layers} layers".encode()).hexdigest()
-    identity = ModelIdentity(source.id, source.revision, found, None if config is None else layers)
-    cast = None if autocast is None else DTYPES[autocast]
-    return FrozenLM(module, _load_tokenizer(source), identity, layout, cast)
+    module = _load_module(source, weights, attention, config).to(target)
+    identity = _identity(source, module, None if config is None else layers)
+    with _reported(source, f"{type(module).__name__} "):
+        lm = FrozenLM(module, tokenizer, identity, layout, cast)
+        check_model(lm)
+    return lm
+
+
+def _identity(source: ModelSource, module: Any, layers: int | None) -> ModelIdentity:
+    def of_layers(found: str) -> str:
+        if layers is None:
+            return found
+        return hashlib.sha256(f"{found}, the first {layers} layers".encode()).hexdigest()
+
+    earlier = source.format.earlier_fingerprint(source.path)
+    return ModelIdentity(
+        source.id,
+        source.revision,
+        of_layers(source.format.fingerprint(source.path, module)),
+        layers,
+        None if earlier is None else of_layers(earlier),
+    )
 
 
 def model_shape(name: str, revision: str | None = None) -> tuple[int, int]:
     """Input width and vocabulary of a model, from its config alone.
 
     Raises:
-        ModelError: the model or its config can't be had.
+        ModelError: the model or its config is not available.
     """
     source = find_model(name, revision, config_only=True)
+    config = _load_config(source)
     with torch.device("meta"), _reported(source):
-        config = AutoConfig.from_pretrained(
-            source.folder, local_files_only=True, trust_remote_code=False
-        )
         module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     width: int = module.get_input_embeddings().weight.shape[1]
     vocabulary: int = module.get_output_embeddings().weight.shape[0]
@@ -92,10 +107,12 @@ def model_shape(name: str, revision: str | None = None) -> tuple[int, int]:
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Callable[[Sequence[int]], str]:
-    """What turns ids into text for a model, without its weights: nothing skipped or cleaned up.
+    """Return a function that detokenizes ids of a model, without loading its weights.
+
+    It skips no special tokens and cleans nothing up, like `FrozenLM.detokenize`.
 
     Raises:
-        ModelError: the model or its tokenizer can't be had.
+        ModelError: the model or its tokenizer is not available.
     """
     tokenizer = _load_tokenizer(find_model(name, revision, config_only=True))
 
@@ -110,16 +127,16 @@ def load_tokenizer(name: str, revision: str | None = None) -> Callable[[Sequence
 
 def _check_choice(argument: str, got: str, allowed: tuple[str, ...]) -> None:
     if got not in allowed:
-        raise UsageError(f"{argument}: got {got!r}, allowed: {', '.join(allowed)}")
+        raise UsageError(argument=argument, got=got, allowed=", ".join(allowed))
 
 
-def _device(name: str | None) -> torch.device:
+def _device(name: str | torch.device | None) -> torch.device:
     if name is None:
         if torch.cuda.is_available():
             name = "cuda"
         else:
             name = "mps" if torch.backends.mps.is_available() else "cpu"
-    at_hand = {
+    available = {
         "cpu": 1,
         "cuda": torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
@@ -128,9 +145,9 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or (device.index or 0) >= at_hand.get(device.type, 0):
-        here = ", ".join(kind for kind, count in at_hand.items() if count)
-        raise UsageError(f"--device: got {name!r}, at hand: {here}")
+    if device is None or (device.index or 0) >= available.get(device.type, 0):
+        here = ", ".join(kind for kind, count in available.items() if count)
+        raise UsageError(f"got {str(name)!r}, available: {here}", argument="device", got=name)
     if device.type == "cuda":
         # The portable mode: the same logits on another GPU, up to rounding of float32.
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -139,15 +156,12 @@ def _device(name: str | None) -> torch.device:
 
 
 def _shortened(source: ModelSource, layers: int) -> Any:
-    """The config with the first `layers` layers alone; None where that is all of them.
+    """The config with only the first `layers` layers; None if that is all of them.
 
     Raises:
         UsageError: the model has fewer layers, or does not say how many it has.
     """
-    with _reported(source):
-        config = AutoConfig.from_pretrained(
-            source.folder, local_files_only=True, trust_remote_code=False
-        )
+    config = _load_config(source)
     text = config.get_text_config()
     total = getattr(text, "num_hidden_layers", None)
     if not isinstance(total, int):
@@ -157,7 +171,7 @@ def _shortened(source: ModelSource, layers: int) -> Any:
     if layers == total:
         return None
     for name, value in list(vars(text).items()):
-        # One entry a layer: which kind of attention it has, and the like.
+        # One entry per layer, such as its kind of attention.
         if "layer" in name and isinstance(value, list) and len(value) == total:
             setattr(text, name, value[:layers])
     text.num_hidden_layers = layers
@@ -177,22 +191,30 @@ def _load_module(
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **source.options,
         )
     missing = sorted(report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
     if missing:
         raise ModelError(
             f"{source.id}: the weights lack {len(missing)} tensors of the architecture "
-            f"(the first: {missing[0]}); the folder is incomplete or of another model"
+            f"(the first: {missing[0]}); the folder is incomplete, or has another model's config"
         )
     if config is not None and not report["unexpected_keys"]:
-        raise ModelError(f"{source.id}: {type(module).__name__} can't be cut to its first layers")
+        raise ModelError(f"{source.id}: {type(module).__name__} cannot be cut to its first layers")
     return module
+
+
+def _load_config(source: ModelSource) -> Any:
+    with _reported(source):
+        return AutoConfig.from_pretrained(
+            source.folder, local_files_only=True, trust_remote_code=False, **source.options
+        )
 
 
 def _load_tokenizer(source: ModelSource) -> Any:
     with _reported(source, "the tokenizer "):
         return AutoTokenizer.from_pretrained(
-            source.folder, local_files_only=True, trust_remote_code=False
+            source.folder, local_files_only=True, trust_remote_code=False, **source.options
         )
 
 
@@ -202,6 +224,8 @@ def _reported(source: ModelSource, what: str = "") -> Iterator[None]:
     try:
         with _quiet_transformers():
             yield
+    except (MemcramError, torch.OutOfMemoryError):
+        raise
     except Exception as error:
         raise ModelError(
             f"{source.id}: {what}could not be loaded ({_first_line(error)})"
@@ -215,7 +239,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep the library's own bars and hints off the terminal; errors are told by ours."""
+    """Keep the library's progress bars and hints off the terminal; its errors become ours."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

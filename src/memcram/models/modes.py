@@ -1,8 +1,11 @@
 """Names of dtypes and layouts, as the command line and the archives write them."""
 
+from collections.abc import Collection
 from typing import Literal, get_args
 
 import torch
+
+from memcram.errors import UsageError
 
 DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
 DTYPES: dict[DtypeName, torch.dtype] = {
@@ -15,3 +18,20 @@ DTYPE_NAMES: dict[torch.dtype, DtypeName] = {dtype: name for name, dtype in DTYP
 
 Layout = Literal["mem", "mem+bos"]
 LAYOUTS: tuple[str, ...] = get_args(Layout)
+
+
+def dtype_of(
+    dtype: DtypeName | torch.dtype,
+    *,
+    argument: str = "dtype",
+    allowed: Collection[DtypeName] = tuple(DTYPES),
+) -> torch.dtype:
+    """Return the dtype with a name; a dtype of torch is returned as it is.
+
+    Raises:
+        UsageError: it is not one of `allowed`.
+    """
+    name = DTYPE_NAMES.get(dtype) if isinstance(dtype, torch.dtype) else dtype
+    if name is None or name not in allowed:
+        raise UsageError(argument=argument, got=dtype, allowed=", ".join(allowed))
+    return DTYPES[name]

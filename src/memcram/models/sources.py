@@ -1,36 +1,58 @@
-"""Where a model's files are: in the package, in a local folder, or on the Hugging Face hub."""
+"""Find a model's files: in the package, on the local disk, or on the Hugging Face hub."""
 
 import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from memcram.errors import ModelError
+from memcram.models.folder import ADAPTER, CONFIG, FOLDER, WEIGHTS, WEIGHTS_INDEX
+from memcram.models.formats import ModelFormat
 
-_WEIGHTS = "model.safetensors"
-_WEIGHTS_INDEX = "model.safetensors.index.json"
-_WANTED_FILES = [
-    "config.json",
+# File formats of local models; a path belongs to the first that matches.
+FORMATS: tuple[ModelFormat, ...] = (FOLDER,)
+
+_SMALL_FILES = [
+    CONFIG,
+    ADAPTER,
     "generation_config.json",
-    "model.safetensors",
-    "model-*.safetensors",
-    _WEIGHTS_INDEX,
+    WEIGHTS_INDEX,
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.*",
     "merges.txt",
 ]
-_SMALL_FILES = [name for name in _WANTED_FILES if "safetensors" not in name]
+_WANTED_FILES = [*_SMALL_FILES, WEIGHTS, "model-*.safetensors"]
+_HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's name as the user gave it, the folder with its files, and the hub commit if any."""
+    """Files of a model.
+
+    Attributes:
+        id: the model's name as the user gave it.
+        path: the folder or file.
+        revision: the hub commit; None for packaged and local models.
+        format: file format of `path`.
+    """
 
     id: str
-    folder: Path
+    path: Path
     revision: str | None
+    format: ModelFormat = FOLDER
+
+    @property
+    def folder(self) -> Path:
+        """The folder that transformers loads from."""
+        return self.format.folder(self.path)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of every `from_pretrained` call, besides the usual ones."""
+        return self.format.options(self.path)
 
 
 def packaged_models() -> dict[str, Path]:
@@ -40,42 +62,53 @@ def packaged_models() -> dict[str, Path]:
 
 
 def is_here(name: str) -> bool:
-    """Whether a packaged model or a local folder has the name, so that no hub is asked."""
-    return name in packaged_models() or _expanded(name).is_dir()
+    """Whether a packaged or local model has the name, so that the hub is not asked."""
+    return name in packaged_models() or _format_of(_expanded(name)) is not None
 
 
 def model_beside(folder: Path, name: str) -> str:
-    """The name under which a model is loaded that a file in `folder` names.
+    """Name to load a model by that a file in `folder` mentions.
 
-    A folder beside that file comes before one of the working directory and before the hub.
+    A model in that folder takes precedence over one in the working directory and on the hub.
     """
     beside = folder / name
-    return str(beside) if name not in packaged_models() and beside.is_dir() else name
+    return str(beside) if name not in packaged_models() and _format_of(beside) else name
 
 
 def find_model(name: str, revision: str | None = None, *, config_only: bool = False) -> ModelSource:
-    """Resolve a packaged name, a local folder or a hub id (downloaded if need be).
+    """Find a packaged model, a local model or a hub id, which is downloaded if necessary.
 
-    With `config_only`, no weights are asked for.
+    With `config_only`, the weights are not needed.
 
     Raises:
-        ModelError: nothing has that name, or its files can't be had; says what to do.
+        ModelError: nothing has that name, or its files are not available; says what to do.
     """
     packaged = packaged_models()
     if name in packaged:
         _refuse_revision(name, revision, "a packaged model")
         return ModelSource(name, packaged[name], None)
-    folder = _expanded(name)
-    if folder.is_dir():
-        _refuse_revision(name, revision, "a local folder")
-        check_files(folder, name, config_only=config_only)
-        return ModelSource(name, folder, None)
-    if not re.fullmatch(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", name) or ".." in name or "--" in name:
+    path = _expanded(name)
+    found = _format_of(path)
+    if found is not None:
+        _refuse_revision(name, revision, "a local model")
+        found.check(path, name, config_only=config_only)
+        return ModelSource(name, path, None, found)
+    if path.suffix == ".gguf" and path.is_file():
         raise ModelError(
-            f"--model: {name!r} is no packaged model ({', '.join(packaged)}), "
-            "no folder, and no hub id such as EleutherAI/pythia-160m"
+            f"{name}: GGUF files cannot be loaded; name the transformers folder or hub id of the "
+            "model that the file was converted from"
+        )
+    if not _HUB_ID.fullmatch(name) or ".." in name or "--" in name:
+        raise ModelError(
+            f"{name!r} is not a packaged model ({', '.join(packaged)}), not a folder, and not a "
+            "hub id such as EleutherAI/pythia-160m",
+            argument="model",
         )
     return _download(name, revision, config_only=config_only)
+
+
+def _format_of(path: Path) -> ModelFormat | None:
+    return next((one for one in FORMATS if one.matches(path)), None)
 
 
 def _expanded(name: str) -> Path:
@@ -85,35 +118,16 @@ def _expanded(name: str) -> Path:
         return Path(name)
 
 
-def check_files(folder: Path, name: str, *, config_only: bool = False) -> None:
-    """Refuse a folder that holds no safetensors weights, and say how to convert other ones.
-
-    Raises:
-        ModelError: no config, no weights, or weights only as `.bin`.
-    """
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{name}: the folder has no config.json; name a transformers model folder")
-    if config_only or (folder / _WEIGHTS).is_file() or (folder / _WEIGHTS_INDEX).is_file():
-        return
-    if any(folder.glob("pytorch_model*.bin")):
-        raise ModelError(
-            f"{name}: only pickled weights (.bin), which memcram never opens; convert a copy you "
-            'trust: python -c "from transformers import AutoModelForCausalLM as M; '
-            f"M.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\""
-        )
-    raise ModelError(f"{name}: the folder has no weights ({_WEIGHTS} or {_WEIGHTS_INDEX})")
-
-
 def _refuse_revision(name: str, revision: str | None, what: str) -> None:
     if revision is not None:
-        raise ModelError(f"--revision: {revision!r} was given, but {name!r} is {what}")
+        raise ModelError(f"got {revision!r}, but {name!r} is {what}", argument="revision")
 
 
 def _download(name: str, revision: str | None, *, config_only: bool) -> ModelSource:
     folder = _snapshot(name, revision, _SMALL_FILES if config_only else _WANTED_FILES)
     if not config_only and not any(folder.glob("model*.safetensors")):
         folder = _snapshot(name, _conversion(name, revision), _WANTED_FILES)
-    check_files(folder, name, config_only=config_only)
+    FOLDER.check(folder, name, config_only=config_only)
     return ModelSource(name, folder, folder.name)  # a snapshot's folder is named by its commit
 
 
@@ -138,8 +152,10 @@ def _snapshot(name: str, revision: str | None, wanted: list[str]) -> Path:
         ) from error
     except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled) as error:
         raise ModelError(
-            f"{name}: not in the local cache{at} and the hub can't be reached; connect and run "
-            f"again, or pass a local folder (packaged: {', '.join(packaged_models())})"
+            f"{name!r} is not a local folder, not in the local cache of the hub{at}, and the hub "
+            "cannot be reached; connect and run again, or pass a local folder "
+            f"(packaged: {', '.join(packaged_models())})",
+            argument="model",
         ) from error
     except (hub.HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()

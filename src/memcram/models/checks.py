@@ -1,0 +1,107 @@
+"""Check at load that a model is causal, and that its parts and its cache equal the whole.
+
+Everything else in the package relies on these properties, so that a model without them would give
+wrong measurements, or archives that cannot be decoded. A few forward passes of a few positions
+show them.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from memcram.errors import ModelError
+from memcram.models.frozen_lm import FrozenLM
+
+_TEXTS, _POSITIONS, _KEPT = 3, 8, 5
+# Differences are relative to the largest logit. Rounding makes 1e-7 (float32) or 1e-2 (half) of it.
+_TOLERANCE, _HALF_TOLERANCE = 1e-3, 5e-2
+# Changed later inputs leave the computation of earlier rows the same, up to which rows share a
+# kernel call (mixtures of experts).
+_CAUSAL_TOLERANCE, _HALF_CAUSAL_TOLERANCE = 1e-4, 1e-2
+
+
+def check_model(lm: FrozenLM) -> None:
+    """Refuse a model that memcram cannot work with.
+
+    Raises:
+        ModelError: logits are not finite; a later input changes earlier logits; the head is not
+            the one memcram applies; or decoding with a cache fails or gives other logits.
+    """
+    kind = f"{lm.identity.id}: {type(lm.module).__name__}"
+    half = lm.dtype.itemsize < 4 or lm.autocast is not None
+    probe = _probe(lm)
+    # In the second half of the batch, the inputs after the first few positions are other ones.
+    changed = probe.clone()
+    changed[:, _KEPT:] = 3 * probe[:, _KEPT:].roll(1, 0).flip(1)
+    batch = torch.cat([probe, changed])
+
+    whole = _run(lambda: lm.logits(batch), f"{kind} cannot be run on input vectors")
+    if not whole.isfinite().all():
+        raise ModelError(f"{lm.identity.id}: {_not_finite(lm)}")
+    first, second = whole[:_TEXTS, :_KEPT], whole[_TEXTS:, :_KEPT]
+    if _difference(second, first) > (_HALF_CAUSAL_TOLERANCE if half else _CAUSAL_TOLERANCE):
+        raise ModelError(
+            f"{kind} is bidirectional: a later token changes earlier logits; memcram needs a "
+            "causal language model"
+        )
+    tolerance = _HALF_TOLERANCE if half else _TOLERANCE
+    parts = _run(lambda: _in_parts(lm, batch), f"{kind} cannot be split into trunk and head")
+    if parts.shape != whole.shape or not _difference(parts, whole) <= tolerance:
+        raise ModelError(
+            f"{kind} changes its logits in a way memcram does not know; please report the "
+            "architecture"
+        )
+    cached = _run(lambda: _cached(lm, probe), f"{kind} has no usable KV cache")
+    if not _difference(cached, whole[:_TEXTS, _KEPT - 1 :]) <= tolerance:
+        raise ModelError(f"{kind} gives other logits when it decodes with a cache")
+
+
+def _probe(lm: FrozenLM) -> Tensor:
+    """(text, position, width): embeddings of random tokens plus noise of the same size."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, lm.vocab_size, (_TEXTS, _POSITIONS), generator=generator)
+    noise = torch.randn(*ids.shape, lm.input_width, generator=generator) * lm.embedding_std
+    embeds = lm.embed(ids.clamp(max=lm.embedding_rows - 1))
+    return (embeds + noise.to(lm.device)).to(lm.dtype)
+
+
+@torch.no_grad()
+def _in_parts(lm: FrozenLM, embeds: Tensor) -> Tensor:
+    return lm.head(lm.hidden(embeds))
+
+
+def _cached(lm: FrozenLM, embeds: Tensor) -> Tensor:
+    """Logits after the first positions at once and after each further one, from a cache."""
+    logits, cache = lm.advance(embeds[:, :_KEPT], None)
+    steps = [logits]
+    for position in range(_KEPT, _POSITIONS):
+        logits, cache = lm.advance(embeds[:, position : position + 1], cache)
+        steps.append(logits)
+    # Decoding drops finished texts from the cache.
+    cache.reorder_cache(torch.arange(1, device=lm.device))
+    return torch.stack(steps, dim=1)
+
+
+def _run(compute: Callable[[], Tensor], failure: str) -> Tensor:
+    """Result of `compute`; whatever a foreign architecture raises becomes one line."""
+    try:
+        return compute()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{failure} ({reason})") from error
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """Largest difference, relative to the largest expected logit."""
+    expected = expected.double()
+    return ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30)).item()
+
+
+def _not_finite(lm: FrozenLM) -> str:
+    others = {"float16": "use bfloat16 or float32", "bfloat16": "use float32"}
+    smaller = lm.dtype if lm.autocast is None else lm.autocast
+    advice = others.get(str(smaller).removeprefix("torch."), "the weights are damaged")
+    return f"logits are not finite in {lm.dtype_name}; {advice}"
