@@ -247,7 +247,7 @@ def test_json(place, capsys):
         assert 0 <= one["horizon"] <= 20
         assert one["steps"] <= 12
         assert (one["min_margin"] is None) == (one["horizon"] == 0)
-    assert {one["origin"] for one in report["samples"]} == {"book/one.txt", "book/two.txt"}
+    assert {one["origin"] for one in report["samples"]} == {"one.txt", "two.txt"}
     horizons = [one["horizon"] for one in report["samples"]]
     assert report["mean_tokens"] == pytest.approx(sum(horizons) / 3)
     low, high = report["ci95_tokens"]
