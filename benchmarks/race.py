@@ -77,9 +77,9 @@ def run_lap(lm: FrozenLM, side: Side, texts: Sequence[Tensor], vectors: int, see
         token_steps += crammed.token_steps
         key = crammed.key
         assert isinstance(key, int)
-        if key not in best or crammed.n_right > best[key].n_right:
+        if key not in best or crammed.n_correct > best[key].n_correct:
             best[key] = crammed
-        if crammed.outcome == Outcome.RIGHT or starts[key] >= side.restarts:
+        if crammed.outcome == Outcome.CORRECT or starts[key] >= side.restarts:
             return None
         starts[key] += 1
         return replace(requests[key], seed=requests[key].seed + START_STRIDE * starts[key])

@@ -229,5 +229,5 @@ def test_steps_to_eight_tokens(lm, note):
     text = torch.tensor(lm.tokenize(TEXT))[:8]
     [crammed] = Engine(lm, recipe).run([CramRequest("a", text)])
     note("steps to 8 tokens", crammed.best_step)
-    assert crammed.outcome == Outcome.RIGHT
+    assert crammed.outcome == Outcome.CORRECT
     assert torch.equal(lm.generate(crammed.mem, 8), text)

@@ -33,8 +33,8 @@ def by_key(results):
 
 def test_outcome_right_and_its_margin(pocket, prose):
     [one] = Engine(pocket, recipe(steps=400, margin=0.5)).run([CramRequest("a", prose[:6])])
-    assert one.outcome is Outcome.RIGHT
-    assert one.n_right == 6 == len(one.margins)
+    assert one.outcome is Outcome.CORRECT
+    assert one.n_correct == 6 == len(one.margins)
     assert one.margins.min() > 0.5
     assert one.steps < 400
     assert one.best_step == one.steps
@@ -50,7 +50,7 @@ def test_rises_say_when_each_token_was_held_first(pocket, prose, name):
     assert (one.rises.diff(dim=0)[:, 1:] > 0).all()  # a stage may begin without a step
     assert (one.rises.diff(dim=0)[:, 0] >= 0).all()
     step, spent, held = one.rises[-1].tolist()
-    assert held == one.n_right
+    assert held == one.n_correct
     assert step <= one.best_step <= one.steps
     assert spent <= one.token_steps
 
@@ -58,14 +58,14 @@ def test_rises_say_when_each_token_was_held_first(pocket, prose, name):
 def test_rises_at_a_fixed_length_cost_the_same_each_step(pocket, prose):
     [one] = Engine(pocket, recipe(steps=30)).run([CramRequest("a", prose[:6])])
     assert one.rises[:, 1].tolist() == [6 * (step + 1) for step in one.rises[:, 0].tolist()]
-    assert one.rises[-1, 2] == one.n_right
+    assert one.rises[-1, 2] == one.n_correct
 
 
 def test_outcome_budget_exhausted_spends_exactly_the_budget(pocket, prose):
     [one] = Engine(pocket, recipe(steps=5)).run([CramRequest("a", prose[:60])])
     assert one.outcome is Outcome.BUDGET_EXHAUSTED
     assert one.steps == 5
-    assert one.n_right < 60
+    assert one.n_correct < 60
 
 
 def test_patience_stops_what_no_longer_improves(pocket, prose):
@@ -79,7 +79,7 @@ def test_patience_stops_what_no_longer_improves(pocket, prose):
 def test_the_best_is_kept_not_the_last(pocket, prose):
     request = CramRequest("a", prose[:30])
     scores = [
-        (one.n_right, one.margins.min().item())
+        (one.n_correct, one.margins.min().item())
         for steps in range(1, 16)
         for one in Engine(pocket, recipe(steps=steps)).run([request])
     ]
@@ -93,7 +93,7 @@ def test_a_start_that_is_not_finite(pocket, prose, start):
     good, wrong = texts(prose)[:2]
     found = by_key(Engine(pocket, recipe()).run([good, dataclasses.replace(wrong, start=bad)]))
     assert found[wrong.key].outcome is Outcome.NON_FINITE
-    assert found[wrong.key].n_right == 0
+    assert found[wrong.key].n_correct == 0
     [alone] = Engine(pocket, recipe()).run([good])
     assert torch.equal(found[good.key].mem, alone.mem)
 

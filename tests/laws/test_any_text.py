@@ -126,7 +126,7 @@ def test_random_texts_crammed_to_exactness(pocket, count):
         for one in Engine(pocket, memcram.get_recipe("default")).run(again):
             decoded = pocket.generate(one.mem, len(ids[one.key])).tolist()
             if pocket.detokenize(decoded).encode() != texts[one.key].encode():
-                wrong[one.key] = (texts[one.key], one.n_right)
+                wrong[one.key] = (texts[one.key], one.n_correct)
         requests = [request for request in requests if request.key in wrong]
         if not wrong:
             break

@@ -74,7 +74,7 @@ def test_scores_of_crammed_vectors_are_those_the_engine_kept(pocket, prose):
     recipe = memcram.get_recipe("default").with_steps(30)
     [crammed] = Engine(pocket, recipe).run([CramRequest("a", prose[:24])])
     [scored] = scoring.score(pocket, [prose[:24]], [crammed.mem])
-    assert int((scored.ranks == 0).sum()) == crammed.n_right
+    assert int((scored.ranks == 0).sum()) == crammed.n_correct
     torch.testing.assert_close(scored.margins, crammed.margins, rtol=0, atol=1e-3)
     assert torch.equal(crammed.learned_step >= 0, crammed.margins > 0)
     assert (crammed.learned_step <= crammed.best_step).all()
@@ -86,7 +86,7 @@ def test_autocast_computes_in_less_and_keeps_float32_vectors(prose):
     recipe = memcram.get_recipe("default").with_steps(40)
     [crammed] = Engine(lm, recipe).run([CramRequest("a", prose[:8])])
     assert crammed.mem.dtype == torch.float32
-    assert crammed.n_right > 2
+    assert crammed.n_correct > 2
     [cast] = scoring.score(lm, [prose[:40]])
     [full] = scoring.score(memcram.load_lm("pocket", device="cpu"), [prose[:40]])
     difference = (cast.nats - full.nats)[1:].abs()

@@ -151,6 +151,6 @@ def test_the_engine_is_a_straight_line_written_out(tiny_folder, layout, first_to
 
     [ours] = Engine(lm, recipe).run([CramRequest("a", ids, k, start=start)])
     assert ours.steps == steps
-    assert ours.n_right == best[0]
+    assert ours.n_correct == best[0]
     torch.testing.assert_close(ours.mem, best[2], rtol=0, atol=1e-9)
     assert (ours.mem - start).abs().max() > 0.1

@@ -84,7 +84,7 @@ def cram_chunks(
 
     def report(status: EngineStatus) -> None:
         if on_progress is not None:
-            right = work.tokens_done + status.tokens_right
+            right = work.tokens_done + status.tokens_correct
             on_progress(CodecProgress(len(work.done), right, len(ids)))
 
     for crammed in engine.run(work.first_requests(), report, work.follow_up):
@@ -131,11 +131,11 @@ class _Work:
         assert isinstance(place, _Place)
         if self.plan.fit:
             # A token that no vectors hold becomes a chunk of its own, with a correction.
-            return self._finish(place, crammed, max(1, crammed.n_right))
+            return self._finish(place, crammed, max(1, crammed.n_correct))
         before = self._best.get(place.start)
-        if before is None or crammed.n_right > before.n_right:
+        if before is None or crammed.n_correct > before.n_correct:
             self._best[place.start] = crammed
-        if crammed.outcome != Outcome.RIGHT and place.attempt < RESTARTS:
+        if crammed.outcome != Outcome.CORRECT and place.attempt < RESTARTS:
             return self._request(replace(place, attempt=place.attempt + 1))
         return self._finish(place, self._best.pop(place.start), place.end - place.start)
 

@@ -206,7 +206,7 @@ def _reach(cut: ChunkPlan) -> int:
 
 def _judge(lm: FrozenLM, start: int, request: CramRequest, crammed: Crammed) -> MeasuredChunk:
     """What an archive would store of this chunk."""
-    n = max(1, crammed.n_right)
+    n = max(1, crammed.n_correct)
     true = request.ids[:n]
     decoded = decoding.greedy(lm, [crammed.mem], [n], forced=[true])
     found = find_corrections(decoded, [true], GUARD_MARGINS[lm.dtype])

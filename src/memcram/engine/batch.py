@@ -95,8 +95,8 @@ class Slot:
         if self.curve.wants(self._seen):
             self.curve.keep(self._seen, (measured.step, measured.n_held, measured.loss))
         self._seen += 1
-        if measured.most_held > (self.rises[-1][-1] if self.rises else 0):
-            rise = measured.most_held_step, measured.token_steps, measured.most_held
+        if measured.max_held > (self.rises[-1][-1] if self.rises else 0):
+            rise = measured.max_held_step, measured.token_steps, measured.max_held
             self.rises.append(rise)
 
     @property

@@ -28,9 +28,9 @@ def nothing_kept(
     never = torch.full((n_tokens,), -1.0, dtype=master, device=device)
     return {
         "step": zero,
-        "most_held": zero - 1,
-        "most_held_step": zero,
-        "least_loss": zero + float("inf"),
+        "max_held": zero - 1,
+        "max_held_step": zero,
+        "min_loss": zero + float("inf"),
         "right_since": never,
         "best_step": zero,
         "best_margin": zero - float("inf"),
@@ -66,8 +66,8 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
     held = right.sum(1).to(master)
     smallest = table.masked_fill(~batch.in_loss, float("inf")).amin(1)
     kept = table.masked_fill(~right, float("inf")).amin(1) if strategy.keeps_prefix else smallest
-    more = held > rows["most_held"]
-    better = more | ((held == rows["most_held"]) & (kept > rows["best_margin"]))
+    more = held > rows["max_held"]
+    better = more | ((held == rows["max_held"]) & (kept > rows["best_margin"]))
     for name in [name for name in rows if name.startswith(PARAMETER)]:
         best = name.replace(PARAMETER, BEST, 1)
         wide = better.view(-1, *[1] * (rows[name].dim() - 1))
@@ -76,12 +76,12 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
         rows[f"best_{name}"] = torch.where(better[:, None], value, rows[f"best_{name}"])
     # One token after the other: a sum over the padded row would round by the longest batch-mate.
     mean = batch.table((loss * batch.weights).to(master), 0.0).cumsum(1)[:, -1]
-    rows["least_loss"] = torch.minimum(rows["least_loss"], mean)
+    rows["min_loss"] = torch.minimum(rows["min_loss"], mean)
     rows["best_margin"] = torch.where(better, kept, rows["best_margin"])
-    rows["most_held"] = torch.where(more, held, rows["most_held"])
+    rows["max_held"] = torch.where(more, held, rows["max_held"])
     rows["best_step"] = torch.where(better, rows["step"], rows["best_step"])
-    rows["most_held_step"] = torch.where(more, rows["step"], rows["most_held_step"])
-    return torch.stack([held, rows["most_held"], rows["most_held_step"], smallest, mean], 1)
+    rows["max_held_step"] = torch.where(more, rows["step"], rows["max_held_step"])
+    return torch.stack([held, rows["max_held"], rows["max_held_step"], smallest, mean], 1)
 
 
 def restore_best(batch: Batch, row: int, optimiser: Optimiser) -> None:
@@ -94,7 +94,7 @@ def restore_best(batch: Batch, row: int, optimiser: Optimiser) -> None:
             state = rows[name.replace(PARAMETER, f"{key}.", 1)][row]
             state[tuple(slice(size) for size in fresh.shape)] = fresh
     slot.clock = 0
-    rows["most_held_step"][row] = rows["step"][row]
+    rows["max_held_step"][row] = rows["step"][row]
 
 
 def keep_path(batch: Batch, mem: Tensor) -> None:

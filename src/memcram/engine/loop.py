@@ -33,14 +33,14 @@ class EngineStatus:
 
     Attributes:
         done, active, waiting: texts.
-        tokens_right: best number of right tokens so far, summed over the active texts.
+        tokens_correct: best number of right tokens so far, summed over the active texts.
         steps: turns of the loop so far.
     """
 
     done: int
     active: int
     waiting: int
-    tokens_right: int
+    tokens_correct: int
     steps: int
 
 
@@ -123,7 +123,7 @@ class Engine:
                     following = [follow_up(crammed) for crammed in retired]
                     waiting += [self._new_slot(request) for request in following if request]
                 if on_poll is not None and poll:
-                    right = int(batch.rows["most_held"].clamp(min=0).sum()) if batch.slots else 0
+                    right = int(batch.rows["max_held"].clamp(min=0).sum()) if batch.slots else 0
                     on_poll(EngineStatus(done, len(batch.slots), len(waiting), right, steps))
                 while retired:
                     yield retired.pop(0)
@@ -271,14 +271,14 @@ class Engine:
     def _decide(self, batch: Batch, seen: Tensor) -> dict[int, Decision]:
         decisions: dict[int, Decision] = {}
         for row, (slot, values) in enumerate(zip(batch.slots, seen.tolist(), strict=True)):
-            held, most_held, most_held_step, smallest, loss = values
+            held, max_held, max_held_step, smallest, loss = values
             given = slot.accounting.tokens.start
             measured = Measurement(
                 step=slot.step,
                 n_tokens=len(slot.accounting.tokens),
                 n_held=int(held),
-                most_held=int(most_held),
-                most_held_step=int(most_held_step),
+                max_held=int(max_held),
+                max_held_step=int(max_held_step),
                 min_margin=smallest,
                 loss=loss,
                 text_tokens=len(slot.request.ids) - given,

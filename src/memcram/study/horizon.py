@@ -85,9 +85,9 @@ def measure_horizons(
         crammed.key: crammed for crammed in engine.run(requests, on_poll)
     }
     crammed = [done[i] for i in range(len(samples))]
-    held = [i for i, one in enumerate(crammed) if one.n_right > 0]
+    held = [i for i, one in enumerate(crammed) if one.n_correct > 0]
     decoded = decoding.greedy(
-        lm, [crammed[i].mem for i in held], [crammed[i].n_right for i in held]
+        lm, [crammed[i].mem for i in held], [crammed[i].n_correct for i in held]
     )
     by_sample = dict(zip(held, decoded, strict=True))
     return [_measured(samples[i], one, by_sample.get(i)) for i, one in enumerate(crammed)]

@@ -81,7 +81,7 @@ class Finished:
         """N: all tokens, or those of the prefix that is held but at least one to predict."""
         if not self.finds_length:
             return len(self.task.ids)
-        return max(1, self.crammed.n_right) + self.task.recipe.first_token_given
+        return max(1, self.crammed.n_correct) + self.task.recipe.first_token_given
 
     @property
     def ids(self) -> Tensor:
@@ -216,8 +216,8 @@ def _paper_columns(one: Finished, record: TokenRecord) -> dict[str, Any]:
     given = int(one.task.recipe.first_token_given)
     n = one.n_tokens
     return {
-        "paper_accuracy": one.crammed.n_right / (n - given),
-        "paper_mem_nats": one.crammed.least_loss * n,
+        "paper_accuracy": one.crammed.n_correct / (n - given),
+        "paper_mem_nats": one.crammed.min_loss * n,
         "paper_lm_nats": _total(record.lm_nats[1:]) / max(1, n - 1) * n,
     }
 
@@ -242,13 +242,13 @@ def untrained(key: str, mem: Tensor, n_tokens: int) -> Crammed:
         key=key,
         mem=mem,
         outcome=Outcome.BUDGET_EXHAUSTED,
-        n_right=0,
+        n_correct=0,
         margins=torch.empty(0),
         learned_step=torch.full((n_tokens,), -1),
         best_step=0,
         steps=0,
         token_steps=0,
-        least_loss=math.nan,
+        min_loss=math.nan,
         curve=torch.empty(0, 3, dtype=torch.float64),
         rises=torch.empty(0, 3, dtype=torch.long),
     )

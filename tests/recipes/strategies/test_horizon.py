@@ -23,8 +23,8 @@ def measured(**changes):
         "step": 10,
         "n_tokens": 8,
         "n_held": 3,
-        "most_held": 5,
-        "most_held_step": 9,
+        "max_held": 5,
+        "max_held_step": 9,
         "min_margin": -1.0,
         "loss": 1.0,
         "text_tokens": 40,
@@ -33,20 +33,20 @@ def measured(**changes):
     return Measurement(**(usual | changes))
 
 
-RIGHT, SPENT = Stop(Outcome.RIGHT), Stop(Outcome.BUDGET_EXHAUSTED)
+RIGHT, SPENT = Stop(Outcome.CORRECT), Stop(Outcome.BUDGET_EXHAUSTED)
 TABLE = {
     "not yet held": ({}, Continue()),
-    "all held": ({"n_held": 8, "most_held": 8}, Retarget(9)),
-    "lookahead is taken along": ({"n_held": 11, "most_held": 11}, Retarget(12)),
-    "never beyond the text": ({"n_held": 8, "most_held": 8, "text_tokens": 9}, Retarget(9)),
-    "all of the text": ({"n_tokens": 40, "n_held": 40, "most_held": 40}, RIGHT),
-    "all of the text by lookahead": ({"n_tokens": 38, "n_held": 40, "most_held": 40}, RIGHT),
-    "the text was held before": ({"n_tokens": 40, "n_held": 2, "most_held": 40}, RIGHT),
-    "one step before the budget": ({"step": 99, "most_held_step": 90}, Continue()),
-    "budget": ({"step": 100, "most_held_step": 99}, SPENT),
-    "budget beats growth": ({"step": 100, "n_held": 8, "most_held": 8}, SPENT),
+    "all held": ({"n_held": 8, "max_held": 8}, Retarget(9)),
+    "lookahead is taken along": ({"n_held": 11, "max_held": 11}, Retarget(12)),
+    "never beyond the text": ({"n_held": 8, "max_held": 8, "text_tokens": 9}, Retarget(9)),
+    "all of the text": ({"n_tokens": 40, "n_held": 40, "max_held": 40}, RIGHT),
+    "all of the text by lookahead": ({"n_tokens": 38, "n_held": 40, "max_held": 40}, RIGHT),
+    "the text was held before": ({"n_tokens": 40, "n_held": 2, "max_held": 40}, RIGHT),
+    "one step before the budget": ({"step": 99, "max_held_step": 90}, Continue()),
+    "budget": ({"step": 100, "max_held_step": 99}, SPENT),
+    "budget beats growth": ({"step": 100, "n_held": 8, "max_held": 8}, SPENT),
     "success at the end of the budget": (
-        {"step": 100, "n_tokens": 40, "n_held": 40, "most_held": 40},
+        {"step": 100, "n_tokens": 40, "n_held": 40, "max_held": 40},
         RIGHT,
     ),
     "patience not over": ({"step": 28}, Continue()),
@@ -57,11 +57,11 @@ TABLE = {
     "back off from two over": ({"step": 29, "n_tokens": 7}, Retarget(6, restore=True)),
     "aim one beyond": ({"step": 29, "n_tokens": 6}, SPENT),
     "nothing ever held": (
-        {"step": 29, "n_held": 0, "most_held": 0, "most_held_step": 0},
+        {"step": 29, "n_held": 0, "max_held": 0, "max_held_step": 0},
         Retarget(4, restore=True),
     ),
     "not even one": (
-        {"step": 29, "n_tokens": 1, "n_held": 0, "most_held": 0, "most_held_step": 0},
+        {"step": 29, "n_tokens": 1, "n_held": 0, "max_held": 0, "max_held_step": 0},
         SPENT,
     ),
 }
@@ -74,9 +74,9 @@ def test_decisions(changes, decision):
 
 def test_growth_is_a_share_of_what_is_held():
     growing = dataclasses.replace(STRATEGY, growth=0.25)
-    assert growing.decide(measured(n_held=12, most_held=12)) == Retarget(15)
-    assert growing.decide(measured(n_tokens=3, n_held=3, most_held=3)) == Retarget(4)
-    assert growing.decide(measured(n_held=38, most_held=38)) == Retarget(40)
+    assert growing.decide(measured(n_held=12, max_held=12)) == Retarget(15)
+    assert growing.decide(measured(n_tokens=3, n_held=3, max_held=3)) == Retarget(4)
+    assert growing.decide(measured(n_held=38, max_held=38)) == Retarget(40)
 
 
 def test_no_state_whatever_retargets_outside_the_text():
@@ -86,8 +86,8 @@ def test_no_state_whatever_retargets_outside_the_text():
             for most in range(text + 1):
                 for held in range(most + 1):
                     for step in (0, 19, 20, 99, 100):
-                        seen = {"step": step, "most_held_step": 0, "n_tokens": aim}
-                        seen |= {"n_held": held, "most_held": most, "text_tokens": text}
+                        seen = {"step": step, "max_held_step": 0, "n_tokens": aim}
+                        seen |= {"n_held": held, "max_held": most, "text_tokens": text}
                         decision = STRATEGY.decide(measured(**seen))
                         if isinstance(decision, Retarget):
                             assert max(1, most if decision.restore else held) <= decision.n_tokens
@@ -128,12 +128,12 @@ def grown(pocket, prose):
 def test_the_prefix_decodes_free_running(pocket, prose, grown):
     for request in requests(prose):
         one = grown[request.key]
-        assert 0 < one.n_right <= len(request.ids)
-        assert len(one.margins) == one.n_right
+        assert 0 < one.n_correct <= len(request.ids)
+        assert len(one.margins) == one.n_correct
         assert (one.margins > STRATEGY.margin).all()
-        decoded = pocket.generate(one.mem, one.n_right)
-        assert torch.equal(decoded, request.ids[: one.n_right])
-        assert (one.outcome == Outcome.RIGHT) == (one.n_right == len(request.ids))
+        decoded = pocket.generate(one.mem, one.n_correct)
+        assert torch.equal(decoded, request.ids[: one.n_correct])
+        assert (one.outcome == Outcome.CORRECT) == (one.n_correct == len(request.ids))
 
 
 def test_bitwise_the_same_alone_and_in_company(pocket, prose, grown):
@@ -142,7 +142,7 @@ def test_bitwise_the_same_alone_and_in_company(pocket, prose, grown):
         together = grown[request.key]
         assert torch.equal(alone.mem, together.mem), request.key
         assert torch.equal(alone.margins, together.margins), request.key
-        assert (alone.n_right, alone.steps) == (together.n_right, together.steps)
+        assert (alone.n_correct, alone.steps) == (together.n_correct, together.steps)
 
 
 def test_out_of_memory_in_the_middle_changes_nothing(pocket, prose, grown):
@@ -160,7 +160,7 @@ def test_out_of_memory_in_the_middle_changes_nothing(pocket, prose, grown):
     assert engine.turns > 40
     for key, one in grown.items():
         assert torch.equal(one.mem, found[key].mem), key
-        assert (one.n_right, one.steps) == (found[key].n_right, found[key].steps)
+        assert (one.n_correct, one.steps) == (found[key].n_correct, found[key].steps)
 
 
 def test_back_off_restores_the_vectors_that_held(pocket, prose):
@@ -175,7 +175,7 @@ def test_back_off_restores_the_vectors_that_held(pocket, prose):
     recipe = horizon_recipe(patience=3)
     [one] = Watched(pocket, recipe).run([CramRequest("a", prose[:60])])
     assert any(restore for _, restore in seen)
-    assert torch.equal(pocket.generate(one.mem, one.n_right), prose[: one.n_right])
+    assert torch.equal(pocket.generate(one.mem, one.n_correct), prose[: one.n_correct])
 
 
 def _is_retarget(decision):
@@ -206,7 +206,7 @@ def test_a_horizon_never_exceeds_what_the_engine_holds(pocket, monkeypatch):
 
     def watched(self, *arguments):
         for one in real(self, *arguments):
-            held.append((one.key, one.n_right))
+            held.append((one.key, one.n_correct))
             yield one
 
     monkeypatch.setattr(Engine, "run", watched)
@@ -214,8 +214,8 @@ def test_a_horizon_never_exceeds_what_the_engine_holds(pocket, monkeypatch):
     samples = [sample(pocket, text) for text in texts]
     recipe = memcram.get_recipe("default").with_steps(40)
     found = measure_horizons(pocket, samples, recipe)
-    for key, n_right in held:
-        assert found[key].horizon <= n_right <= len(samples[key].ids)
+    for key, n_correct in held:
+        assert found[key].horizon <= n_correct <= len(samples[key].ids)
 
 
 # -- the command -------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ def measured(**changes):
         "step": 5,
         "n_tokens": 8,
         "n_held": 3,
-        "most_held": 3,
-        "most_held_step": 5,
+        "max_held": 3,
+        "max_held_step": 5,
         "min_margin": -1.0,
         "loss": 1.0,
         "text_tokens": 20,
@@ -31,7 +31,7 @@ def measured(**changes):
 @pytest.mark.parametrize("inner", STRATEGIES)
 def test_decides_as_the_inner_strategy_until_the_budget_is_spent(inner):
     budgeted = TokenBudget(inner, 100)
-    for changes in ({}, {"n_held": 8, "most_held": 8, "min_margin": 1.0}, {"step": 100}):
+    for changes in ({}, {"n_held": 8, "max_held": 8, "min_margin": 1.0}, {"step": 100}):
         decision = inner.decide(measured(**changes))
         assert budgeted.decide(measured(**changes, token_steps=99)) == decision
     for name in ("steps", "keeps_prefix", "held_margin", "lookahead"):
@@ -44,13 +44,13 @@ def test_stops_at_the_measurement_that_reaches_the_budget(inner):
     budgeted = TokenBudget(inner, 100)
     assert budgeted.decide(measured(token_steps=100)) == SPENT
     assert budgeted.decide(measured(token_steps=140)) == SPENT
-    grown = measured(n_held=8, most_held=8, token_steps=100)
+    grown = measured(n_held=8, max_held=8, token_steps=100)
     assert budgeted.decide(grown) == SPENT
 
 
 def test_a_whole_text_is_right_even_if_the_budget_ends_its_polishing():
-    whole = measured(n_tokens=20, n_held=20, most_held=20, min_margin=0.01, token_steps=100)
-    assert TokenBudget(Fixed(margin=0.5), 100).decide(whole) == Stop(Outcome.RIGHT)
+    whole = measured(n_tokens=20, n_held=20, max_held=20, min_margin=0.01, token_steps=100)
+    assert TokenBudget(Fixed(margin=0.5), 100).decide(whole) == Stop(Outcome.CORRECT)
 
 
 @pytest.mark.parametrize("inner", STRATEGIES)

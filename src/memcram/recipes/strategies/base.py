@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 class Outcome(StrEnum):
     """How the optimisation of a text ended."""
 
-    RIGHT = "right"
+    CORRECT = "right"
     """Every counted token is the argmax under teacher forcing; decoding has yet to confirm it."""
     BUDGET_EXHAUSTED = "budget_exhausted"
     NON_FINITE = "non_finite"
@@ -26,8 +26,8 @@ class Measurement:
         step: optimiser steps done before this measurement.
         n_tokens: tokens the loss runs over.
         n_held: tokens held by these vectors, those the strategy looks ahead at included.
-        most_held: the largest `n_held` so far, this measurement included.
-        most_held_step: the step at which `most_held` was first seen.
+        max_held: the largest `n_held` so far, this measurement included.
+        max_held_step: the step at which `max_held` was first seen.
         min_margin: smallest margin over the tokens of the loss, in logits.
         loss: mean loss, over the same tokens.
         text_tokens: tokens the text has; `n_tokens` may grow up to it.
@@ -37,8 +37,8 @@ class Measurement:
     step: int
     n_tokens: int
     n_held: int
-    most_held: int
-    most_held_step: int
+    max_held: int
+    max_held_step: int
     min_margin: float
     loss: float
     text_tokens: int

@@ -34,11 +34,11 @@ class Fixed:
     def decide(self, measured: Measurement) -> Decision:
         """Stop on success, on exhaustion or on stagnation."""
         if measured.n_held == measured.n_tokens and measured.min_margin > self.margin:
-            return Stop(Outcome.RIGHT)
-        idle = measured.step - measured.most_held_step
+            return Stop(Outcome.CORRECT)
+        idle = measured.step - measured.max_held_step
         if measured.step >= self.steps or (self.patience is not None and idle >= self.patience):
-            right = measured.most_held == measured.n_tokens
-            return Stop(Outcome.RIGHT if right else Outcome.BUDGET_EXHAUSTED)
+            right = measured.max_held == measured.n_tokens
+            return Stop(Outcome.CORRECT if right else Outcome.BUDGET_EXHAUSTED)
         return Continue()
 
     def with_steps(self, steps: int) -> "Fixed":

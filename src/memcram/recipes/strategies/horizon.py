@@ -46,18 +46,18 @@ class Horizon:
 
     def decide(self, measured: Measurement) -> Decision:
         """Stop at the end of the text or the budget; grow on success; back off on stagnation."""
-        if measured.most_held >= measured.text_tokens:
-            return Stop(Outcome.RIGHT)
+        if measured.max_held >= measured.text_tokens:
+            return Stop(Outcome.CORRECT)
         if measured.step >= self.steps:
             return Stop(Outcome.BUDGET_EXHAUSTED)
         if measured.n_held >= measured.n_tokens:
             more = max(1, int(self.growth * measured.n_held))
             return Retarget(min(measured.n_held + more, measured.text_tokens))
-        if measured.step - measured.most_held_step >= self.patience:
-            over = measured.n_tokens - measured.most_held
+        if measured.step - measured.max_held_step >= self.patience:
+            over = measured.n_tokens - measured.max_held
             if over <= 1:
                 return Stop(Outcome.BUDGET_EXHAUSTED)
-            return Retarget(measured.most_held + over // 2, restore=True)
+            return Retarget(measured.max_held + over // 2, restore=True)
         return Continue()
 
     def with_steps(self, steps: int) -> "Horizon":

@@ -36,10 +36,10 @@ class Progressive:
         """Next stage on success, stop at the end of the text or of a budget."""
         if measured.n_held >= measured.n_tokens:
             if measured.n_tokens >= measured.text_tokens:
-                return Stop(Outcome.RIGHT)
+                return Stop(Outcome.CORRECT)
             return Retarget(measured.n_tokens + 1, step=False)
         # Stage n begins when n − 1 tokens are held for the first time.
-        in_stage = measured.step - measured.most_held_step
+        in_stage = measured.step - measured.max_held_step
         if measured.step >= self.steps or in_stage >= self.stage_steps:
             return Stop(Outcome.BUDGET_EXHAUSTED)
         return Continue()

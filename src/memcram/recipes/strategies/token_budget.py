@@ -53,8 +53,8 @@ class TokenBudget:
         decision = self.strategy.decide(measured)
         if isinstance(decision, Stop) or measured.token_steps < self.token_steps:
             return decision
-        whole = measured.most_held >= measured.text_tokens
-        return Stop(Outcome.RIGHT if whole else Outcome.BUDGET_EXHAUSTED)
+        whole = measured.max_held >= measured.text_tokens
+        return Stop(Outcome.CORRECT if whole else Outcome.BUDGET_EXHAUSTED)
 
     def with_steps(self, steps: int) -> "TokenBudget":
         """The same, with another budget of the inner strategy in optimiser steps."""
