@@ -36,7 +36,7 @@ def test_a_page_of_an_archive(folder, capsys):
         (["a.mem.safetensors", "-o", "a.mem.safetensors"], "pass --force"),
         (["a.mem.safetensors", "-o", "no/x.html"], "the folder 'no' does not exist"),
         (["a.mem.safetensors", "-o", "-", "--json"], "--json: stdout already carries"),
-        ([".", "-o", "x.html", "--device", "cpu"], "a STORE holds all that is shown"),
+        ([".", "-o", "x.html", "--device", "cpu"], "--device: a STORE holds all that is shown"),
         (["a.mem.safetensors"], "Missing option '-o'"),
     ],
 )
@@ -54,7 +54,7 @@ def test_wrong_use_is_one_line_and_exit_2(folder, capsys, arguments, names):
     [
         ([], "STORE: got none"),
         (["some.study", "--published"], "STORE: got both"),
-        (["--published", "--force"], "holds other files than a report"),
+        (["--published", "--force"], "--output: .* holds files that are not part of a report"),
     ],
 )
 def test_a_report_that_can_not_be(tmp_path, arguments, names):

@@ -103,5 +103,5 @@ def test_ties_share_their_mean_rank():
 
 
 def test_no_pairs_no_correlation():
-    with pytest.raises(UsageError, match="pairs: got 1 and 1 values"):
+    with pytest.raises(UsageError, match="x: got 1 values and 1 of y, allowed: two or more"):
         rank_correlation([1.0], [1.0])

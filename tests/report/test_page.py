@@ -31,7 +31,7 @@ def quick_figures():
 @pytest.fixture(scope="module")
 def report(measured, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "report"
-    page.write_report(measured, folder, most_texts=5)
+    page.write_report(measured, folder, max_texts=5)
     return folder
 
 
@@ -109,7 +109,7 @@ def test_a_study_without_capacities_makes_a_report(kind):
     rows["condition"] = "layers=6" if kind == "depth" else ""
     part = data.StudyPart("dev", rows, len(rows))
     made = data.combine([part], records.__getitem__, plausible.pieces)
-    content = dict(page.report_files(made, most_texts=1))
+    content = dict(page.report_files(made, max_texts=1))
     assert {"horizon": "tables/horizon-surprisal.csv", "depth": "tables/depth.csv"}[kind] in content
     names = {name for name in content if name.endswith(".svg")}
     assert any(kind in name for name in names)
@@ -117,14 +117,14 @@ def test_a_study_without_capacities_makes_a_report(kind):
 
 def test_the_output_is_never_replaced_by_mistake(report, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "report_files", lambda *_: iter([("index.html", b"new")]))
-    with pytest.raises(UsageError, match=r"exists; pass --force"):
+    with pytest.raises(UsageError, match=r"^output: .*/report' exists; [^-]*$"):
         page.write_report(None, report)
     with pytest.raises(UsageError, match="does not exist"):
         page.write_report(None, tmp_path / "no" / "report")
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="holds other files than a report"):
+    with pytest.raises(UsageError, match=r"^output: .* holds files that are not part of a report"):
         page.write_report(None, mine, force=True)
     assert (mine / "thesis.txt").read_text() == "years of work"
 

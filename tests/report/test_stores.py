@@ -106,14 +106,14 @@ def test_one_text_of_a_store(tmp_path, rows_and_records):
     assert len(stores.view_of_text(folder, "random-001").pieces) == 64  # the longer of two rows
     assert len(stores.view_of_text(folder, rows["task"][0]).pieces) == 16
     for wrong in (None, "nobody"):
-        with pytest.raises(UsageError, match=r"^TEXT_ID: got .*allowed: random-000, random-001$"):
+        with pytest.raises(UsageError, match=r"^text_id: got .*allowed: random-000, random-001$"):
             stores.view_of_text(folder, wrong)
 
 
 def test_an_empty_store_is_an_error(tmp_path, rows_and_records):
     rows, records = rows_and_records
     folder = make_store(tmp_path, "dev", rows.iloc[:0], records)
-    with pytest.raises(UsageError, match=r"^STORE: no rows in 'dev'"):
+    with pytest.raises(UsageError, match=r"^stores: no rows in 'dev'"):
         stores.load_stores([folder])
 
 

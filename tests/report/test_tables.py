@@ -138,13 +138,15 @@ def test_a_recipe_may_differ_between_kinds():
 
 def test_an_empty_study_is_an_error_of_one_line():
     empty = pd.DataFrame(columns=list(column_types()))
-    with pytest.raises(UsageError, match=r"^STORE: no rows in 'nothing'; [^\n]*$"):
+    with pytest.raises(UsageError, match=r"^stores: no rows in 'nothing'; [^\n]*$"):
         combined(part("nothing", empty))
     assert len(combined(part("nothing", empty), part("some", fixed_rows())).rows) == 8
 
 
 def test_missing_columns_are_named():
-    with pytest.raises(UsageError, match="lacks the columns lm_nats, mem_right"):
+    with pytest.raises(
+        UsageError, match=r"^stores: study 'old' lacks the columns lm_nats, mem_right$"
+    ):
         combined(part("old", fixed_rows().drop(columns=["lm_nats", "mem_right"])))
 
 

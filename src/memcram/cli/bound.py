@@ -1,4 +1,4 @@
-"""bound."""
+"""bound: how many tokens a vector could hold."""
 
 import math
 from typing import Any
@@ -24,10 +24,10 @@ from memcram.metrics.published import published_shapes
 @revision_option
 @json_option
 def bound(models: tuple[str, ...], bits: float, revision: str | None, as_json: bool) -> None:
-    """Tokens that one input vector of each MODEL could hold at most: d · bits / log₂|V|.
+    """Compute how many tokens one input vector of each MODEL can hold at most: d · bits / log₂|V|.
 
-    A MODEL is a hub id, a local folder or a packaged name. For the models of the paper nothing is
-    looked up: their widths and vocabularies are in the package. Without MODEL, all of those.
+    A MODEL is a hub id, a local folder or a packaged name. The widths and vocabularies of the
+    models of the paper are in the package and are not looked up; they are the default.
 
     \b
     Examples:

@@ -37,7 +37,7 @@ def explain(
 ) -> None:
     """Write a page that shows a text token by token: margins, surprisal, ranks, horizon.
 
-    Of an ARCHIVE all chunks are decoded again, here and now. Of a STORE, TEXT_ID names a text or
+    All chunks of an ARCHIVE are decoded again with its model. For a STORE, TEXT_ID names a text or
     the task of a row; of several rows of a text, the one with the most tokens is shown.
 
     \b
@@ -46,13 +46,14 @@ def explain(
       memcram explain pocket.study 5d1f0c2b7a9e4c38 -o text.html
     """
     if output == STREAM and as_json:
-        raise UsageError("--json: stdout already carries the page (-o -)")
+        raise UsageError("stdout already carries the page (-o -)", argument="as_json")
     check_output(output, force=force)
     need_extra("explain", "jinja2")
     place = Path(source)
     if place.is_dir():
         if model is not None or device is not None:
-            raise UsageError("--model, --device: a STORE holds all that is shown; leave them out")
+            given = "device" if model is None else "model"
+            raise UsageError("a STORE holds all that is shown; leave it out", argument=given)
         need_extra("explain", "pandas")
         from memcram.report.explain import explain_page
         from memcram.report.stores import view_of_text
@@ -60,7 +61,8 @@ def explain(
         view = view_of_text(place, text_id)
     else:
         if text_id is not None:
-            raise UsageError(f"TEXT_ID: got {text_id!r}, but {source!r} is an archive of one text")
+            problem = f"got {text_id!r}, but {source!r} is an archive of one text"
+            raise UsageError(problem, argument="text_id")
         opened = open_archive(source)
         from memcram.report.explain import explain_page, view_of_archive
 

@@ -20,24 +20,24 @@ from memcram.errors import UsageError
 @click.option("--published", is_flag=True, help="The published values alone, without any STORE.")
 @click.option(
     "--texts",
-    "most_texts",
+    "max_texts",
     type=click.IntRange(min=0),
     default=400,
     show_default=True,
     metavar="N",
-    help="Texts that get a page token by token, spread evenly.",
+    help="Number of texts with a page per token, spread evenly.",
 )
 @stacked(force_option, json_option, quiet_option)
 def report(
     stores: tuple[str, ...],
     output: str,
     published: bool,
-    most_texts: int,
+    max_texts: int,
     force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write a page with tables and figures of each STORE, beside the published values.
+    """Write a page with tables and figures of each STORE, next to the published values.
 
     DIR/index.html opens from disk, without a network. Several stores go into one report; different
     recipes are kept apart. A study that is not finished is drawn from what is there, and says so.
@@ -49,8 +49,9 @@ def report(
       memcram study report --published -o baseline/
     """
     if published == bool(stores):
-        got = "both" if published else "none"
-        raise UsageError(f"STORE: got {got}, allowed: one or more stores, or --published alone")
+        got = "got both" if published else "got none"
+        allowed = "one or more stores, or --published alone"
+        raise UsageError(got, argument="stores", allowed=allowed)
     need_extra("report", "pandas", "matplotlib", "jinja2")
 
     from memcram.report.page import check_folder, write_report
@@ -59,7 +60,7 @@ def report(
     check_folder(Path(output), force=force)
     data = None if published else load_stores([Path(store) for store in stores])
     with _parts(quiet=quiet) as on_part:
-        page = write_report(data, Path(output), force=force, most_texts=most_texts, on_part=on_part)
+        page = write_report(data, Path(output), force=force, max_texts=max_texts, on_part=on_part)
     rows = 0 if data is None else len(data.rows)
     unfinished = [] if data is None else [part.name for part in data.unfinished]
     told = {"page": str(page), "rows": rows}
@@ -70,7 +71,7 @@ def report(
 
 
 def need_extra(command: str, *packages: str) -> None:
-    """Refuse a command whose packages are missing, and say how to get them."""
+    """Refuse a command whose packages are missing, and say how to install them."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         names = ", ".join(missing)
@@ -79,7 +80,7 @@ def need_extra(command: str, *packages: str) -> None:
 
 @contextlib.contextmanager
 def _parts(*, quiet: bool) -> Iterator[Callable[[str], None] | None]:
-    """The part that is being made, on a line of stderr; None when quiet or without a terminal."""
+    """Show the part in progress on a line of stderr; None when quiet or without a terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return

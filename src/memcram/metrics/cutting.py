@@ -61,9 +61,10 @@ def cut_cost(
     Interval(expected=6.0, low=6.0, high=6.0)
     """
     if len(lengths) < 2 or len(lengths) != len(token_steps):
-        raise UsageError(f"chunks: got {len(lengths)}, allowed: 2 or more, each with its cost")
+        allowed = "2 or more chunks, each with its cost"
+        raise UsageError(argument="lengths", got=list(lengths), allowed=allowed)
     if not stretches or min(*lengths, *token_steps, *stretches) < 1:
-        raise UsageError("chunks: lengths, costs and stretches must be 1 or more")
+        raise UsageError("lengths, token_steps and stretches must be 1 or more")
     sizes, costs = np.asarray(lengths), np.asarray(token_steps, dtype=np.float64)
     n = len(sizes)
     rng = np.random.default_rng(seed)

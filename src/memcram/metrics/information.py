@@ -141,8 +141,6 @@ def _points(
     lm_nats: Sequence[float], mem_nats: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if not len(lm_nats) or len(lm_nats) != len(mem_nats):
-        raise UsageError(
-            f"lm_nats: got {len(lm_nats)} with {len(mem_nats)} mem_nats, "
-            "allowed: one or more, one of each a text"
-        )
+        problem = f"got {len(lm_nats)} values and {len(mem_nats)} of mem_nats"
+        raise UsageError(problem, argument="lm_nats", allowed="one of each per text")
     return np.asarray(lm_nats, dtype=np.float64), np.asarray(mem_nats, dtype=np.float64)

@@ -46,7 +46,7 @@ def spread(
     """
     data = np.asarray(values, dtype=np.float64)
     if not len(data):
-        raise UsageError("values: got none, allowed: one or more")
+        raise UsageError(argument="values", got=[], allowed="one or more")
     mean, n = float(data.mean()), len(data)
     std = float(data.std(ddof=1)) if n > 1 else None
     sums = sums_by_passage(np.column_stack([np.ones(n), data]), passages)
@@ -92,7 +92,8 @@ def rank_correlation(
     (1.0, None)
     """
     if len(x) != len(y) or len(x) < 2:
-        raise UsageError(f"pairs: got {len(x)} and {len(y)} values, allowed: two or more of each")
+        problem = f"got {len(x)} values and {len(y)} of y"
+        raise UsageError(problem, argument="x", allowed="two or more of each")
     a, b = _ranks(x), _ranks(y)
     a, b = a - a.mean(), b - b.mean()
     norm = math.sqrt(float(a @ a) * float(b @ b))
@@ -125,7 +126,8 @@ def sums_by_passage(
     if passages is None:
         return columns
     if len(passages) != len(columns):
-        raise UsageError(f"passages: got {len(passages)}, allowed: one a value ({len(columns)})")
+        allowed = f"one per value ({len(columns)})"
+        raise UsageError(argument="passages", got=len(passages), allowed=allowed)
     places: dict[Hashable, int] = {}
     index = [places.setdefault(passage, len(places)) for passage in passages]
     sums = np.zeros((len(places), columns.shape[1]))

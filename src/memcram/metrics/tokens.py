@@ -71,11 +71,11 @@ def exact_capacity_tokens(exact: Mapping[int, Sequence[bool]], share: float = 0.
 
 def _largest_length(values: Mapping[int, Sequence[float]], threshold: float) -> Capacity:
     if not 0 < threshold <= 1:
-        raise UsageError(f"threshold: got {threshold}, allowed: above 0, at most 1")
+        raise UsageError(argument="threshold", got=threshold, allowed="above 0, at most 1")
     lengths = sorted(values)
     empty = [length for length in lengths if not len(values[length])]
     if not lengths or empty:
-        raise UsageError(f"lengths: got none with texts for {empty or 'any'}, allowed: texts each")
+        raise UsageError(argument="values", got=dict(values), allowed="one text or more per length")
     reached = [
         math.fsum(values[length]) / len(values[length]) >= threshold - _ROUNDING
         for length in lengths
@@ -135,10 +135,8 @@ def mean_horizon(horizons: Sequence[int], censored: Sequence[bool]) -> MeanHoriz
     4.0
     """
     if not horizons or len(horizons) != len(censored):
-        raise UsageError(
-            f"horizons: got {len(horizons)} with {len(censored)} censored flags, "
-            "allowed: one or more, one flag each"
-        )
+        problem = f"got {len(horizons)} with {len(censored)} censored flags"
+        raise UsageError(problem, argument="horizons", allowed="one or more, one flag each")
     tested = sorted(h if cut else h + 1 for h, cut in zip(horizons, censored, strict=True))
     missed = Counter(h + 1 for h, cut in zip(horizons, censored, strict=True) if not cut)
     held, total = 1.0, 0.0

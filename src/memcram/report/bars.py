@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -97,6 +98,7 @@ def _token_axis(axes: Axes, values: "pd.Series[Any]", high: float, room: float) 
     if len(reached) and largest / reached.min() > _LOG_FROM:
         axes.set_xscale("log")
         axes.set_xlim(1, largest**room)
+        axes.set_xticks([10.0**n for n in range(1 + int(np.log10(largest)))])
     else:
         axes.set_xlim(0, largest * (room + 0.05))
     plain_ticks(axes, "x")
@@ -138,16 +140,15 @@ def draw_bars(
 
 
 def bar_handles(axes: Axes) -> list[Artist]:
-    """The bars of the legend, so that a source and its published values share a column."""
+    """The bars of the legend; sources that were published too share a column with these values."""
     handles, labels = axes.get_legend_handles_labels()
     found = dict(zip(labels, handles, strict=True))
     sources = sorted({label.removesuffix(", published") for label in found})
-    if not any(source in found for source in sources):
+    if not any({source, f"{source}, published"} <= set(found) for source in sources):
         return [found[label] for label in sorted(found)]
     blank = Line2D([], [], linestyle="", label=" ")
-    pairs = [(source, f"{source}, published") for source in sources]
-    published = any(second in found for _, second in pairs)
-    return [found.get(label, blank) for pair in pairs for label in pair[: 1 + published]]
+    pairs = [label for source in sources for label in (source, f"{source}, published")]
+    return [found.get(label, blank) for label in pairs]
 
 
 def _draw_bar(

@@ -98,7 +98,8 @@ def combine(
     for part in studies:
         missing = [name for name in column_types() if name not in part.rows.columns]
         if missing:
-            raise UsageError(f"STORE: study {part.name!r} lacks the columns {', '.join(missing)}")
+            problem = f"study {part.name!r} lacks the columns {', '.join(missing)}"
+            raise UsageError(problem, argument="stores")
         frame = part.rows.copy()
         if len(frame):
             frame["recipe"] = _recipe_names(part, meanings)
@@ -106,7 +107,7 @@ def combine(
     filled = [frame for frame in frames if len(frame)]
     if not filled:
         names = ", ".join(repr(part.name) for part in studies)
-        raise UsageError(f"STORE: no rows in {names or 'any study'}; run `memcram study run` first")
+        raise UsageError(f"no rows in {names or 'any study'}; run it first", argument="stores")
     rows = pd.concat(filled, ignore_index=True).drop_duplicates("task", ignore_index=True)
     return ReportData(with_label(rows), tokens, pieces, tuple(studies))
 

@@ -28,29 +28,31 @@ from memcram.report.tables import (
     with_published,
 )
 
-MOST_TEXTS = 400
+MAX_TEXTS = 400
 _MARK = '<meta name="generator" content="memcram">'
 _PREVIEW = 60  # characters
 OnPart = Callable[[str], None]
 
 
-def check_folder(folder: Path, *, force: bool) -> None:
+def check_folder(output: Path, *, force: bool) -> None:
     """Refuse an output folder before any work is done for it.
 
     Raises:
-        UsageError: its parent is missing; it exists without `force`, or is no report.
+        UsageError: its parent is missing; it exists without `force`, or is not a report.
     """
-    if not folder.parent.is_dir():
-        raise UsageError(f"-o: the folder {str(folder.parent)!r} does not exist")
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if not folder.is_dir() or folder.is_symlink():
-        raise UsageError(f"-o: {str(folder)!r} is no folder")
-    if any(folder.iterdir()):
+    problem = ""
+    if not output.parent.is_dir():
+        problem = f"the folder {str(output.parent)!r} does not exist"
+    elif output.is_symlink() or (output.exists() and not output.is_dir()):
+        problem = f"{str(output)!r} is not a folder"
+    elif output.exists() and any(output.iterdir()):
         if not force:
-            raise UsageError(f"-o: {str(folder)!r} exists; pass --force to replace the report")
-        if not _is_report(folder):
-            raise UsageError(f"-o: {str(folder)!r} holds other files than a report; name another")
+            problem = f"{str(output)!r} exists"
+            raise UsageError(problem, argument="output", force_to="replace the report")
+        if not _is_report(output):
+            problem = f"{str(output)!r} holds files that are not part of a report; choose another"
+    if problem:
+        raise UsageError(problem, argument="output")
 
 
 def _is_report(folder: Path) -> bool:
@@ -64,51 +66,52 @@ def _is_report(folder: Path) -> bool:
 
 def write_report(
     data: ReportData | None,
-    folder: Path,
+    output: Path,
     *,
     force: bool = False,
-    most_texts: int = MOST_TEXTS,
+    max_texts: int = MAX_TEXTS,
     on_part: OnPart | None = None,
 ) -> Path:
-    """Write a report, whole or not at all.
+    """Write a report, completely or not at all.
 
     Args:
         data: what was measured; None makes a report of the published values alone.
-        folder: to write; `index.html` in it opens from disk.
-        force: replace a report that is there.
-        most_texts: texts that get a page token by token, spread evenly over the rows.
+        output: folder to write; `index.html` in it opens from disk.
+        force: replace an existing report.
+        max_texts: number of texts with a page per token, spread evenly over the rows.
         on_part: called with the name of each part before it is made.
 
     Returns:
         The page.
 
     Raises:
-        UsageError: the folder is in the way, or can't be written.
+        UsageError: the folder exists and may not be replaced, or can't be written.
     """
-    check_folder(folder, force=force)
+    check_folder(output, force=force)
     temporary = None
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
         temporary.chmod(0o755)
-        for name, content in report_files(data or published_only(), most_texts, on_part):
+        for name, content in report_files(data or published_only(), max_texts, on_part):
             path = temporary / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        if output.exists():
+            shutil.rmtree(output)
+        temporary.replace(output)
         temporary = None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UsageError(f"-o: {str(folder)!r} could not be written ({reason})") from error
+        problem = f"{str(output)!r} could not be written ({reason})"
+        raise UsageError(problem, argument="output") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-    return folder / "index.html"
+    return output / "index.html"
 
 
 def report_files(
-    data: ReportData, most_texts: int = MOST_TEXTS, on_part: OnPart | None = None
+    data: ReportData, max_texts: int = MAX_TEXTS, on_part: OnPart | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """Path (relative, with /) and content of each file of a report."""
     tell = on_part or (lambda _: None)
@@ -129,7 +132,7 @@ def report_files(
             yield f"figures/{drawn.name}-dark.svg", to_svg(drawn.draw(DARK), DARK)
     texts = []
     tell("texts")
-    for row in _records(_spread_evenly(data.rows, most_texts)):
+    for row in _records(_spread_evenly(data.rows, max_texts)):
         record = data.tokens(str(row["task"]))
         pieces = data.pieces(str(row["task"]), record.ids.tolist())
         view = view_of_record(row, record, pieces)
@@ -233,11 +236,7 @@ def _number(row: "pd.Series[Any]", column: str, unit: str, words: str) -> dict[s
     else:
         unit = f"{unit}{interval}"
     of = f"{row['label']}, {row['source']}" + (", published" if row["published"] else "")
-    return {
-        "value": figure_of(row[column]),
-        "unit": unit,
-        "words": f"{words.format(k=k)} ({of})",
-    }
+    return {"value": figure_of(row[column]), "unit": unit, "words": f"{words.format(k=k)} ({of})"}
 
 
 def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:

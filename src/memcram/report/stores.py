@@ -118,8 +118,8 @@ def view_of_text(folder: Path, text_id: str | None) -> TokenView:
     if not len(chosen):
         known = list(dict.fromkeys(rows["text_id"]))
         more = f" and {len(known) - _NAMED:,} more" if len(known) > _NAMED else ""
-        got = "none" if text_id is None else repr(text_id)
-        raise UsageError(f"TEXT_ID: got {got}, allowed: {', '.join(known[:_NAMED])}{more}")
+        allowed = ", ".join(known[:_NAMED]) + more
+        raise UsageError(argument="text_id", got=text_id, allowed=allowed)
     row = chosen.sort_values("tokens", kind="stable").iloc[-1]
     record = data.tokens(str(row["task"]))
     pieces = data.pieces(str(row["task"]), record.ids.tolist())
