@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/demo
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # One thread for each of two workers: torch's threads wait for one another, and badly so when the
 # machine has other work.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test test-all bench lint setup clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all bench lint format setup clean
 
-demo: setup ## cram a passage into vectors of the packaged model, and restore it
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1  \2/p' $(firstword $(MAKEFILE_LIST)) \
+		| while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+demo: setup ## compress a passage with the packaged model and restore it
 	@mkdir -p $(DEMO)
 	@cp src/memcram/data/demo.txt $(DEMO)/passage.txt
 	$(BIN)/memcram compress $(DEMO)/passage.txt --force
@@ -18,28 +24,32 @@ demo: setup ## cram a passage into vectors of the packaged model, and restore it
 	cmp $(DEMO)/passage.txt $(DEMO)/restored.txt
 	@echo "The same bytes came back: $(DEMO)/restored.txt"
 
-test: setup lint ## lint, types, tests
+test: setup lint ## check style and types, and run the tests
 	$(PYTEST) -m "not slow"
 
-test-all: setup lint ## the slow tests too
+test-all: setup lint ## the same, with the slow tests
 	$(PYTEST)
 
-bench: setup ## performance, as ratios within one run
+bench: setup ## measure speed, as ratios within one run
 	$(BIN)/python benchmarks/speed.py
 
-lint: setup
+lint: setup ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-setup: $(VENV)/.installed
+format: setup ## format the code and apply safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(VENV)/.installed ## install into .venv
 
 # pyproject.toml and constraints.txt decide what is installed; a change of either installs again.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) torch
+	$(PIP) -e '.[dev]'
 	@touch $@
 
-clean:
+clean: ## remove .venv
 	rm -rf $(VENV)
