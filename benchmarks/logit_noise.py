@@ -1,11 +1,11 @@
-"""How far do logits and margins move between ways that should give the same?
+"""Measure how far logits and margins differ between computations that should agree.
 
     python benchmarks/logit_noise.py -o benchmarks/results/logit_noise.json
 
 Each model and input goes through a reference path (teacher-forced, one batch, attention in plain
-matrix products, one thread), then through paths that change one thing each. What comes out is the
-distribution of |difference|, for logits and for margins (target − best other logit); the guard
-threshold of docs/decisions/008-guards.md is taken from it.
+matrix products, one thread), then through paths that change one thing each. The result is the
+distribution of |difference|, for logits and for margins (target − best other logit), from which
+the guard threshold of docs/decisions/008-guards.md is taken.
 """
 
 import json

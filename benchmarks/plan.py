@@ -1,9 +1,9 @@
-"""Does `memcram plan` foretell what `memcram compress` then does?
+"""Compare the estimate of `memcram plan` with what `memcram compress` then does.
 
     python benchmarks/plan.py BOOK.txt -o benchmarks/results/plan_pocket.json
 
-The first bytes of a book are planned for. A share of them is planned for in two ways, from the
-chunks measured for the whole and from chunks of its own, and then compressed.
+The first bytes of a book are estimated. A part of them is estimated in two ways, from the chunks
+sampled from the whole and from its own chunks, and then compressed.
 """
 
 import json
@@ -28,7 +28,7 @@ def first_bytes(path: Path, limit: int) -> bytes:
 
 
 def compress(data: bytes, lm: memcram.FrozenLM) -> dict[str, Any]:
-    """What the share really takes, and whether it comes back."""
+    """Compress the part: what it takes, and whether it comes back."""
     started = time.perf_counter()
     archive = memcram.compress(data, lm)
     seconds = time.perf_counter() - started
@@ -43,18 +43,18 @@ def compress(data: bytes, lm: memcram.FrozenLM) -> dict[str, Any]:
 
 
 def compressed_before(report: Path, data: bytes, lm: memcram.FrozenLM) -> dict[str, Any]:
-    """The same from the report and the archive of `memcram compress --json`."""
+    """Return the same from the report and the archive of `memcram compress --json`."""
     found: dict[str, Any] = json.loads(report.read_text())
     archive = Path(found.pop("output"))
     restored = memcram.decompress(memcram.Archive.read(archive), lm) == data
     return {**found, "archive_bytes": archive.stat().st_size, "restored": restored}
 
 
-def held(foretold: Plan, real: dict[str, Any]) -> dict[str, Any]:
-    """For each quantity: what was foretold, what came, their ratio, inside the interval or not."""
+def held(planned: Plan, real: dict[str, Any]) -> dict[str, Any]:
+    """For each quantity: estimate, measured value, their ratio, inside the interval or not."""
     rows = {}
     for name in ("vectors", "tokens_per_vector", "archive_bytes", "seconds"):
-        interval: Interval = getattr(foretold, name)
+        interval: Interval = getattr(planned, name)
         rows[name] = {
             **asdict(interval),
             "real": real[name],
@@ -66,7 +66,7 @@ def held(foretold: Plan, real: dict[str, Any]) -> dict[str, Any]:
 
 @click.command()
 @click.argument("book", type=click.Path(path_type=Path, exists=True))
-@click.option("--bytes", "limit", default=100_000, show_default=True, help="Planned for.")
+@click.option("--bytes", "limit", default=100_000, show_default=True, help="Bytes to estimate.")
 @click.option("--share", default=10_000, show_default=True, help="Bytes of them to compress.")
 @click.option("--samples", default=12, show_default=True)
 @click.option("--model", default="pocket", show_default=True)
@@ -81,7 +81,7 @@ def main(
     report: Path | None,
     output: Path | None,
 ) -> None:
-    """Plan, compress a share, compare; FILE is of a `memcram compress --json` of that share."""
+    """Estimate, compress a part, compare; FILE: JSON that `memcram compress` printed of it."""
     lm = memcram.load_lm(model)
     whole, part = first_bytes(book, limit), first_bytes(book, share)
     planned = plan(whole, lm, samples=samples)

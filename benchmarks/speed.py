@@ -1,10 +1,10 @@
-"""What do batching and bounded memory buy? Ratios within one run, on the packaged model.
+"""Measure what batching and bounded memory gain, as ratios within one run, on the packaged model.
 
     python benchmarks/speed.py -o benchmarks/results/speed.json
 
-Times drift with whatever else the machine does, so that only ratios are judged: the two sides take
-turns (A B A B …), each turn gives one ratio, and the median of the ratios is held against the
-target. Memory is measured in a fresh process for each text.
+Times drift with the machine's other work, so only ratios are compared with targets: the two sides
+take turns (A B A B …), each turn gives one ratio, and the median of the ratios counts. Memory is
+measured in a fresh process per text.
 """
 
 import gc
@@ -67,9 +67,9 @@ class Result:
         name: what is compared.
         quantity: what the two sides are measured in.
         sides: median of each side, by name.
-        ratios: one for each turn.
+        ratios: one per turn.
         median, low, high: of the ratios.
-        target: that the median has to reach, None where there is none.
+        target: the median must reach it; None: no target.
         at_most: the target is an upper limit.
         met: whether it is reached.
     """

@@ -73,8 +73,8 @@ class _Shared:
 
 
 # torch's fused attention for CPUs rounds a row differently by the size of its batch; the plain
-# implementation does not, and is as fast (benchmarks/attention.py). `sdpa_kernel` sets flags of
-# the whole process.
+# implementation does not, and is as fast (docs/decisions/003-batch-independence.md). `sdpa_kernel`
+# sets flags of the whole process.
 _plain_attention = _Shared(partial(sdpa_kernel, SDPBackend.MATH))
 
 
