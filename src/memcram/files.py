@@ -10,33 +10,52 @@ from filelock import FileLock, Timeout
 
 from memcram.errors import UsageError
 
+ARCHIVE_SUFFIX = ".mem.safetensors"
+TEMPORARY = ".memcram."  # how the names of temporary files begin
 
-def check_writable(path: Path, *, force: bool, argument: str = "output") -> None:
-    """Refuse an output path before any work is done for it.
+
+def check_creatable(path: Path, argument: str = "output") -> None:
+    """Refuse a path that can't be created, before any work is done for it; it may exist.
+
+    Args:
+        path: a file or folder to be.
+        argument: how errors call it.
 
     Raises:
-        UsageError: the folder is missing, the path is a folder, or the file exists without `force`.
+        UsageError: its name is too long, or its folder is missing or read-only.
     """
-
-    def refused(problem: str) -> UsageError:
-        return UsageError(problem, argument=argument)
-
     try:
         path.stat()
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise refused(f"{str(path)!r} can't be written ({error.strerror})") from error
+        reason = f"{str(path)!r} can't be written ({error.strerror})"
+        raise UsageError(reason, argument=argument) from error
+    folder = str(path.parent)
     if not path.parent.is_dir():
-        raise refused(f"the folder {str(path.parent)!r} does not exist")
+        raise UsageError(f"the folder {folder!r} does not exist", argument=argument)
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"the folder {folder!r} is not writable", argument=argument)
+
+
+def check_writable(path: Path, *, force: bool, argument: str = "output") -> None:
+    """Refuse an output file before any work is done for it.
+
+    Args:
+        path: the file to be.
+        force: allow that the file exists.
+        argument: how errors call it.
+
+    Raises:
+        UsageError: it can't be created, is a folder, or exists without `force`.
+    """
+    check_creatable(path, argument)
     if path.is_dir():
-        raise refused(f"{str(path)!r} is a folder; name a file")
+        raise UsageError(f"{str(path)!r} is a folder; name a file", argument=argument)
     if path.exists() and not path.is_file():
-        raise refused(f"{str(path)!r} is not a regular file")
+        raise UsageError(f"{str(path)!r} is not a regular file", argument=argument)
     if path.exists() and not force:
         raise UsageError(f"{str(path)!r} exists", argument=argument, force_to="replace it")
-    if not os.access(path.parent, os.W_OK):
-        raise refused(f"the folder {str(path.parent)!r} is not writable")
 
 
 @contextlib.contextmanager
@@ -44,7 +63,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     """Context manager holding an advisory lock, released when its process exits.
 
     Args:
-        path: the lock file, which stays; only the lock on it counts.
+        path: the lock file; it stays on disk, only the lock on it counts.
         what: name of what is locked, for errors.
 
     Raises:
@@ -83,9 +102,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
-        )
+        # Without the target's own name, which may leave no room for more.
+        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -97,9 +115,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UsageError(
-            f"{str(path)!r} could not be written ({reason}); nothing was left"
-        ) from error
+        raise UsageError(f"{str(path)!r} could not be written ({reason})") from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

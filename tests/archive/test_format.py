@@ -11,7 +11,8 @@ import torch
 
 import memcram
 from memcram import Archive, ArchiveError, UsageError
-from memcram.archive.format import MAX_HEADER_BYTES, MAX_MANIFEST_BYTES
+from memcram.archive.format import MAX_HEADER_BYTES
+from memcram.archive.manifest import MAX_MANIFEST_BYTES
 
 
 @pytest.fixture(scope="module")

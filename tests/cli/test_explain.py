@@ -31,7 +31,7 @@ def test_a_page_of_an_archive(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["nothing", "-o", "x.html"], "ARCHIVE: 'nothing' does not exist"),
+        (["nothing", "-o", "x.html"], "ARCHIVE|STORE: 'nothing' does not exist"),
         (["a.mem.safetensors", "poem", "-o", "x.html"], "TEXT_ID: got 'poem'"),
         (["a.mem.safetensors", "-o", "a.mem.safetensors"], "pass --force"),
         (["a.mem.safetensors", "-o", "no/x.html"], "the folder 'no' does not exist"),

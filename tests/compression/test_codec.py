@@ -8,7 +8,7 @@ import torch
 import memcram
 import tiny
 from memcram import Archive, ArchiveError, TextError, UsageError
-from memcram.archive.format import TextRecord
+from memcram.archive.manifest import TextRecord
 
 TEXT = "The Lamp went out at nine; nobody noticed.\r\n\tNaïve café — 語 👩‍👧 "
 
@@ -180,13 +180,13 @@ def test_what_is_no_text_is_refused(tiny_lm, data, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"vectors": 0}, "vectors: got 0, allowed: 1 or more"),
-        ({"vectors": 129}, "vectors: got 129, allowed: at most 128"),
-        ({"chunk_tokens": 0}, "chunk-tokens: got 0, allowed: 1 to 128"),
-        ({"chunk_tokens": 129}, "chunk-tokens: got 129, allowed: 1 to 128"),
+        ({"vectors": 0}, "^vectors: got 0, allowed: 1 or more"),
+        ({"vectors": 129}, "^vectors: got 129, allowed: at most 128"),
+        ({"chunk_tokens": 0}, "^chunk_tokens: got 0, allowed: 1 to 128"),
+        ({"chunk_tokens": 129}, "^chunk_tokens: got 129, allowed: 1 to 128"),
         ({"chunk_tokens": 127, "vectors": 3}, "allowed: 1 to 126"),
-        ({"steps": 0}, "steps: got 0, allowed: 1 or more"),
-        ({"recipe": "fast"}, "recipe: got 'fast', allowed: default"),
+        ({"steps": 0}, "^steps: got 0, allowed: 1 or more"),
+        ({"recipe": "fast"}, "^recipe: got 'fast', allowed: default"),
     ],
 )
 def test_numbers_out_of_range_are_refused(tiny_lm, arguments, message):
@@ -215,8 +215,8 @@ def test_progress_ends_with_everything_done(tiny_lm):
     seen = []
     archive = memcram.compress(TEXT, tiny_lm, steps=2, chunk_tokens=20, on_progress=seen.append)
     assert {state.tokens_total for state in seen} == {archive.manifest.text.tokens}
-    assert all(state.tokens_right <= state.tokens_total for state in seen)
+    assert all(state.tokens_correct <= state.tokens_total for state in seen)
     decoding = []
     memcram.decompress(archive, tiny_lm, decoding.append)
     assert decoding[-1].chunks_done == len(archive.chunk_tokens)
-    assert decoding[-1].tokens_right == decoding[-1].tokens_total
+    assert decoding[-1].tokens_correct == decoding[-1].tokens_total

@@ -227,7 +227,7 @@ def test_disk_full_while_the_archive_is_written(model, undisturbed, place, monke
 
     monkeypatch.setattr(Path, "replace", full)
     line = refusal(capsys, model)
-    assert f"all chunks are kept in '{PARTIAL}', run it again to go on" in line
+    assert f"all chunks are kept in '{PARTIAL}'; run it again to go on" in line
     assert sorted(path.name for path in place.iterdir()) == ["a.txt", PARTIAL]
     monkeypatch.undo()
     monkeypatch.chdir(place)

@@ -1,97 +1,51 @@
-"""`NAME.mem.safetensors`: tensors for everything that grows, one small JSON manifest for the rest.
+"""Read, check and write archives, `NAME.mem.safetensors`.
 
-Written and read with the safetensors library; docs/formats.md describes every field. Nothing in an
-archive is believed before it is checked, and everything is checked before a model is loaded.
+Tensors hold everything that grows with the text, one small JSON manifest the rest. Files are read
+and written with the safetensors library; docs/formats.md describes every field. Nothing in an
+archive is used before it is checked, and everything is checked before a model is loaded.
 """
 
 import hashlib
 import json
+import os
+import stat
 import struct
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from memcram.archive.manifest import Manifest, manifest_metadata, parse_manifest
 from memcram.archive.pieces import RawPiece
 from memcram.errors import ArchiveError
 from memcram.files import check_writable, write_atomically
-from memcram.models.modes import DtypeName, Layout
 
-SUFFIX = ".mem.safetensors"
-FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 256 * 1024
-MAX_MANIFEST_BYTES = 64 * 1024
 MAX_CHUNK_TOKENS = 2**20
-MANIFEST_KEY = "memcram"
-CHECKSUM_KEY = "memcram.sha256"
-
-Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
-# What safetensors raises, and torch (RuntimeError) of a shape that it can't hold.
+# Raised by safetensors, and by torch (RuntimeError) for shapes it can't hold.
 _UNREADABLE = (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
-
-# Without control characters, which could forge lines where a name is printed.
-_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
-Name = Field(min_length=1, max_length=512, pattern=_PRINTABLE)
-Revision = Field(default=None, min_length=1, max_length=128, pattern=_PRINTABLE)
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ModelRecord(_Strict):
-    """The model an archive was made with."""
-
-    id: str = Name
-    revision: str | None = Revision
-    fingerprint: str = Sha256
-    input_width: int = Field(ge=1, le=1_000_000)
-    vocab_size: int = Field(ge=1, le=100_000_000)
-
-
-class TextRecord(_Strict):
-    """The text an archive holds."""
-
-    sha256: str = Sha256
-    bytes: int = Field(ge=1)
-    tokens: int = Field(ge=0)
-
-
-class Manifest(_Strict):
-    """The archive's one JSON document."""
-
-    format: Literal["memcram"] = "memcram"
-    version: int = Field(default=FORMAT_VERSION, ge=1)
-    model: ModelRecord
-    text: TextRecord
-    dtype: DtypeName
-    layout: Layout
-    recipe: dict[str, Any]
-    seed: int
-    versions: dict[str, str]
-    tensors_sha256: str = Sha256
 
 
 @dataclass(frozen=True)
 class ArchiveTensors:
-    """Everything in an archive that grows with the text.
+    """The tensors of an archive.
 
     Attributes:
         vectors: (all vectors, width) in the archive's dtype.
         chunk_vectors: (chunk,) int32, K of each chunk; sums to `len(vectors)`.
         chunk_tokens: (chunk,) int32, tokens of each chunk.
-        chunk_margins: (chunk,) float32, smallest margin over the tokens the vectors answer for.
-        correction_positions: (correction,) int64, rising, in the joined tokens of all chunks:
-            tokens that decoding misses.
-        correction_tokens: (correction,) int32.
+        chunk_margins: (chunk,) float32, smallest margin (logits) over the tokens that are neither
+            corrected nor guarded, infinite if there are none.
+        correction_positions: (correction,) int64, increasing, in the joined tokens of all chunks:
+            tokens that decoding gets wrong.
+        correction_tokens: (correction,) int32, the true ids there.
         guard_positions, guard_tokens: the same for tokens that decoding gets right, but by a
             margin too small to rely on elsewhere.
-        piece_tokens: (piece,) int64, tokens of each stretch that is detokenized by itself.
+        piece_tokens: (piece,) int64, tokens of each piece; a piece is detokenized on its own.
         raw_offsets, raw_removed, raw_lengths: (raw,) int64; see `RawPiece`.
         raw_bytes: (Σ raw_lengths,) uint8.
     """
@@ -125,7 +79,7 @@ class ArchiveTensors:
 
 @dataclass(frozen=True)
 class Archive:
-    """A text as vectors, with what it takes to get every byte back.
+    """A text as vectors, with everything needed to restore every byte.
 
     Example:
         >>> import memcram
@@ -151,7 +105,7 @@ class Archive:
 
     @property
     def raw_pieces(self) -> list[RawPiece]:
-        """What the tokenizer loses."""
+        """Bytes that the tokenizer does not round-trip."""
         t = self.tensors
         data = t.raw_bytes.numpy().tobytes()
         pieces, at = [], 0
@@ -169,7 +123,7 @@ class Archive:
         return list(joined.split(self.chunk_tokens))
 
     def summary(self) -> dict[str, Any]:
-        """What the archive holds, in the fields of `memcram compress --json`."""
+        """Counts and sizes, in the fields of `memcram compress --json`."""
         t, text = self.tensors, self.manifest.text
         ends = t.chunk_tokens.long().cumsum(0)
         corrected = torch.searchsorted(ends, t.correction_positions, right=True).unique()
@@ -194,9 +148,7 @@ class Archive:
 
     def to_bytes(self) -> bytes:
         """The file's content; the same archive always gives the same bytes."""
-        manifest = self.manifest.model_dump_json()
-        checksum = hashlib.sha256(manifest.encode()).hexdigest()
-        metadata = {MANIFEST_KEY: manifest, CHECKSUM_KEY: checksum}
+        metadata = manifest_metadata(self.manifest)
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.named().items()}
         return _with_sorted_header(safetensors.torch.save(tensors, metadata))
 
@@ -213,34 +165,39 @@ class Archive:
     def read(cls, path: str | Path) -> "Archive":
         """Read and check an archive; no model is loaded.
 
+        Args:
+            path: a file, or a pipe such as `/dev/fd/63`.
+
         Raises:
-            ArchiveError: not an archive, damaged, or of a newer version.
+            ArchiveError: unreadable, not an archive, damaged, or of a newer version.
         """
         try:
             with Path(path).open("rb") as file:
-                head = file.read(8)
-                length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-                if not 2 <= length <= MAX_HEADER_BYTES:
-                    raise ArchiveError(f"{path}: not a memcram archive")
-                header = file.read(length)
-                _check_size(path, header, 8 + length)
-                data = head + header + file.read()
+                head = file.read(8 + MAX_HEADER_BYTES)
+                header, end = _parse_header(str(path), head)
+                status = os.fstat(file.fileno())
+                # Only a regular file knows its size before it is read.
+                if stat.S_ISREG(status.st_mode) and status.st_size != end + _promised(header):
+                    raise ArchiveError(
+                        f"{path}: damaged (its size is not the one its header gives)"
+                    )
+                return cls.from_bytes(head + file.read(), str(path))
         except OSError as error:
             raise ArchiveError(f"{path}: {error.strerror or error}") from error
-        return cls.from_bytes(data, str(path))
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str = "archive") -> "Archive":
-        """Check and take apart the content of an archive file.
+        """Check and parse the content of an archive file.
+
+        Args:
+            data: the whole content.
+            name: how errors call it.
 
         Raises:
             ArchiveError: not an archive, damaged, or of a newer version.
         """
-        length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
-        if not 2 <= length <= min(MAX_HEADER_BYTES, len(data) - 8):
-            raise ArchiveError(f"{name}: not a memcram archive")
-        header = _parse_header(name, data[8 : 8 + length])
-        manifest = _parse_manifest(name, header.get("__metadata__"))
+        header, _ = _parse_header(name, data)
+        manifest = parse_manifest(name, header.get("__metadata__"))
         try:
             loaded = safetensors.torch.load(data)
         except _UNREADABLE as error:
@@ -258,67 +215,39 @@ class Archive:
 
 
 def _with_sorted_header(content: bytes) -> bytes:
-    """The library writes metadata in a random order; the same archive must give the same bytes."""
+    """The same file with its header sorted; the library writes metadata in a random order."""
     end = 8 + struct.unpack("<Q", content[:8])[0]
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return struct.pack("<Q", len(header)) + header + content[end:]
 
 
-def _check_size(path: str | Path, header: bytes, start: int) -> None:
-    """Compare the size that the header promises with the file's, before reading the rest."""
-    entries = _parse_header(str(path), header)
-    ends = [
-        entry["data_offsets"][1]
-        for name, entry in entries.items()
-        if name != "__metadata__" and _has_offsets(entry)
-    ]
-    if max(ends, default=0) + start != Path(path).stat().st_size:
-        raise ArchiveError(f"{path}: damaged (its size is not the one its header gives)")
-
-
-def _has_offsets(entry: Any) -> bool:
-    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    return isinstance(offsets, list) and len(offsets) == 2 and all(type(x) is int for x in offsets)
-
-
-def _parse_header(name: str, header: bytes) -> dict[str, Any]:
+def _parse_header(name: str, data: bytes) -> tuple[dict[str, Any], int]:
+    """The header of an archive that starts with `data`, and where it ends."""
+    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
+    if not 2 <= length <= min(MAX_HEADER_BYTES, len(data) - 8):
+        raise ArchiveError(f"{name}: not a memcram archive")
     try:
-        entries = json.loads(header)
+        header = json.loads(data[8 : 8 + length])
     except (ValueError, RecursionError) as error:
         raise ArchiveError(f"{name}: not a memcram archive") from error
-    if not isinstance(entries, dict):
+    if not isinstance(header, dict):
         raise ArchiveError(f"{name}: not a memcram archive")
-    return entries
+    return header, 8 + length
 
 
-def _parse_manifest(name: str, metadata: Any) -> Manifest:
-    text = metadata.get(MANIFEST_KEY) if isinstance(metadata, dict) else None
-    if not isinstance(text, str):
-        raise ArchiveError(f"{name}: a safetensors file, but not a memcram archive")
-    encoded = text.encode("utf-8", "surrogatepass")
-    if len(encoded) > MAX_MANIFEST_BYTES:
-        raise ArchiveError(
-            f"{name}: the manifest has {len(encoded)} bytes, allowed: {MAX_MANIFEST_BYTES}"
-        )
-    if hashlib.sha256(encoded).hexdigest() != metadata.get(CHECKSUM_KEY):
-        raise ArchiveError(f"{name}: damaged (checksum of the manifest)")
-    try:
-        version = json.loads(text).get("version")
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise ArchiveError(
-                f"{name}: archive version {version}, this memcram reads up to {FORMAT_VERSION}"
-            )
-        return Manifest.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArchiveError(f"{name}: manifest: {where}: {first['msg']}") from error
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise ArchiveError(f"{name}: damaged (manifest)") from error
+def _promised(header: dict[str, Any]) -> int:
+    """Bytes of the tensors according to the header; entries that make no sense count nothing."""
+    ends = [0]
+    for entry in header.values():
+        match entry:
+            case {"data_offsets": [int(), int() as end]}:
+                ends.append(end)
+    return max(ends)
 
 
-_DTYPES = {
+# Of every tensor but the vectors, whose dtype the manifest states.
+TENSOR_DTYPES = {
     "chunk_vectors": torch.int32,
     "chunk_tokens": torch.int32,
     "chunk_margins": torch.float32,
@@ -335,9 +264,11 @@ _DTYPES = {
 
 
 def _inconsistency(manifest: Manifest, t: ArchiveTensors) -> str | None:
-    """The first way in which the tensors contradict the manifest or each other."""
+    """Describe the first contradiction between the tensors and the manifest, or return None."""
     named = t.named()
-    wrong = [n for n, dtype in _DTYPES.items() if named[n].dtype != dtype or named[n].dim() != 1]
+    wrong = [
+        n for n, dtype in TENSOR_DTYPES.items() if named[n].dtype != dtype or named[n].dim() != 1
+    ]
     if wrong:
         return f"type or shape of {wrong[0]}"
     if t.vectors.dim() != 2 or str(t.vectors.dtype) != f"torch.{manifest.dtype}":
@@ -367,7 +298,7 @@ def _inconsistency(manifest: Manifest, t: ArchiveTensors) -> str | None:
 
 
 def _fits(positions: Tensor, tokens: Tensor, length: int, vocabulary: int) -> bool:
-    """Whether corrections lie in the text, in rising order, and name tokens of the vocabulary."""
+    """Whether corrections lie in the text, in increasing order, with ids of the vocabulary."""
     if len(positions) != len(tokens) or not bool((positions.diff() > 0).all()):
         return False
     inside = not len(positions) or (int(positions[0]) >= 0 and int(positions[-1]) < length)

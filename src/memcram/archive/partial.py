@@ -1,4 +1,4 @@
-"""`NAME.partial/`: the finished chunks of a compression that has not ended yet."""
+"""`NAME.partial/`: the finished chunks of a compression in progress."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from memcram.errors import UsageError
-from memcram.files import locked, write_atomically
+from memcram.files import TEMPORARY, check_creatable, locked, write_atomically
 
 _JOB = "job.json"
 _LOCK = "lock"
@@ -23,7 +23,7 @@ _FLUSH_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Chunk:
-    """A finished chunk: `n_tokens` of the text from token `start` on, held by `mem` (K, width)."""
+    """A finished chunk: `mem` (K, width) holds `n_tokens` of the text from token `start` on."""
 
     start: int
     n_tokens: int
@@ -31,19 +31,20 @@ class Chunk:
 
 
 class PartialArchive:
-    """Keeps finished chunks safe on disk until the archive is written.
+    """Keeps finished chunks on disk until the archive is written.
 
-    A chunk depends on the job and its place alone, so whatever is found here can be used, and
-    whatever is missing or damaged is simply crammed again. One process writes the folder: it holds
-    it from when it finds or makes it until `close`.
+    A chunk depends only on the job and on its first token, so every chunk found here can be used,
+    and a missing or damaged one is crammed again. Only one process writes the folder: it holds the
+    folder's lock from opening or creating it until `close`.
 
     Args:
-        folder: `NAME.partial`; made when the first chunks are kept.
+        folder: `NAME.partial`; created when the first chunks are kept.
         job: everything the vectors depend on, as JSON values.
-        force: drop what another job left in the folder.
+        force: drop the chunks of another job.
 
     Raises:
-        UsageError: the folder holds another job, and `force` is off; or another process writes it.
+        UsageError: the folder can't be created, was not created by memcram, holds another job
+            (without `force`), or is being written by another process.
     """
 
     def __init__(self, folder: Path, job: dict[str, Any], *, force: bool = False) -> None:
@@ -52,40 +53,39 @@ class PartialArchive:
         self._pending: list[Chunk] = []
         self._flushed = time.monotonic()
         self._hold: contextlib.ExitStack | None = None
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{str(folder)!r} is in the way of the unfinished chunks; move it")
-        if folder.is_dir() and not (folder / _JOB).is_file() and self._is_foreign():
-            raise UsageError(
-                f"{str(folder)!r} is in the way of the unfinished chunks and not memcram's; move it"
-            )
+        check_creatable(folder, argument="partial")
         if folder.is_dir():
+            if not (folder / _JOB).is_file() and self._is_foreign():
+                raise UsageError(f"{str(folder)!r} was not created by memcram; move it")
             self._take(force=force)
+        elif folder.exists():
+            raise UsageError(f"{str(folder)!r} is not a folder; move it")
 
     def load(self) -> list[Chunk]:
-        """Finished chunks of an earlier run; damaged files are passed over."""
+        """Finished chunks of an earlier run; damaged files are skipped."""
         chunks: list[Chunk] = []
         for path in sorted(self.folder.glob(_PARTS)):
             try:
                 part = safetensors.torch.load(path.read_bytes())
                 mems = part["vectors"].split(part["vectors_each"].tolist())
-                places = zip(part["starts"].tolist(), part["tokens"].tolist(), mems, strict=True)
-                chunks += [Chunk(start, n, mem.clone()) for start, n, mem in places]
+                each = zip(part["starts"].tolist(), part["tokens"].tolist(), mems, strict=True)
+                chunks += [Chunk(start, n, mem.clone()) for start, n, mem in each]
             except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError):
                 continue
         return chunks
 
     def add(self, chunk: Chunk) -> None:
-        """Keep a chunk; it is on disk at the first `flush_if_due` a second later."""
+        """Keep a chunk; `flush_if_due` writes it a second later at most."""
         self._pending.append(chunk)
         self.flush_if_due()
 
     def flush_if_due(self) -> None:
-        """Write what is pending, a second after the last time or later."""
+        """Write pending chunks, if the last write was a second or more ago."""
         if time.monotonic() - self._flushed >= _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is pending.
+        """Write pending chunks.
 
         Raises:
             UsageError: the disk is full or the folder can't be written.
@@ -105,33 +105,33 @@ class PartialArchive:
         try:
             write_atomically(path, safetensors.torch.save(part))
         except UsageError as error:
-            raise UsageError(
-                f"{error} of it, and chunks finished earlier are kept in {str(self.folder)!r}; "
-                "run it again to go on"
-            ) from error
+            kept = (
+                f"chunks finished earlier are kept in {str(self.folder)!r}; run it again to go on"
+            )
+            raise UsageError(f"{error}; {kept}") from error
         self._pending = []
         self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Write what is pending, and let go of the folder."""
+        """Write pending chunks and release the folder."""
         try:
             self.flush()
         finally:
-            self._let_go()
+            self._release()
 
     def _make(self) -> None:
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"{str(self.folder)!r} could not be made ({error.strerror})"
+                f"{str(self.folder)!r} could not be created ({error.strerror})"
             ) from error
         self._take(force=False)
         write_atomically(self.folder / _JOB, json.dumps(self.job, sort_keys=True).encode())
 
     def _take(self, *, force: bool) -> None:
-        """Hold the folder; refuse it with the chunks of another job, or drop them."""
-        self._let_go()  # of one that was removed meanwhile
+        """Lock the folder; refuse the chunks of another job, or drop them."""
+        self._release()  # the lock of a folder that was removed in the meantime
         with contextlib.ExitStack() as hold:
             hold.enter_context(locked(self.folder / _LOCK, repr(str(self.folder))))
             other = self._other_job()
@@ -146,18 +146,18 @@ class PartialArchive:
                     path.unlink(missing_ok=True)
             self._hold = hold.pop_all()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._hold is not None:
             self._hold.close()
         self._hold = None
 
     def _is_foreign(self) -> bool:
-        """Whether anything is here but what a run killed at its very start leaves behind."""
-        own = (_LOCK, f".{_JOB}.*.tmp")
+        """Whether the folder holds more than a run killed at its very start leaves behind."""
+        own = (_LOCK, f"{TEMPORARY}*.tmp", f".{_JOB}.*.tmp")
         return not all(any(map(path.match, own)) for path in self.folder.iterdir())
 
     def _other_job(self) -> str | None:
-        """The settings in which the folder's job differs from this one."""
+        """Names of the settings in which the folder's job differs from this one."""
         path = self.folder / _JOB
         if not path.is_file():
             return None

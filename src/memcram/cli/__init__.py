@@ -1,6 +1,6 @@
 """The command line. Commands hold no logic; heavy imports wait until a command needs them."""
 
-import os
+import io
 import signal
 import sys
 import time
@@ -12,16 +12,17 @@ import click
 from memcram.cli.bound import bound
 from memcram.cli.codec import compress, decompress, inspect, verify
 from memcram.cli.command import ShownError
+from memcram.cli.console import writing
 from memcram.cli.explain import explain
 from memcram.cli.export import export
 from memcram.cli.horizon import horizon
 from memcram.cli.models import models
 from memcram.cli.plan import plan
 from memcram.cli.study import study
-from memcram.errors import Interrupted
+from memcram.errors import Interrupted, MemcramError
 
 INTERRUPTED = 130
-# A Ctrl-C this soon (seconds) after another must not break off the keeping of finished chunks.
+# A Ctrl-C this soon (seconds) after another must not interrupt the saving of finished chunks.
 _IMPATIENCE = 2.0
 
 
@@ -33,7 +34,8 @@ _IMPATIENCE = 2.0
 def cli() -> None:
     """Cram a text into a few input vectors of a frozen language model, and get it back exactly.
 
-    Exit codes: 0 done, 2 wrong use or input, 3 an archive that can't be trusted, 130 interrupted.
+    Exit codes: 0 done, 1 the reader of the output has gone, 2 wrong use or input, 3 an archive that
+    can't be trusted, 130 interrupted.
     """
 
 
@@ -55,9 +57,13 @@ for command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every expected failure is one line on stderr and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where the stream is closed
+            # A name that the encoding of the output lacks must not fail a run.
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, _Interrupt())
     code = run(arguments)
-    # All is said and done; a Ctrl-C while the interpreter shuts down would only change the code.
+    # A Ctrl-C while the interpreter shuts down would only change the exit code.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
@@ -65,23 +71,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Like `main`, but returns the exit code."""
     try:
-        cli.main(args=arguments, prog_name="memcram", standalone_mode=False)
+        with writing("standard output"):  # of help texts; commands catch their own errors
+            cli.main(args=arguments, prog_name="memcram", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
     except ShownError as error:
         return _fail(error.format_message(), error.code)
+    except MemcramError as error:
+        return _fail(str(error), error.exit_code)
     except click.ClickException as error:
         return _fail(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort) as error:
         # click turns a KeyboardInterrupt into an Abort with that as its cause.
-        told = [one for one in (error, error.__cause__) if isinstance(one, Interrupted)]
-        left = str(told[0]) if told else "nothing was written"
+        causes = [one for one in (error, error.__cause__) if isinstance(one, Interrupted)]
+        left = str(causes[0]) if causes else "nothing was written"
         return _fail(f"interrupted; {left}", INTERRUPTED)
-    except BrokenPipeError:
-        # The reader went away (`| head`); keep the interpreter from failing again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return 0
 
 

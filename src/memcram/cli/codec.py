@@ -2,8 +2,11 @@
 
 import gzip
 import lzma
+import os
 import shutil
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +14,11 @@ from typing import TYPE_CHECKING
 import click
 
 from memcram.cli.command import Command
-from memcram.cli.console import print_fields, print_json, progress_bar
+from memcram.cli.console import ShowProgress, print_fields, print_json, progress_bar
 from memcram.cli.options import (
     STREAM,
     archive_model_option,
+    check_input,
     check_output,
     chunk_tokens_option,
     device_option,
@@ -33,18 +37,23 @@ from memcram.cli.options import (
     write_output,
 )
 from memcram.errors import UsageError
+from memcram.files import ARCHIVE_SUFFIX
 
 if TYPE_CHECKING:
     from memcram.archive import Archive
+    from memcram.compression.chunks import CodecProgress
     from memcram.models import FrozenLM
     from memcram.models.modes import DtypeName
-
-SUFFIX = ".mem.safetensors"
 
 
 @click.command(cls=Command)
 @click.argument("text")
-@click.option("-o", "--output", metavar="FILE", help=f"Archive to write.  [default: TEXT{SUFFIX}]")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help=f"Archive to write, or - for standard output.  [default: TEXT{ARCHIVE_SUFFIX}]",
+)
 @stacked(model_option, revision_option, vectors_option, chunk_tokens_option, recipe_option)
 @stacked(steps_option, seed_option, device_option, dtype_option)
 @stacked(force_option, json_option, quiet_option)
@@ -66,8 +75,8 @@ def compress(
 ) -> None:
     """Cram TEXT (a UTF-8 file, or - for standard input) into vectors.
 
-    With --chunk-tokens N a chunk that does not come out right is begun anew, up to three times.
-    --force drops finished chunks of a run with other settings, too.
+    With --chunk-tokens N a chunk that is not exact is restarted up to three times. --force also
+    drops the finished chunks of an interrupted run with other settings.
 
     \b
     Examples:
@@ -79,44 +88,36 @@ def compress(
     started = time.perf_counter()
     if output is None:
         if text == STREAM:
-            raise UsageError("-o: name an output file (or -) when TEXT is standard input")
-        output = text + SUFFIX
+            problem = "name a file (or -) when TEXT is standard input"
+            raise UsageError(problem, argument="output")
+        output = text + ARCHIVE_SUFFIX
     if output == STREAM and as_json:
-        raise UsageError("--json: stdout already carries the archive (-o -)")
-    data = read_input(text, "TEXT")
+        raise UsageError("stdout already carries the archive (-o -)", argument="as_json")
+    check_input(text, "text")
     check_output(output, force=force)
+    data = read_input(text, "text")
 
     from memcram.compression import codec
     from memcram.models import load_lm
-    from memcram.recipes.catalogue import get_recipe
 
-    codec.decode_utf8(data, text)
-    get_recipe(recipe)
+    content = codec.decode_text(data, text)
+    chosen = codec.get_recipe_with(recipe, steps).for_one_text()
     lm = load_lm(model, revision=revision, device=device, dtype=dtype)
-    # Finished chunks are kept beside the output, so that a broken run can go on.
-    partial = None if output == STREAM else Path(output.removesuffix(SUFFIX) + ".partial")
-    with progress_bar("cramming", None, quiet=quiet) as on_progress:
+    # Finished chunks are kept next to the output, so that an interrupted run can resume.
+    partial = None if output == STREAM else Path(output.removesuffix(ARCHIVE_SUFFIX) + ".partial")
+    with progress_bar("cramming", unit="tokens", quiet=quiet) as show:
         archive = codec.compress(
-            data,
+            content,
             lm,
             vectors=vectors,
             chunk_tokens=chunk_tokens,
-            recipe=recipe,
-            steps=steps,
+            recipe=chosen,
             seed=seed,
             partial=partial,
             force=force,
-            on_progress=on_progress,
+            on_progress=_chunks(show),
         )
-    try:
-        write_output(output, archive.to_bytes())
-    except UsageError as error:
-        if partial is None or not partial.is_dir():
-            raise
-        kept = f"{error} of it; all chunks are kept in {str(partial)!r}, run it again to go on"
-        raise UsageError(kept) from error
-    if partial is not None:
-        shutil.rmtree(partial, ignore_errors=True)
+    _write_archive(output, archive.to_bytes(), partial)
     report = {
         "output": output,
         **archive.summary(),
@@ -136,7 +137,7 @@ def compress(
     "-o",
     "--output",
     metavar="FILE",
-    help=f"Text to write, or - for standard output.  [default: ARCHIVE without {SUFFIX}]",
+    help=f"Text to write, or - for standard output.  [default: ARCHIVE without {ARCHIVE_SUFFIX}]",
 )
 @stacked(archive_model_option, device_option, force_option, json_option, quiet_option)
 def decompress(
@@ -157,19 +158,20 @@ def decompress(
     """
     started = time.perf_counter()
     if output is None:
-        if not archive.endswith(SUFFIX) or archive == SUFFIX:
-            raise UsageError(f"-o: name an output file; {archive!r} does not end in {SUFFIX}")
-        output = archive.removesuffix(SUFFIX)
+        if not archive.endswith(ARCHIVE_SUFFIX) or archive == ARCHIVE_SUFFIX:
+            problem = f"name a file; {archive!r} does not end in {ARCHIVE_SUFFIX}"
+            raise UsageError(problem, argument="output")
+        output = archive.removesuffix(ARCHIVE_SUFFIX)
     if output == STREAM and as_json:
-        raise UsageError("--json: stdout already carries the text (-o -)")
+        raise UsageError("stdout already carries the text (-o -)", argument="as_json")
     opened = open_archive(archive)
     check_output(output, force=force)
 
     from memcram.compression import codec
 
     lm = open_model(opened, model, device)
-    with progress_bar("decoding", opened.manifest.text.tokens, quiet=quiet) as on_progress:
-        data = codec.decompress(opened, lm, on_progress)
+    with progress_bar("decoding", unit="tokens", quiet=quiet) as show:
+        data = codec.decompress(opened, lm, _chunks(show))
     write_output(output, data)
     report = {
         "output": output,
@@ -188,7 +190,7 @@ def decompress(
 @click.argument("archive")
 @json_option
 def inspect(archive: str, as_json: bool) -> None:
-    """Show what ARCHIVE holds, without loading a model.
+    """Show the contents of ARCHIVE (a file, or - for standard input) without loading a model.
 
     \b
     Examples:
@@ -220,19 +222,20 @@ def inspect(archive: str, as_json: bool) -> None:
 @click.argument("archive")
 @stacked(archive_model_option, device_option, json_option, quiet_option)
 def verify(archive: str, model: str | None, device: str | None, as_json: bool, quiet: bool) -> None:
-    """Decode ARCHIVE here and now, compare checksums, and measure its margins.
+    """Decode ARCHIVE on this machine, compare checksums, and measure its margins.
 
     \b
-    Example:
+    Examples:
       memcram verify poem.txt.mem.safetensors
+      memcram verify poem.txt.mem.safetensors --device cuda --json
     """
     opened = open_archive(archive)
 
-    from memcram.compression.verify import verify as verify_archive
+    import memcram.compression as library
 
     lm = open_model(opened, model, device)
-    with progress_bar("decoding", opened.manifest.text.tokens, quiet=quiet) as on_progress:
-        found = verify_archive(opened, lm, on_progress)
+    with progress_bar("decoding", unit="tokens", quiet=quiet) as show:
+        found = library.verify(opened, lm, _chunks(show))
     report = {"archive": archive, "restored": True, **asdict(found)}
     if as_json:
         print_json(report)
@@ -240,24 +243,65 @@ def verify(archive: str, model: str | None, device: str | None, as_json: bool, q
         print_fields(report)
 
 
-def open_archive(name: str) -> "Archive":
-    """An archive from a file, or from standard input for `-`."""
+def open_archive(name: str, argument: str = "archive") -> "Archive":
+    """The archive in a file or pipe, or in standard input for `-`."""
+    check_input(name, argument)
+
     from memcram.archive import Archive
 
     if name == STREAM:
-        return Archive.from_bytes(read_input(name, "ARCHIVE"), "standard input")
-    if not Path(name).exists():
-        raise UsageError(f"ARCHIVE: {name!r} does not exist")
-    if Path(name).is_dir():
-        raise UsageError(f"ARCHIVE: {name!r} is a folder; name a file")
+        return Archive.from_bytes(read_input(name, argument), "standard input")
     return Archive.read(name)
 
 
 def open_model(opened: "Archive", model: str | None, device: str | None) -> "FrozenLM":
-    """The model an archive names, or the one the user says it is."""
+    """The model that an archive names, or that the user names instead."""
     from memcram.models import load_lm
 
     made = opened.manifest
     name = made.model.id if model is None else model
     revision = made.model.revision if model is None else None
     return load_lm(name, revision=revision, device=device, dtype=made.dtype, layout=made.layout)
+
+
+def _chunks(show: ShowProgress) -> "Callable[[CodecProgress], None]":
+    """Show tokens and finished chunks."""
+
+    def report(state: "CodecProgress") -> None:
+        show(state.tokens_correct, state.tokens_total, f"{state.chunks_done} chunks done")
+
+    return report
+
+
+def _write_archive(output: str, content: bytes, partial: Path | None) -> None:
+    """Write an archive; if that fails, say where the finished work is kept.
+
+    Raises:
+        UsageError: the output can't be written.
+    """
+    try:
+        write_output(output, content)
+    except (UsageError, BrokenPipeError) as error:
+        problem = str(error) if isinstance(error, UsageError) else "standard output was closed"
+        if partial is None:
+            raise UsageError(f"{problem}; the archive is kept in {_rescue(content)!r}") from error
+        if not partial.is_dir():
+            raise
+        kept = f"all chunks are kept in {str(partial)!r}; run it again to go on"
+        raise UsageError(f"{problem}; {kept}") from error
+    if partial is not None:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rescue(content: bytes) -> str:
+    """Path of a new file in the folder for temporary files, with this content."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="memcram-", suffix=ARCHIVE_SUFFIX)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(
+            f"the archive is lost: neither output could be written ({reason})"
+        ) from error
+    return path

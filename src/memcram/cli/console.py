@@ -1,42 +1,91 @@
-"""What a person sees: progress on stderr, tables and JSON on stdout."""
+"""Progress on stderr; tables and JSON on stdout."""
 
 import contextlib
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from memcram.compression.chunks import CodecProgress
+from memcram.errors import UsageError
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """One JSON object on stdout."""
-    click.echo(json.dumps(content, ensure_ascii=False))
+    """Print one JSON object, with ASCII escapes where the encoding of stdout lacks a character."""
+    text = json.dumps(content, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(content)
+    echo(text)
 
 
 def print_fields(content: Mapping[str, Any], *, err: bool = False) -> None:
-    """Field names and values, a line each, under the names that the JSON uses."""
+    """Print field names and values, one per line, under the names that the JSON uses."""
     width = max(len(name) for name in content)
     for name, value in content.items():
-        click.echo(f"{name:<{width}}  {_shown(value)}", err=err)
+        echo(f"{name:<{width}}  {_shown(value)}", err=err)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table with a heading; numbers are set to the right."""
+    """Print a table with a heading; numbers are aligned to the right."""
     table = Table(box=None, pad_edge=False)
     for i, name in enumerate(columns):
         numbers = all(isinstance(row[i], int | float) for row in rows)
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_shown(value)) for value in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    echo(captured.get().rstrip("\n"))
+
+
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print a line.
+
+    Raises:
+        UsageError: the stream can't be written, for example because its disk is full.
+    """
+    with writing("standard error" if err else "standard output"):
+        click.echo(text, err=err)
+
+
+@contextlib.contextmanager
+def writing(stream: str) -> Iterator[None]:
+    """Context manager around writes to `stream`, for errors of the system.
+
+    Raises:
+        UsageError: the stream can't be written.
+        BrokenPipeError: its reader has gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        discard_output()
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(f"{stream} can't be written ({error.strerror or error})") from error
+
+
+def discard_output() -> None:
+    """Send what is still buffered for stdout nowhere, so that Python's exit does not fail on it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or not a real file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shown(value: Any) -> str:
@@ -67,33 +116,43 @@ class _Speed(ProgressColumn):
         return Text(f"{task.speed or 0:,.3g} {self._unit}/s")
 
 
+class ShowProgress(Protocol):
+    """Updates a progress bar."""
+
+    def __call__(
+        self, done: int, total: int | None, note: str = "", label: str | None = None
+    ) -> None:
+        """Show `done` of `total`, a note, and a new label if it is not None."""
+
+
 @contextlib.contextmanager
-def progress_bar(
-    label: str, total: int | None, *, quiet: bool, unit: str = "tokens"
-) -> Iterator["Callable[[CodecProgress], None] | None"]:
-    """A bar of tokens (or another unit) with chunks done, units per second and time left.
+def progress_bar(label: str, *, quiet: bool, unit: str | None = None) -> Iterator[ShowProgress]:
+    """Context manager showing a progress bar on stderr.
 
-    Yields None when `quiet` or when stderr is no terminal.
+    Yields a function that does nothing when `quiet` or when stderr is not a terminal.
+
+    Args:
+        label: what is in progress.
+        quiet: show nothing.
+        unit: of the counts; adds units per second and the time left. Without it the note says
+            what is left.
     """
-    if quiet or not sys.stderr.isatty():
-        yield None
+    if quiet or not is_terminal(sys.stderr):
+        yield lambda *_, **__: None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[chunks]}"),
-        _Speed(unit),
-        TimeRemainingColumn(),
-    )
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
+    columns += [MofNCompleteColumn(), TextColumn("{task.fields[note]}")]
+    if unit is not None:
+        columns += [_Speed(unit), TimeRemainingColumn()]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, chunks="")
+        task = bar.add_task(label, total=None, note="")
 
-        def show(state: "CodecProgress") -> None:
-            bar.update(
-                task,
-                total=state.tokens_total,
-                completed=state.tokens_right,
-                chunks=f"{state.chunks_done} done",
-            )
+        def show(done: int, total: int | None, note: str = "", label: str | None = None) -> None:
+            bar.update(task, completed=done, total=total, note=note, description=label)
 
         yield show
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a standard stream is open and a terminal."""
+    return stream is not None and bool(stream.isatty())

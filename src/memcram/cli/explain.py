@@ -63,7 +63,7 @@ def explain(
         if text_id is not None:
             problem = f"got {text_id!r}, but {source!r} is an archive of one text"
             raise UsageError(problem, argument="text_id")
-        opened = open_archive(source)
+        opened = open_archive(source, "source")
         from memcram.report.explain import explain_page, view_of_archive
 
         name = "standard input" if source == STREAM else place.name

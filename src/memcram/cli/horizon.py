@@ -24,9 +24,9 @@ from memcram.cli.options import (
     token_steps_option,
     vectors_option,
 )
+from memcram.errors import UsageError
 
 if TYPE_CHECKING:
-    from memcram.engine.loop import EngineStatus
     from memcram.models.modes import DtypeName
 
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     default=16,
     show_default=True,
     metavar="N",
-    help="Different stretches to measure, drawn in turn from each TEXT.",
+    help="Samples to measure, drawn from each TEXT in turn.",
 )
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Longest stretch.  [default: the model's positions, or the capacity bound]",
+    help="Tokens of the longest sample.  [default: the model's positions, or the capacity bound]",
 )
 @stacked(model_option, revision_option, vectors_option, recipe_option, steps_option)
 @stacked(token_steps_option, seed_option, device_option, dtype_option, json_option, quiet_option)
@@ -66,9 +66,9 @@ def horizon(
 ) -> None:
     """Measure how many tokens of each TEXT (files, or folders of .txt) fit into K vectors.
 
-    The horizon is the longest prefix that free-running decoding returns, within the budget. A
-    stretch that ended first is censored: its horizon is a lower bound. Stretches of a short text
-    overlap, and the interval, which takes them for independent, is then too narrow.
+    The horizon is the longest prefix that free-running decoding returns within the budget. If the
+    sample ends first, it is censored: its horizon is a lower bound. Samples of a short text
+    overlap, and the interval, which assumes independent samples, is then too narrow.
 
     \b
     Examples:
@@ -76,8 +76,7 @@ def horizon(
       memcram horizon books/ --vectors 4 --samples 32 --json
     """
     started = time.perf_counter()
-    from memcram.compression.chunks import CodecProgress
-    from memcram.compression.codec import decode_utf8, get_recipe_with
+    from memcram.compression.codec import decode_text, get_recipe_with
     from memcram.metrics.statistics import spread
     from memcram.models import load_lm
     from memcram.recipes.catalogue import get_recipe
@@ -86,7 +85,9 @@ def horizon(
     from memcram.texts.passages import files_in
 
     files = files_in(tuple(Path(text) for text in texts), (".txt",), "texts")
-    contents = {path.name: decode_utf8(read_input(str(path), "TEXT"), str(path)) for path in files}
+    contents = {
+        path.name: decode_text(read_input(str(path), "texts"), str(path), "texts") for path in files
+    }
     chosen = get_recipe(recipe)
     if token_steps is not None:
         chosen = chosen.with_token_steps(token_steps)
@@ -94,19 +95,19 @@ def horizon(
     lm = load_lm(model, revision=revision, device=device, dtype=dtype)
     longest = longest_sample(lm, vectors)
     if max_tokens is not None and max_tokens > longest:
-        raise click.BadParameter(
-            f"got {max_tokens}, allowed: 1 to {longest}", param_hint="--max-tokens"
-        )
+        raise UsageError(argument="max_tokens", got=max_tokens, allowed=f"1 to {longest}")
     drawn = sample_files(
         contents, lm.tokenize, samples=samples, max_tokens=max_tokens or longest, seed=seed
     )
-    with progress_bar("growing", samples, quiet=quiet, unit="texts") as show:
-
-        def report(status: "EngineStatus") -> None:
-            if show is not None:
-                show(CodecProgress(status.done, status.done, samples))
-
-        measured = measure_horizons(lm, drawn, chosen, vectors=vectors, seed=seed, on_poll=report)
+    with progress_bar("growing", unit="texts", quiet=quiet) as show:
+        measured = measure_horizons(
+            lm,
+            drawn,
+            chosen,
+            vectors=vectors,
+            seed=seed,
+            on_poll=lambda status: show(status.done, samples),
+        )
     of = spread([one.horizon for one in measured])
     summary = {
         "model": lm.identity.id,

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from memcram.cli.console import is_terminal, writing
 from memcram.errors import TextError, UsageError
 from memcram.files import check_writable, write_atomically
 
@@ -38,7 +39,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing output file.")
 device_option = click.option(
-    "--device", metavar="NAME", help="cuda, cuda:1, mps or cpu.  [default: the first at hand]"
+    "--device", metavar="NAME", help="cuda, cuda:1, mps or cpu.  [default: the first available]"
 )
 model_option = click.option(
     "--model",
@@ -53,7 +54,7 @@ revision_option = click.option(
 archive_model_option = click.option(
     "--model",
     metavar="MODEL",
-    help="Where the archive's model is, if not where its manifest says.",
+    help="Where to load the archive's model from.  [default: the name in its manifest]",
 )
 
 
@@ -85,7 +86,7 @@ steps_option = click.option(
     "--steps",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Optimiser steps from each start of a chunk or text.  [default: the recipe's]",
+    help="Optimiser steps for each chunk or text, and each restart.  [default: the recipe's]",
 )
 token_steps_option = click.option(
     "--token-steps",
@@ -105,7 +106,7 @@ dtype_option = click.option(
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the model and the vectors; float32 is the portable mode.",
+    help="Dtype of the model and the vectors; float32 is portable between machines.",
 )
 
 
@@ -120,42 +121,65 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
+def check_input(name: str, argument: str) -> None:
+    """Refuse a file that can't be read, before any work is done for it.
+
+    Raises:
+        TextError: there is no such file, or it is a folder.
+    """
+    try:
+        is_folder = name != STREAM and Path(name).is_dir()
+        if name != STREAM:
+            Path(name).stat()
+    except FileNotFoundError as error:
+        raise TextError(f"{name!r} does not exist", argument=argument) from error
+    except OSError as error:
+        raise TextError(f"{name!r} can't be read ({error.strerror})", argument=argument) from error
+    if is_folder:
+        hint = "name a file, or - for standard input"
+        raise TextError(f"{name!r} is a folder; {hint}", argument=argument)
+
+
 def read_input(name: str, argument: str) -> bytes:
     """Bytes of a file, or of standard input for `-`.
 
     Raises:
         TextError: there is no such file, it is a folder, or it can't be read.
     """
-    if name == STREAM:
-        return sys.stdin.buffer.read()
-    path = Path(name)
-    if path.is_dir():
-        raise TextError(f"{argument}: {name!r} is a folder; name a file, or - for standard input")
+    check_input(name, argument)
+    if name == STREAM and sys.stdin is None:
+        raise TextError("standard input is closed", argument=argument)
     try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise TextError(f"{argument}: {name!r} does not exist") from error
+        return sys.stdin.buffer.read() if name == STREAM else Path(name).read_bytes()
     except OSError as error:
-        raise TextError(f"{argument}: {name!r} can't be read ({error.strerror})") from error
+        raise TextError(f"{name!r} can't be read ({error.strerror})", argument=argument) from error
 
 
 def check_output(name: str, *, force: bool) -> None:
     """Refuse an output before any work is done for it.
 
     Raises:
-        UsageError: it exists without `--force`, or its folder is missing or read-only.
+        UsageError: it exists without `force`, its folder is missing or read-only, or standard
+            output is closed or a terminal.
     """
-    if name == STREAM:
-        if sys.stdout.isatty():
-            raise UsageError("-o: '-' is a terminal; redirect it or name a file")
-        return
-    check_writable(Path(name), force=force)
+    if name != STREAM:
+        check_writable(Path(name), force=force)
+    elif sys.stdout is None:
+        raise UsageError("standard output is closed", argument="output")
+    elif is_terminal(sys.stdout):
+        raise UsageError("'-' is a terminal; redirect it or name a file", argument="output")
 
 
 def write_output(name: str, data: bytes) -> None:
-    """Write a file whole or not at all, or to standard output for `-`."""
+    """Write a file completely or not at all, or to standard output for `-`.
+
+    Raises:
+        UsageError: it can't be written.
+        BrokenPipeError: the reader of standard output has gone.
+    """
     if name == STREAM:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with writing("standard output"):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
     else:
         write_atomically(Path(name), data)

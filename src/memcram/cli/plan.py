@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from memcram.cli.command import Command
-from memcram.cli.console import print_fields, print_json, print_table, progress_bar
+from memcram.cli.console import echo, print_fields, print_json, print_table, progress_bar
 from memcram.cli.options import (
     device_option,
     dtype_option,
@@ -24,10 +24,9 @@ from memcram.cli.options import (
 
 if TYPE_CHECKING:
     from memcram.compression.estimate import Plan
-    from memcram.engine.loop import EngineStatus
     from memcram.models.modes import DtypeName
 
-# Shown for each K, with an interval each.
+# Shown for each K, each with an interval.
 _ROWS = (
     "chunks",
     "vectors",
@@ -75,10 +74,10 @@ def plan(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Foretell what `compress` would make of TEXT (a UTF-8 file, or - for standard input).
+    """Estimate what `compress` needs for TEXT (a UTF-8 file, or - for standard input).
 
-    Vectors, bytes and time to hold it exactly, with 95 % prediction intervals, from a few chunks
-    that are crammed here and now. The time is for this machine, as busy as it is.
+    Crams a few sample chunks, and estimates the vectors, bytes and time of an exact archive, each
+    with a 95 % prediction interval. The time is for this machine under its present load.
 
     \b
     Examples:
@@ -86,25 +85,25 @@ def plan(
       memcram plan book.txt --model EleutherAI/pythia-160m -K 1 -K 4 --samples 32 --json
     """
     started = time.perf_counter()
-    data = read_input(text, "TEXT")
+    data = read_input(text, "text")
 
     from memcram.compression import estimate
-    from memcram.compression.chunks import CodecProgress
-    from memcram.compression.codec import decode_utf8, get_recipe_with
+    from memcram.compression.codec import decode_text, get_recipe_with
     from memcram.models import load_lm
 
-    decode_utf8(data, text)
-    chosen = get_recipe_with(recipe, steps)
+    content = decode_text(data, text)
+    chosen = get_recipe_with(recipe, steps).for_one_text()
     lm = load_lm(model, revision=revision, device=device, dtype=dtype)
     total = samples * len(vectors)
-    with progress_bar("growing", total, quiet=quiet, unit="chunks") as show:
-
-        def report(status: "EngineStatus") -> None:
-            if show is not None:
-                show(CodecProgress(status.done, status.done, total))
-
+    with progress_bar("growing", unit="chunks", quiet=quiet) as show:
         found = estimate.plan(
-            data, lm, vectors=vectors, recipe=chosen, samples=samples, seed=seed, on_poll=report
+            content,
+            lm,
+            vectors=vectors,
+            recipe=chosen,
+            samples=samples,
+            seed=seed,
+            on_poll=lambda status: show(status.done, total),
         )
     summary = {
         "model": lm.identity.id,
@@ -123,12 +122,12 @@ def plan(
         print_json(summary | {"settings": chosen.settings(), "plans": plans})
     else:
         print_fields(summary)
-        click.echo()
+        echo()
         _print_plans(found.plans)
 
 
 def _print_plans(plans: "tuple[Plan, ...]") -> None:
-    """One column for each K: the expected value, and its interval."""
+    """Print one column for each K, with the expected values and their intervals."""
     rows = [["chunk_tokens", *(_chunk_tokens(one) for one in plans)]]
     for name in _ROWS:
         intervals = [getattr(one, name) for one in plans]

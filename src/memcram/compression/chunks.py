@@ -1,13 +1,14 @@
-"""A text's tokens, chunk by chunk through the engine: of a given length, or as long as they fit.
+"""Cut a text's tokens into chunks and cram each of them.
 
-The tokens are laid out in stretches that are worked on side by side. With a given length a stretch
-is one chunk; otherwise it is cut where the vectors are full, one chunk after the other. Either
-way a chunk depends on its place in the text alone, so that a run that was broken off and resumed
-ends in the same vectors as one that was not.
+The tokens are laid out in stretches that are crammed side by side. With a given chunk length each
+stretch is one chunk; otherwise a stretch is cut where the vectors are full, one chunk after the
+other. Either way a chunk depends only on where it starts in the text, so that an interrupted and
+resumed run ends in the same vectors as an uninterrupted one.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -15,27 +16,31 @@ from memcram.archive.partial import Chunk
 from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
+from memcram.metrics.bound import capacity_bound
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Outcome
 
-# Further starts for a chunk of given length that did not come out right: a hard chunk is often
-# a bad start.
+# Restarts of a chunk of given length that did not come out exact: often only its init was bad.
 RESTARTS = 3
+# Fraction of the 16-bit capacity bound that the default recipe fills on nearly every text; see
+# docs/decisions/004-default-recipe.md.
+_USUAL_UTILISATION = 0.035
+_MIN_CHUNK_TOKENS = 4
 
 
 @dataclass(frozen=True)
 class CodecProgress:
-    """How far `compress` or `decompress` is.
+    """Progress of `compress` or `decompress`.
 
     Attributes:
         chunks_done: finished chunks.
-        tokens_right: tokens right so far, those of chunks in work included.
+        tokens_correct: correct tokens so far, including those of chunks in progress.
         tokens_total: all tokens.
     """
 
     chunks_done: int
-    tokens_right: int
+    tokens_correct: int
     tokens_total: int
 
 
@@ -44,14 +49,14 @@ OnProgress = Callable[[CodecProgress], None]
 
 @dataclass(frozen=True)
 class ChunkPlan:
-    """How a text is to be cut.
+    """Where a text is cut.
 
     Attributes:
         vectors: K, of each chunk.
         stretches: first token and end of each stretch, in order.
         fit: cut a stretch where its vectors are full; otherwise a stretch is one chunk.
         room: most tokens a chunk may have (the model's positions), None for no limit.
-        seed: of the starts.
+        seed: of the inits.
     """
 
     vectors: int
@@ -59,6 +64,25 @@ class ChunkPlan:
     fit: bool
     room: int | None
     seed: int
+
+
+def usual_chunk_tokens(input_width: int, vocab_size: int, vectors: int) -> int:
+    """Tokens that K vectors of a model of this width hold on nearly every text."""
+    one = _USUAL_UTILISATION * capacity_bound(input_width, vocab_size, bits=16)
+    return max(_MIN_CHUNK_TOKENS, int(one)) * vectors
+
+
+def stretches(n_tokens: int, longest: int) -> tuple[tuple[int, int], ...]:
+    """First token and end of stretches of at most `longest` tokens; lengths differ by one at most.
+
+    >>> stretches(10, 4)
+    ((0, 4), (4, 7), (7, 10))
+    """
+    count = -(-n_tokens // longest)
+    edges = [0]
+    for i in range(count):
+        edges.append(edges[-1] + n_tokens // count + (i < n_tokens % count))
+    return tuple(pairwise(edges))
 
 
 def cram_chunks(
@@ -69,7 +93,7 @@ def cram_chunks(
     finished: Iterable[Chunk] = (),
     on_progress: OnProgress | None = None,
 ) -> Iterator[Chunk]:
-    """Yield the chunks that are not in `finished`, each as it is done, in no fixed order.
+    """Yield the chunks that are not in `finished`, each when it is done, in no fixed order.
 
     Args:
         lm: the frozen model.
@@ -84,8 +108,8 @@ def cram_chunks(
 
     def report(status: EngineStatus) -> None:
         if on_progress is not None:
-            right = work.tokens_done + status.tokens_correct
-            on_progress(CodecProgress(len(work.done), right, len(ids)))
+            correct = work.tokens_done + status.tokens_correct
+            on_progress(CodecProgress(len(work.done), correct, len(ids)))
 
     for crammed in engine.run(work.first_requests(), report, work.follow_up):
         place = crammed.key
@@ -97,7 +121,7 @@ def cram_chunks(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a request stands: its first token, the end of its stretch, how often it was tried."""
+    """Key of a request: its first token, the end of its stretch, its number of restarts."""
 
     start: int
     end: int
@@ -105,7 +129,7 @@ class _Place:
 
 
 class _Work:
-    """Which chunk comes next in each stretch."""
+    """The finished chunks, and the next request of each stretch."""
 
     def __init__(self, ids: Tensor, plan: ChunkPlan, done: dict[int, Chunk]) -> None:
         self.ids = ids
@@ -126,7 +150,7 @@ class _Work:
         return requests
 
     def follow_up(self, crammed: Crammed) -> CramRequest | None:
-        """Another start for a chunk that failed, or the chunk after one that is done."""
+        """A restart of a chunk that failed, or the chunk after a finished one."""
         place = crammed.key
         assert isinstance(place, _Place)
         if self.plan.fit:

@@ -1,4 +1,4 @@
-"""Text → archive → the same bytes."""
+"""Compress a text to an archive, and decompress it to the same bytes."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,42 +8,59 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from memcram.archive.corrections import GUARD_MARGINS, find_corrections
-from memcram.archive.format import Archive, ArchiveTensors, Manifest, ModelRecord, TextRecord
+from memcram.archive.format import MAX_CHUNK_TOKENS, Archive, ArchiveTensors
+from memcram.archive.manifest import Manifest, ModelRecord, TextRecord
 from memcram.archive.partial import Chunk, PartialArchive
 from memcram.archive.pieces import TokenizedText, detokenize, tokenize
-from memcram.compression.chunking import stretches, usual_chunk_tokens
-from memcram.compression.chunks import ChunkPlan, CodecProgress, OnProgress, cram_chunks
+from memcram.compression.chunks import (
+    ChunkPlan,
+    CodecProgress,
+    OnProgress,
+    cram_chunks,
+    stretches,
+    usual_chunk_tokens,
+)
 from memcram.engine.batch import CramRequest
 from memcram.engine.loop import Engine
 from memcram.engine.result import Crammed
 from memcram.errors import ArchiveError, Interrupted, TextError, UsageError
 from memcram.models import decoding
+from memcram.models.decoding import Decoded
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.modes import DTYPE_NAMES
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
 
-# Where chunks are cut to fit, a text is worked on in stretches of about this many chunks, side by
-# side; the last chunk of each stretch is shorter than its vectors could hold.
+# Where chunks are cut to fit, stretches of about this many chunks are crammed side by side; the
+# last chunk of each stretch is shorter than its vectors could hold.
 _STRETCH_CHUNKS = 8
+_NO_CHECKSUM = "0" * 64
 
 
-def decode_utf8(data: bytes, name: str = "text") -> str:
-    """Text of UTF-8 bytes.
+def decode_text(text: str | bytes, name: str | None = None, argument: str = "text") -> str:
+    """The text as a string that UTF-8 can encode.
+
+    Args:
+        text: the text, or its UTF-8 bytes.
+        name: where it was read from, for errors.
+        argument: what errors call it.
 
     Raises:
-        TextError: the bytes are empty or not UTF-8; names the offset of the first bad byte.
+        TextError: it is empty or not UTF-8; names the offset of the first bad byte.
     """
-    if not data:
-        raise TextError(f"{name}: the text is empty")
+    subject = "the text" if name is None else repr(name)
+    if not text:
+        raise TextError(f"{subject} is empty", argument=argument)
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        bad = data[error.start]
-        raise TextError(f"{name}: not UTF-8 (byte 0x{bad:02x} at offset {error.start})") from error
+        bad = f"byte 0x{data[error.start]:02x} at offset {error.start}"
+        raise TextError(f"{subject} is not UTF-8 ({bad})", argument=argument) from error
 
 
 def cram(
@@ -83,36 +100,55 @@ def compress(
     force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Archive:
-    """Cram a text of any length, chunk by chunk; nothing is lost.
+    """Cram a text of any length, chunk by chunk, without loss.
 
     Args:
         text: the text, or its UTF-8 bytes.
         lm: the frozen model; its dtype is the archive's.
         vectors: K, vectors of each chunk.
         chunk_tokens: tokens of each chunk; None cuts the text where the vectors are full.
-        recipe: name of a recipe, or one of your own.
-        steps: budget in optimiser steps of each start of a chunk; None takes the recipe's. With
-            `chunk_tokens` a chunk that is not right is begun anew, up to three times.
-        seed: of the starts.
-        partial: folder that keeps finished chunks while the work goes on (`NAME.partial`); the
-            same call with the same folder goes on from there. The caller removes it once the
+        recipe: name of a recipe, or a recipe of your own.
+        steps: budget in optimiser steps of each chunk and each restart; None: the recipe's. With
+            `chunk_tokens` a chunk that is not exact is restarted up to three times.
+        seed: of the inits.
+        partial: folder that keeps finished chunks while the work is in progress (`NAME.partial`);
+            the same call with the same folder resumes there. The caller removes it once the
             archive is written. None keeps nothing.
         force: drop what a run with other settings left in `partial`.
         on_progress: called as chunks advance.
 
     Raises:
         TextError: the text is empty or not UTF-8.
-        UsageError: a number is out of range, `partial` holds a run with other settings, or another
-            process writes there.
+        UsageError: a number is out of range, the archive could not record the model's name, or
+            `partial` can't be created, holds a run with other settings or is being written by
+            another process.
         Interrupted: Ctrl-C; says how many chunks are kept.
     """
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    checked = decode_text(text)
+    data = checked.encode()
     chosen = archive_recipe(recipe, steps, lm)
-    tokenized = tokenize(decode_utf8(data), lm)
+    tokenized = tokenize(checked, lm)
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
     plan = chunk_plan(lm, len(ids), vectors, chunk_tokens, seed)
-    job = _job(lm, chosen, plan, data)
-    keeper = PartialArchive(partial, job, force=force) if partial is not None else None
+    manifest = manifest_of(lm, chosen, seed, data, len(ids))
+    keeper = None
+    if partial is not None:
+        keeper = PartialArchive(partial, _job(lm, chosen, plan, data), force=force)
+    chunks = _cram_text(lm, chosen, ids, plan, keeper, on_progress)
+    tensors = _tensors(lm, chunks, ids, tokenized)
+    made = manifest.model_copy(update={"tensors_sha256": tensors.sha256()})
+    return Archive(made, tensors)
+
+
+def _cram_text(
+    lm: FrozenLM,
+    recipe: Recipe,
+    ids: Tensor,
+    plan: ChunkPlan,
+    keeper: PartialArchive | None,
+    on_progress: OnProgress | None,
+) -> list[Chunk]:
+    """All chunks of a text in order; those that `keeper` holds are not crammed again."""
     finished = [chunk for chunk in keeper.load() if _fits(chunk, plan, lm)] if keeper else []
     chunks = {chunk.start: chunk for chunk in finished}
 
@@ -123,27 +159,51 @@ def compress(
             on_progress(progress)
 
     try:
-        for chunk in cram_chunks(lm, chosen, ids, plan, finished, report):
+        for chunk in cram_chunks(lm, recipe, ids, plan, finished, report):
             chunks[chunk.start] = chunk
             if keeper:
                 keeper.add(chunk)
     except KeyboardInterrupt as error:
-        kept = f"{len(chunks)} chunks are kept in {str(partial)!r}; run it again to go on"
-        raise Interrupted(kept if keeper and chunks else "nothing was written") from error
+        if not keeper or not chunks:
+            raise Interrupted("nothing was written") from error
+        kept = f"{len(chunks)} chunks are kept in {str(keeper.folder)!r}"
+        raise Interrupted(f"{kept}; run it again to go on") from error
     finally:
         if keeper:
             keeper.close()
-    ordered = [chunks[start] for start in _in_order(chunks)]
-    tensors = _tensors(lm, ordered, ids, tokenized)
-    return Archive(manifest_of(lm, chosen, seed, data, len(ids), tensors.sha256()), tensors)
+    return [chunks[start] for start in _in_order(chunks)]
 
 
-def decompress(archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None) -> bytes:
+def decompress(
+    archive: Archive | str | Path, lm: FrozenLM, on_progress: OnProgress | None = None
+) -> bytes:
     """Decode an archive, free-running, to the bytes that went in.
 
+    Args:
+        archive: the archive, or the path of its file.
+        lm: the model it was made with.
+        on_progress: called as chunks are decoded.
+
     Raises:
-        ArchiveError: the archive was made with another model, or the bytes are not those that
-            went in.
+        ArchiveError: the file is not an archive, the archive was made with another model, or the
+            bytes are not those that went in.
+    """
+    data, _ = decode_archive(open_archive(archive), lm, on_progress)
+    return data
+
+
+def open_archive(archive: Archive | str | Path) -> Archive:
+    """The archive itself, or the one in the file at this path."""
+    return archive if isinstance(archive, Archive) else Archive.read(archive)
+
+
+def decode_archive(
+    archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None
+) -> tuple[bytes, list[Decoded]]:
+    """The bytes of an archive as `decompress` returns them, and its decoded chunks.
+
+    Raises:
+        ArchiveError: made with another model, or the bytes are not those that went in.
     """
     check_model(archive, lm)
     lengths = archive.chunk_tokens
@@ -161,14 +221,15 @@ def decompress(archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = 
     try:
         data = detokenize(ids, archive.tensors.piece_tokens.tolist(), archive.raw_pieces, lm)
     except ValueError as error:
-        raise ArchiveError(f"archive: inconsistent ({error})") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != archive.manifest.text.sha256:
+        raise ArchiveError(f"inconsistent ({error})", argument="archive") from error
+    found, promised = hashlib.sha256(data).hexdigest(), archive.manifest.text.sha256
+    if found != promised:
         raise ArchiveError(
-            f"archive: the decoded text has SHA-256 {found[:12]}…, the archive promises "
-            f"{archive.manifest.text.sha256[:12]}…; nothing was written"
+            f"the decoded text has SHA-256 {found[:12]}…, the archive promises {promised[:12]}…; "
+            "nothing was written",
+            argument="archive",
         )
-    return data
+    return data, decoded
 
 
 def check_model(archive: Archive, lm: FrozenLM) -> None:
@@ -177,29 +238,34 @@ def check_model(archive: Archive, lm: FrozenLM) -> None:
     Raises:
         ArchiveError: another width, vocabulary, model, dtype or layout; both are named.
     """
-    made = archive.manifest
-    shape, own = (made.model.input_width, made.model.vocab_size), (lm.input_width, lm.vocab_size)
-    if own != shape:
-        raise ArchiveError(
-            f"archive: made with {made.model.id}, width {shape[0]} and {shape[1]} tokens in the "
-            f"vocabulary, but {lm.identity.id} has {own[0]} and {own[1]}"
+    made, own = archive.manifest, lm.identity
+    shape, own_shape = (
+        f"width {width} and {tokens} tokens in the vocabulary"
+        for width, tokens in (
+            (made.model.input_width, made.model.vocab_size),
+            (lm.input_width, lm.vocab_size),
         )
-    if not lm.identity.matches(made.model.fingerprint):
-        raise ArchiveError(
-            f"archive: made with {made.model.id} (fingerprint {made.model.fingerprint[:12]}…), "
-            f"but {lm.identity.id} has {lm.identity.fingerprint[:12]}…"
+    )
+    if own_shape != shape:
+        raise _other_model(f"made with {made.model.id}, {shape}, but {own.id} has {own_shape}")
+    if not own.matches(made.model.fingerprint):
+        raise _other_model(
+            f"made with {made.model.id} (fingerprint {made.model.fingerprint[:12]}…), "
+            f"but {own.id} has {own.fingerprint[:12]}…"
         )
     if (DTYPE_NAMES[lm.dtype], lm.layout) != (made.dtype, made.layout):
-        raise ArchiveError(
-            f"archive: made in {made.dtype} with layout {made.layout}, but the model is loaded in "
+        raise _other_model(
+            f"made in {made.dtype} with layout {made.layout}, but the model is loaded in "
             f"{DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
         )
     lengths = zip(archive.tensors.chunk_vectors.tolist(), archive.chunk_tokens, strict=True)
     longest = max((lm.input_length(k, n) for k, n in lengths), default=0)
     if lm.max_positions is not None and longest > lm.max_positions:
-        raise ArchiveError(
-            f"archive: a chunk needs {longest} positions, {lm.identity.id} has {lm.max_positions}"
-        )
+        raise _other_model(f"a chunk needs {longest} positions, {own.id} has {lm.max_positions}")
+
+
+def _other_model(problem: str) -> ArchiveError:
+    return ArchiveError(problem, argument="archive")
 
 
 def get_recipe_with(recipe: str | Recipe, steps: int | None) -> Recipe:
@@ -212,20 +278,23 @@ def get_recipe_with(recipe: str | Recipe, steps: int | None) -> Recipe:
     if steps is None:
         return chosen
     if steps < 1:
-        raise UsageError(f"--steps: got {steps}, allowed: 1 or more")
+        raise UsageError(argument="steps", got=steps, allowed="1 or more")
     return chosen.with_steps(steps)
 
 
 def archive_recipe(recipe: str | Recipe, steps: int | None, lm: FrozenLM) -> Recipe:
-    """The recipe as archives are made with it: with room for other machines' rounding.
+    """The recipe as archives use it: its margin survives the rounding of other machines.
 
     Raises:
-        UsageError: there is no such recipe, or an archive could not be read back.
+        UsageError: there is no such recipe, it never predicts the first token, or the model
+            computes under autocast.
     """
     chosen = get_recipe_with(recipe, steps).for_one_text()
     if lm.autocast is not None:
-        raise UsageError(f"autocast: got {lm.dtype_name}, allowed for archives: none")
-    # Twice the guard margin, so that guards stay the exception.
+        raise UsageError(
+            f"got a model in {lm.dtype_name}", argument="lm", allowed="one without autocast"
+        )
+    # Twice the guard margin, so that few tokens need a guard.
     return chosen.with_margin(2 * GUARD_MARGINS[lm.dtype])
 
 
@@ -238,9 +307,11 @@ def chunk_plan(
         UsageError: K or the chunk length is out of range.
     """
     room = lm.room(vectors)
-    if chunk_tokens is not None and (chunk_tokens < 1 or (room or chunk_tokens) < chunk_tokens):
-        limit = "or more" if room is None else f"to {room} ({lm.max_positions} positions)"
-        raise UsageError(f"--chunk-tokens: got {chunk_tokens}, allowed: 1 {limit}")
+    most = min(room or MAX_CHUNK_TOKENS, MAX_CHUNK_TOKENS)
+    if chunk_tokens is not None and not 1 <= chunk_tokens <= most:
+        positions = "" if room is None else f" ({lm.max_positions} positions)"
+        allowed = f"1 to {most}{positions}"
+        raise UsageError(argument="chunk_tokens", got=chunk_tokens, allowed=allowed)
     usual = usual_chunk_tokens(lm.input_width, lm.vocab_size, vectors)
     longest = _STRETCH_CHUNKS * usual if chunk_tokens is None else chunk_tokens
     return ChunkPlan(vectors, stretches(n, longest), chunk_tokens is None, room, seed)
@@ -260,7 +331,7 @@ def _job(lm: FrozenLM, recipe: Recipe, plan: ChunkPlan, data: bytes) -> dict[str
 
 
 def _fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM) -> bool:
-    """Whether a chunk found on disk can be one of this plan; others are crammed again."""
+    """Whether a chunk found on disk can belong to this plan; others are crammed again."""
     shape, mem = (plan.vectors, lm.input_width), chunk.mem
     if mem.shape != shape or mem.dtype != lm.dtype or not bool(mem.isfinite().all()):
         return False
@@ -271,7 +342,7 @@ def _fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM) -> bool:
 
 
 def _in_order(chunks: dict[int, Chunk]) -> Iterator[int]:
-    """Starts of the chunks that follow one another from the text's first token."""
+    """Starts of the chunks from the text's first token on, each where the one before ends."""
     start = 0
     while start in chunks:
         yield start
@@ -281,7 +352,7 @@ def _in_order(chunks: dict[int, Chunk]) -> Iterator[int]:
 def _tensors(
     lm: FrozenLM, chunks: list[Chunk], ids: Tensor, tokenized: TokenizedText
 ) -> ArchiveTensors:
-    """Decode the stored vectors along the true tokens, and note what they miss."""
+    """Decode the stored vectors along the true tokens, and record what they get wrong."""
     lengths = [chunk.n_tokens for chunk in chunks]
     mems = [chunk.mem for chunk in chunks]
     true = list(ids.split(lengths))
@@ -305,25 +376,36 @@ def _tensors(
     )
 
 
-def manifest_of(
-    lm: FrozenLM, recipe: Recipe, seed: int, data: bytes, tokens: int, tensors_sha256: str
-) -> Manifest:
-    """The manifest of an archive made here and now."""
+def manifest_of(lm: FrozenLM, recipe: Recipe, seed: int, data: bytes, tokens: int) -> Manifest:
+    """The manifest of an archive made now, without the checksum of its tensors.
+
+    Raises:
+        UsageError: the model's name, its revision or the seed can't be recorded.
+    """
     identity = lm.identity
     packages = ("memcram", "torch", "transformers", "tokenizers", "safetensors")
-    return Manifest(
-        model=ModelRecord(
-            id=identity.id,
-            revision=identity.revision,
-            fingerprint=identity.fingerprint,
-            input_width=lm.input_width,
-            vocab_size=lm.vocab_size,
-        ),
-        text=TextRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), tokens=tokens),
-        dtype=DTYPE_NAMES[lm.dtype],
-        layout=lm.layout,
-        recipe=recipe.settings(),
-        seed=seed,
-        versions={name: version(name) for name in packages},
-        tensors_sha256=tensors_sha256,
-    )
+    try:
+        return Manifest(
+            model=ModelRecord(
+                id=identity.id,
+                revision=identity.revision,
+                fingerprint=identity.fingerprint,
+                input_width=lm.input_width,
+                vocab_size=lm.vocab_size,
+            ),
+            text=TextRecord(
+                sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), tokens=tokens
+            ),
+            dtype=DTYPE_NAMES[lm.dtype],
+            layout=lm.layout,
+            recipe=recipe.settings(),
+            seed=seed,
+            versions={name: version(name) for name in packages},
+            tensors_sha256=_NO_CHECKSUM,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        # The name of a model is the argument `model` of `load_lm`.
+        argument = {"id": "model"}.get(str(first["loc"][-1]), str(first["loc"][-1]))
+        problem = f"an archive can't record it ({first['msg']})"
+        raise UsageError(problem, argument=argument) from error

@@ -1,4 +1,4 @@
-"""What would it take to hold this text? Asked of a few of its chunks."""
+"""Estimate a text's vectors, bytes and time from sample chunks."""
 
 import math
 import random
@@ -10,11 +10,10 @@ from itertools import pairwise
 import torch
 
 from memcram.archive.corrections import GUARD_MARGINS, find_corrections
+from memcram.archive.format import TENSOR_DTYPES, Archive, ArchiveTensors
 from memcram.archive.pieces import TokenizedText, tokenize
-from memcram.archive.size import ArchiveCounts, archive_bytes
-from memcram.compression.chunking import usual_chunk_tokens
-from memcram.compression.chunks import ChunkPlan
-from memcram.compression.codec import archive_recipe, chunk_plan, decode_utf8, manifest_of
+from memcram.compression.chunks import ChunkPlan, usual_chunk_tokens
+from memcram.compression.codec import archive_recipe, chunk_plan, decode_text, manifest_of
 from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
@@ -29,17 +28,16 @@ from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies.fixed import Fixed
 
 _TIMED_POLLS = 12
-_ANY_SHA256 = "0" * 64
 
 
 @dataclass(frozen=True)
 class MeasuredChunk:
-    """A chunk crammed for the plan.
+    """A chunk that was crammed for the plan.
 
     Attributes:
         start: its first token in the text.
         n_tokens: tokens the vectors hold; 1 with a correction if they hold none.
-        corrections, guards: tokens an archive would store beside the vectors.
+        corrections, guards: tokens that an archive would store in addition to the vectors.
         steps, token_steps: spent on it.
     """
 
@@ -53,7 +51,7 @@ class MeasuredChunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a text takes at one K; intervals are 95 % prediction intervals.
+    """Estimates for one text at one K; intervals are 95 % prediction intervals.
 
     Attributes:
         vectors_per_chunk: K.
@@ -61,12 +59,12 @@ class Plan:
         chunks, vectors: of the whole text.
         tokens_per_vector: of the whole text, the last short chunk of each stretch included.
         share_of_bound: tokens per vector / capacity bound at 16 bits.
-        archive_bytes: of the file `compress` would write.
-        token_steps: to be spent on the whole text.
-        token_steps_per_second: measured here and now with `slots` texts side by side.
-        seconds: token-steps at that rate; the interval holds the work, not the machine.
-        slots: chunks that the engine would work on side by side.
-        measured: the chunks all this rests on.
+        archive_bytes: size of the file `compress` would write, within a few hundred bytes.
+        token_steps: of the whole text.
+        token_steps_per_second: measured on this machine with `slots` texts side by side.
+        seconds: token-steps at that rate; the interval covers the work, not the machine's load.
+        slots: chunks that the engine would cram side by side.
+        measured: the sample chunks.
     """
 
     vectors_per_chunk: int
@@ -85,7 +83,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class TextPlan:
-    """Plans of one text: its size, the capacity bound (tokens a vector, 16 bits), and one per K."""
+    """Plans of one text, one per K, with the capacity bound (tokens per vector at 16 bits)."""
 
     text_bytes: int
     tokens: int
@@ -105,7 +103,7 @@ def plan(
     measured: Mapping[int, Sequence[MeasuredChunk]] | None = None,
     on_poll: Callable[[EngineStatus], None] | None = None,
 ) -> TextPlan:
-    """Foretell what `compress` would make of a text, from chunks at places spread over it.
+    """Estimate the vectors, bytes and time that `compress` needs, from sample chunks of the text.
 
     See docs/planning.md for what is measured and what is assumed.
 
@@ -113,31 +111,39 @@ def plan(
         text: the text, or its UTF-8 bytes.
         lm: the frozen model; its dtype is the archive's.
         vectors: one or more K.
-        recipe: name of a recipe, or one of your own, that finds chunk lengths by itself.
-        steps: budget per chunk in optimiser steps; None takes the recipe's.
+        recipe: name of a recipe, or a recipe of your own; it must find chunk lengths by itself.
+        steps: budget per chunk in optimiser steps; None: the recipe's.
         samples: chunks to cram for each K, 2 or more.
-        seed: of the places, the starts and the resampling.
-        measured: chunks by K of another plan, of a text like this one, in place of new ones.
+        seed: of the sample positions, the inits and the resampling.
+        measured: sample chunks by K from the plan of a similar text; none are crammed then.
         on_poll: called as the chunks grow.
+
+    Example:
+        >>> import memcram
+        >>> lm = memcram.load_lm("pocket")
+        >>> found = memcram.plan("It was a dark and stormy night. " * 8, lm, samples=2, steps=20)
+        >>> found.plans[0].vectors_per_chunk
+        1
 
     Raises:
         TextError: the text is empty, not UTF-8, or has fewer tokens than the samples would take.
         UsageError: a number or the recipe is out of range.
     """
     if samples < 2:
-        raise UsageError(f"--samples: got {samples}, allowed: 2 or more")
+        raise UsageError(argument="samples", got=samples, allowed="2 or more")
     if not vectors or len(set(vectors)) != len(vectors):
-        raise UsageError(f"--vectors: got {list(vectors)}, allowed: one or more, each once")
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        raise UsageError(argument="vectors", got=list(vectors), allowed="one or more, each once")
+    checked = decode_text(text)
     chosen = archive_recipe(recipe, steps, lm)
     growing = chosen.for_horizon()
-    tokenized = tokenize(decode_utf8(data), lm)
+    tokenized = tokenize(checked, lm)
     n = len(tokenized.ids)
     cuts = [chunk_plan(lm, n, k, None, seed) for k in vectors]
     if measured is None:
         for k in vectors:
             _check_long_enough(n, samples, k, usual_chunk_tokens(lm.input_width, lm.vocab_size, k))
         measured = _measure(lm, growing, tokenized.ids, cuts, samples, on_poll)
+    data = checked.encode()
     source = _Source(lm, chosen, data, tokenized)
     plans = tuple(source.plan(cut, measured[cut.vectors]) for cut in cuts)
     bound = capacity_bound(lm.input_width, lm.vocab_size, bits=16)
@@ -147,24 +153,25 @@ def plan(
 def _check_long_enough(n_tokens: int, samples: int, vectors: int, usual: int) -> None:
     if n_tokens < samples * usual:
         raise TextError(
-            f"TEXT: {n_tokens} tokens, too few to plan from {samples} chunks with K = {vectors}; "
-            f"needed: {samples * usual} (fewer --samples need fewer, and compress costs no more)"
+            f"{n_tokens} tokens are too few to plan from {samples} chunks with K = {vectors}; "
+            f"needed: {samples * usual} (fewer samples need fewer, and compress costs no more)",
+            argument="text",
         )
 
 
 def sample_starts(n_tokens: int, samples: int, seed: int) -> list[int]:
-    """First tokens of the samples, all different: a seeded place in each of as many equal parts.
+    """First tokens of the samples, all different: one drawn from each of `samples` equal parts.
 
     Args:
-        n_tokens: of the text, at least `samples`.
-        samples: how many.
-        seed: of the places.
+        n_tokens: tokens of the text, at least `samples`.
+        samples: number of samples.
+        seed: of the draws.
     """
     draw = random.Random(seed)
     starts: list[int] = []
     for i in range(samples):
         drawn = int((i + draw.random()) * n_tokens / samples)
-        # Where parts end within a token, two may begin at it.
+        # Where parts meet within a token, both may draw that token.
         starts.append(max(drawn, starts[-1] + 1) if starts else drawn)
     return starts
 
@@ -185,7 +192,7 @@ def _measure(
     requests = {}
     for cut in cuts:
         for start in sample_starts(len(ids), samples, cut.seed):
-            # At the text's end a sample goes on at its beginning, so that all places count alike.
+            # A sample wraps around at the text's end, so that every token is equally likely.
             sample = tokens.roll(-start)[: _reach(cut)]
             seed = cut.seed + SEED_STRIDE * start
             key = (cut.vectors, start)
@@ -194,7 +201,7 @@ def _measure(
     found: dict[int, list[MeasuredChunk]] = {cut.vectors: [] for cut in cuts}
     for key, request in requests.items():
         k, start = key
-        found[k].append(_judge(lm, start, request, crammed[key]))
+        found[k].append(_measured(lm, start, request, crammed[key]))
     return found
 
 
@@ -204,22 +211,22 @@ def _reach(cut: ChunkPlan) -> int:
     return longest if cut.room is None else min(longest, cut.room)
 
 
-def _judge(lm: FrozenLM, start: int, request: CramRequest, crammed: Crammed) -> MeasuredChunk:
-    """What an archive would store of this chunk."""
+def _measured(lm: FrozenLM, start: int, request: CramRequest, crammed: Crammed) -> MeasuredChunk:
+    """Decode a crammed chunk as an archive does, and count its corrections and guards."""
     n = max(1, crammed.n_correct)
     true = request.ids[:n]
     decoded = decoding.greedy(lm, [crammed.mem], [n], forced=[true])
     found = find_corrections(decoded, [true], GUARD_MARGINS[lm.dtype])
-    beside = len(found.missed), len(found.guarded)
-    return MeasuredChunk(start, n, *beside, crammed.steps, crammed.token_steps)
+    counts = len(found.missed), len(found.guarded)
+    return MeasuredChunk(start, n, *counts, crammed.steps, crammed.token_steps)
 
 
 def _rate(
     lm: FrozenLM, recipe: Recipe, ids: Sequence[int], cut: ChunkPlan, found: Sequence[MeasuredChunk]
 ) -> tuple[float, int]:
-    """Token-steps per second with as many texts side by side as the real run seats; and how many.
+    """Token-steps per second, and the number of texts side by side, as in the run planned for.
 
-    The texts are as long as the measured chunks were, averaged over their steps.
+    The texts are as long as the measured chunks were on average over their steps.
 
     Raises:
         ModelError: nothing could be timed.
@@ -257,7 +264,7 @@ def _rate(
 
 @dataclass(frozen=True)
 class _Source:
-    """The text that is planned for, and with what."""
+    """The text that is planned for, with model and recipe."""
 
     lm: FrozenLM
     recipe: Recipe
@@ -265,7 +272,7 @@ class _Source:
     tokenized: TokenizedText
 
     def plan(self, cut: ChunkPlan, found: Sequence[MeasuredChunk]) -> Plan:
-        """The whole text from its measured chunks."""
+        """Estimate the whole text from its measured chunks."""
         n, k = len(self.tokenized.ids), cut.vectors
         cost = text_cost(found, cut)
         rate, slots = _rate(self.lm, self.recipe.for_horizon(), self.tokenized.ids, cut, found)
@@ -294,24 +301,30 @@ class _Source:
         )
 
     def _bytes(self, cut: ChunkPlan, found: Sequence[MeasuredChunk], chunks: int) -> int:
-        """Of an archive with that many chunks; corrections as often as in those measured."""
-        raw, pieces = self.tokenized.raw, self.tokenized.piece_tokens
-        counts = ArchiveCounts(
-            vectors=chunks * cut.vectors,
-            chunks=chunks,
-            corrections=round(sum(one.corrections for one in found) * chunks / len(found)),
-            guards=round(sum(one.guards for one in found) * chunks / len(found)),
-            pieces=len(pieces),
-            raw_pieces=len(raw),
-            raw_bytes=sum(len(piece.data) for piece in raw),
-        )
-        n = len(self.tokenized.ids)
-        made = manifest_of(self.lm, self.recipe, cut.seed, self.data, n, _ANY_SHA256)
-        return archive_bytes(made, counts)
+        """File size of an archive with that many chunks, and corrections as in the measured ones.
+
+        The header is that of an archive without content: the digits of its sizes are not counted.
+        """
+        manifest = manifest_of(self.lm, self.recipe, cut.seed, self.data, len(self.tokenized.ids))
+        empty = {name: torch.empty(0, dtype=dtype) for name, dtype in TENSOR_DTYPES.items()}
+        vectors = torch.empty(0, self.lm.input_width, dtype=self.lm.dtype)
+        header = Archive(manifest, ArchiveTensors(vectors=vectors, **empty)).to_bytes()
+        rows = {
+            "chunk": chunks,
+            "correction": round(sum(one.corrections for one in found) * chunks / len(found)),
+            "guard": round(sum(one.guards for one in found) * chunks / len(found)),
+            "piece": len(self.tokenized.piece_tokens),
+            "raw": len(self.tokenized.raw),
+        }
+        columns = {name: rows[name.partition("_")[0]] for name in TENSOR_DTYPES}
+        columns["raw_bytes"] = sum(len(piece.data) for piece in self.tokenized.raw)
+        tables = sum(n * TENSOR_DTYPES[name].itemsize for name, n in columns.items())
+        coordinates = chunks * cut.vectors * self.lm.input_width
+        return len(header) + tables + coordinates * self.lm.dtype.itemsize
 
 
 def text_cost(found: Sequence[MeasuredChunk], cut: ChunkPlan) -> CutCost:
-    """Chunks and token-steps of a text that is cut so, from chunks like its own."""
+    """Chunks and token-steps of a text that is cut like this, from measured chunks."""
     return cut_cost(
         [one.n_tokens for one in found],
         [one.token_steps for one in found],

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memcram.errors import UsageError
-from memcram.files import locked, write_atomically
+from memcram.files import TEMPORARY, locked, write_atomically
 from memcram.study.records import damaged, read_record, record_bytes
 from memcram.study.results import ResultRow, TokenRecord, column_types
 from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_to
@@ -82,9 +82,7 @@ class Store:
         """
         temporary: str | None = None
         try:
-            temporary = tempfile.mkdtemp(
-                prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent
-            )
+            temporary = tempfile.mkdtemp(prefix=TEMPORARY, suffix=".tmp", dir=folder.parent)
             place = Path(temporary)
             place.chmod(0o755)
             (place / _VECTORS).mkdir()

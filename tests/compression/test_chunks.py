@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memcram.compression.chunking import stretches, usual_chunk_tokens
+from memcram.compression.chunks import stretches, usual_chunk_tokens
 
 
 @given(n=st.integers(0, 10_000), limit=st.integers(1, 500))

@@ -1,0 +1,100 @@
+"""The manifest of an archive: one small JSON document with checksums."""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from memcram.errors import ArchiveError
+from memcram.models.modes import DtypeName, Layout
+
+FORMAT_VERSION = 1
+MAX_MANIFEST_BYTES = 64 * 1024
+_MANIFEST_KEY = "memcram"
+_CHECKSUM_KEY = "memcram.sha256"
+
+_Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+# Without control characters, which could forge lines where a name is printed.
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+_Name = Field(min_length=1, max_length=512, pattern=_PRINTABLE)
+_Revision = Field(default=None, min_length=1, max_length=128, pattern=_PRINTABLE)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelRecord(_Strict):
+    """The model an archive was made with."""
+
+    id: str = _Name
+    revision: str | None = _Revision
+    fingerprint: str = _Sha256
+    input_width: int = Field(ge=1, le=1_000_000)
+    vocab_size: int = Field(ge=1, le=100_000_000)
+
+
+class TextRecord(_Strict):
+    """The text an archive holds."""
+
+    sha256: str = _Sha256
+    bytes: int = Field(ge=1)
+    tokens: int = Field(ge=0)
+
+
+class Manifest(_Strict):
+    """The archive's one JSON document."""
+
+    format: Literal["memcram"] = "memcram"
+    version: int = Field(default=FORMAT_VERSION, ge=1)
+    model: ModelRecord
+    text: TextRecord
+    dtype: DtypeName
+    layout: Layout
+    recipe: dict[str, Any]
+    seed: int
+    versions: dict[str, str]
+    tensors_sha256: str = _Sha256
+
+
+def manifest_metadata(manifest: Manifest) -> dict[str, str]:
+    """The metadata of a safetensors file that holds this manifest."""
+    text = manifest.model_dump_json()
+    return {_MANIFEST_KEY: text, _CHECKSUM_KEY: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def parse_manifest(name: str, metadata: Any) -> Manifest:
+    """Check and parse the metadata of a safetensors file.
+
+    Args:
+        name: how errors call the file.
+        metadata: its `__metadata__`, whatever it is.
+
+    Raises:
+        ArchiveError: it has no manifest, a damaged one, or one of a newer version.
+    """
+    text = metadata.get(_MANIFEST_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise ArchiveError(f"{name}: a safetensors file, but not a memcram archive")
+    encoded = text.encode("utf-8", "surrogatepass")
+    if len(encoded) > MAX_MANIFEST_BYTES:
+        raise ArchiveError(
+            f"{name}: the manifest has {len(encoded)} bytes, allowed: {MAX_MANIFEST_BYTES}"
+        )
+    if hashlib.sha256(encoded).hexdigest() != metadata.get(_CHECKSUM_KEY):
+        raise ArchiveError(f"{name}: damaged (checksum of the manifest)")
+    try:
+        version = json.loads(text).get("version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ArchiveError(
+                f"{name}: archive version {version}, this memcram reads up to {FORMAT_VERSION}"
+            )
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArchiveError(f"{name}: manifest: {where}: {first['msg']}") from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ArchiveError(f"{name}: damaged (manifest)") from error
