@@ -66,11 +66,11 @@ def test_order_does_not_matter(accuracies, random):
     assert decoding_capacity_tokens(dict(shuffled)) == decoding_capacity_tokens(accuracies)
 
 
-def test_exact_capacity_is_a_share_of_texts():
+def test_exact_capacity_is_a_fraction_of_texts():
     # Shares: 1, 1/2, 1/4.
     exact = {8: [True] * 4, 16: [True, True, False, False], 32: [True, False, False, False]}
     assert exact_capacity_tokens(exact) == Capacity(16, 16, 32)
-    assert exact_capacity_tokens(exact, share=0.75) == Capacity(8, 8, 16)
+    assert exact_capacity_tokens(exact, fraction=0.75) == Capacity(8, 8, 16)
 
 
 @pytest.mark.parametrize(

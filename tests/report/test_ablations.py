@@ -273,11 +273,11 @@ def test_path_figure():
         assert axes.get_ylabel() == f"second ({100 * shares[1]:.0f} %)"
     note = figure.legends[0].get_title().get_text().replace("\n", " ")
     assert note == (
-        "hollow: start, filled: solution; n = 3 paths of 2 texts; axes a path takes, "
+        "hollow: init, filled: solution; n = 3 paths of 2 texts; axes a path takes, "
         "median (range): 1 (1 to 2) for 90\u00a0% of its variance, 1 (1 to 2) for 99\u00a0%"
     )
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["start 0", "start 1"]
+    assert legend == ["init 0", "init 1"]
 
 
 def test_path_figure_of_many_texts_and_starts():
@@ -308,7 +308,7 @@ def test_path_figure_where_a_text_has_later_starts_only():
     drawn = [len([one for one in axes.lines if one.get_label() == "_path"]) for axes in figure.axes]
     assert drawn == [6, 2]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == [f"start {start}" for start in range(8)]
+    assert legend == [f"init {start}" for start in range(8)]
 
 
 def test_a_record_without_a_path_is_left_out():
@@ -375,7 +375,7 @@ def test_line():
     assert list(data["share"]) == [0.0, 0.5, 1.0]
     axes = ablation_figures.line(data).axes[0]
     drawn = bars(axes)
-    x, mean, low, high = drawn["right tokens (teacher-forced)"]
+    x, mean, low, high = drawn["correct tokens (teacher-forced)"]
     assert (x, mean) == ([0.0, 0.5, 1.0], [1.0, 0.5, 1.0])
     assert (low[1], high[1]) == (0.25, 0.75)
     assert drawn["exact texts (free-running)"][1] == [0.5, 0.0, 0.5]

@@ -121,7 +121,7 @@ def test_cross_entropy_marks_random_texts_and_those_held_whole():
     assert circle.get_offsets().tolist() == [[100, 10], [200, 110]]
     assert triangle.get_offsets().tolist() == [[150, 60], [260, 170]]
     assert len(circle.get_paths()[0].vertices) != len(triangle.get_paths()[0].vertices)
-    assert by_size[1].get_facecolor().size == 0  # hollow: held whole
+    assert by_size[1].get_facecolor().size == 0  # hollow: held completely
     assert not np.array_equal(circle.get_facecolor()[0], circle.get_facecolor()[1])  # by length
 
 

@@ -1,10 +1,10 @@
-"""The most tokens a vector could hold."""
+"""Upper bound on the tokens of a vector."""
 
 import math
 
 
 def capacity_bound(input_width: int, vocab_size: int, bits: float = 16) -> float:
-    """Tokens that one input vector can tell apart at most: d · b / log₂|V|.
+    """Compute the largest number of tokens one input vector can encode: d · b / log₂|V|.
 
     A vector of `input_width` coordinates with `bits` bits each has 2^(d·b) values, and a text of L
     tokens is one of |V|^L. Source: Kuratov et al., ACL 2025, equation 1 (with b = 16).

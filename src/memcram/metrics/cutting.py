@@ -1,4 +1,4 @@
-"""What it takes to cut a text greedily into chunks, foretold from a few chunks."""
+"""Estimate what cutting a text greedily into chunks costs, from a few measured chunks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from memcram.errors import UsageError
 
 _RESAMPLES = 1000
 _BLOCK_CELLS = 2**21  # tokens × resamples worked on at a time: bounds the memory, not the result
-# Below this share of the squared mean a variance is rounding.
+# A variance below this fraction of the squared mean is rounding.
 _ROUNDING = 1e-12
 
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class CutCost:
-    """What cutting a text takes: its chunks, and the token-steps spent on them."""
+    """Chunks of a text, and the token-steps spent on them."""
 
     chunks: Interval
     token_steps: Interval
@@ -40,7 +40,7 @@ class CutCost:
 def cut_cost(
     lengths: Sequence[int], token_steps: Sequence[int], stretches: Sequence[int], seed: int = 0
 ) -> CutCost:
-    """Chunks and token-steps of a text whose stretches are cut greedily.
+    """Estimate chunks and token-steps of a text whose stretches are cut greedily.
 
     A stretch of n tokens is cut until nothing is left, by chunks as long as those measured, each
     with the same chance: N(n) = 1 + E[N(n − L)], N(0) = 0. The last chunk is as long as what is

@@ -1,6 +1,6 @@
-"""How much is in the vectors: information gain, its line and threshold, bits per dimension.
+"""Information gain, its line and threshold, bits per dimension.
 
-Sums of nats run over t₂ … t_N, for which the bare LM has a prediction; t₁ is never inside.
+Sums of nats run over t₂ … t_N, for which the bare LM has a prediction; t₁ is never included.
 """
 
 import math
@@ -42,7 +42,7 @@ def information_gain_bits(lm_nats: float, mem_nats: float) -> float:
 def bits_per_dimension(gain_nats: float, width: int, vectors: int = 1) -> float:
     """Information gain per coordinate of the K vectors (bits per coordinate).
 
-    To compare with the bits a coordinate is stored in: 16 or 32.
+    To compare with the bits per coordinate is stored in: 16 or 32.
 
     >>> round(bits_per_dimension(math.log(2) * 512, width=256), 9)
     2.0
@@ -51,7 +51,7 @@ def bits_per_dimension(gain_nats: float, width: int, vectors: int = 1) -> float:
 
 
 def bits_per_byte(nats: float, utf8_bytes: int) -> float:
-    """Nats of a text as bits per byte of it: comparable between tokenizers.
+    """Convert nats of a text to bits per byte, which is comparable between tokenizers.
 
     The bytes are those of all N tokens and the nats lack t₁, so it is slightly too small for short
     texts. NaN for a text without bytes.
@@ -61,7 +61,7 @@ def bits_per_byte(nats: float, utf8_bytes: int) -> float:
 
 @dataclass(frozen=True)
 class CrossEntropyLine:
-    """Lines through the points (H_LM, H_LM+mem), one a text.
+    """Lines through the points (H_LM, H_LM+mem), one per text.
 
     Attributes:
         n: texts.
@@ -79,7 +79,7 @@ class CrossEntropyLine:
 
 
 def cross_entropy_threshold_nats(lm_nats: Sequence[float], mem_nats: Sequence[float]) -> float:
-    """Surprise under the bare LM that the vectors take away (nats).
+    """Mean information gain, the threshold of the slope-1 line (nats).
 
     Least squares for H_LM+mem = H_LM + a gives a = mean(H_LM+mem − H_LM). The line meets zero at
     H_LM = −a, which is the mean information gain: a text of less surprise is expected to fit.
@@ -97,7 +97,7 @@ def cross_entropy_line(
     seed: int = 0,
     passages: Sequence[Hashable] | None = None,
 ) -> CrossEntropyLine:
-    """The slope-1 line, and a free one that says whether the slope is 1.
+    """Fit the slope-1 line, and a free line that tests whether the slope is 1.
 
         slope = Σ (x − x̄)(y − ȳ) / Σ (x − x̄)²,   x = H_LM, y = H_LM+mem
 
@@ -106,7 +106,7 @@ def cross_entropy_line(
     H_LM are all the same have no slope and are left out.
 
     Args:
-        lm_nats, mem_nats: H_LM and H_LM+mem, one a text. The paper gives texts that are not
+        lm_nats, mem_nats: H_LM and H_LM+mem, one per text. The paper gives texts that are not
             `saturated`: a saturated one lies at zero, whatever its H_LM, and flattens the line.
         seed: of the resampling.
         passages: as in `spread`.

@@ -1,6 +1,6 @@
-"""What the papers printed and ran, packaged with its source.
+"""Values that papers printed, and the grid that they ran, packaged with their source.
 
-`data/published_results.csv` holds the figures, `data/published_grid.csv` the grid of `kuratov2025`.
+`data/published_results.csv` holds the values, `data/published_grid.csv` the grid of `kuratov2025`.
 """
 
 import csv
@@ -11,7 +11,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """One printed figure; `unit` says tokens or nats, `std` is None where none was printed."""
+    """One printed value; `unit` is tokens or nats, `std` is None where none was printed."""
 
     study: str
     model: str

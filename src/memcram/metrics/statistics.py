@@ -1,4 +1,4 @@
-"""Means and shares with their spread."""
+"""Means and fractions with intervals; rank correlation."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -27,7 +27,7 @@ class Spread:
 def spread(
     values: Sequence[float], seed: int = 0, passages: Sequence[Hashable] | None = None
 ) -> Spread:
-    """Summarise measurements; with a single one there is no spread to tell.
+    """Summarise measurements; a single one has no standard deviation or interval.
 
     The interval is the 2.5 and 97.5 percentile of the means of 10,000 resamples (Efron 1979).
 
@@ -57,19 +57,19 @@ def spread(
     return Spread(n, mean, std, (float(low), float(high)))
 
 
-def wilson95(share: float, n: int) -> tuple[float, float]:
-    """95 % interval of a share: unlike a bootstrap, it does not collapse at 0 or 1 (Wilson 1927).
+def wilson95(fraction: float, n: int) -> tuple[float, float]:
+    """95 % interval of a fraction that, unlike a bootstrap, has a width at 0 and 1 (Wilson 1927).
 
     Args:
-        share: of the n that have the property, in [0, 1].
+        fraction: of the n observations that have the property, in [0, 1].
         n: independent observations, at least 1.
 
     >>> [round(end, 3) for end in wilson95(1.0, 16)]
     [0.806, 1.0]
     """
     z2 = _Z95**2
-    centre = share + z2 / (2 * n)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    centre = fraction + z2 / (2 * n)
+    half = _Z95 * math.sqrt(fraction * (1 - fraction) / n + z2 / (4 * n * n))
     scale = 1 + z2 / n
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
@@ -109,7 +109,7 @@ def rank_correlation(
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """1 for the smallest; equal values get the mean of their places."""
+    """Ranks from 1; equal values share their mean rank."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     return np.asarray((last - (count - 1) / 2)[place], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""How many tokens fit: decoding capacity, exact horizon, token gain, utilisation."""
+"""Decoding capacity, exact horizon, token gain and utilisation."""
 
 import math
 from bisect import bisect_left
@@ -53,20 +53,20 @@ def decoding_capacity_tokens(
     return _largest_length(accuracies, threshold)
 
 
-def exact_capacity_tokens(exact: Mapping[int, Sequence[bool]], share: float = 0.5) -> Capacity:
-    """The largest length at which at least this share of the texts is exact.
+def exact_capacity_tokens(exact: Mapping[int, Sequence[bool]], fraction: float = 0.5) -> Capacity:
+    """Largest length at which at least this fraction of the texts is exact.
 
-    The counterpart of the decoding capacity for free-running decoding. `share` is one of texts, not
-    of tokens: 0.5 asks what the median text can take, and 0.99 of 16 texts would ask for all.
+    The counterpart of the decoding capacity for free-running decoding. The fraction is of texts,
+    not of tokens: 0.5 gives the length of the median text, and 0.99 of 16 texts would require all.
 
     Args:
         exact: by length in tokens, for each text whether free-running decoding returned it.
-        share: in (0, 1].
+        fraction: in (0, 1].
 
     Raises:
-        UsageError: no lengths, a length without texts, or a share outside (0, 1].
+        UsageError: no lengths, a length without texts, or a fraction outside (0, 1].
     """
-    return _largest_length(exact, share)
+    return _largest_length(exact, fraction)
 
 
 def _largest_length(values: Mapping[int, Sequence[float]], threshold: float) -> Capacity:
@@ -99,7 +99,7 @@ class MeanHorizon:
         tokens: mean of the horizons as measured: a lower bound where any is censored.
         censored_share: of the texts.
         restricted_tokens: mean of min(horizon, `limit_tokens`) that allows for censoring.
-        limit_tokens: the last token that was put to the test in any text.
+        limit_tokens: the last token tested in any text.
     """
 
     n: int
@@ -110,7 +110,7 @@ class MeanHorizon:
 
 
 def mean_horizon(horizons: Sequence[int], censored: Sequence[bool]) -> MeanHorizon:
-    """Mean exact horizon, with the censored share and the Kaplan–Meier restricted mean.
+    """Mean exact horizon, with the censored fraction and the Kaplan–Meier restricted mean.
 
     With f_j the texts that missed token j, and r_j those for which token j was put to the test:
 
@@ -123,7 +123,7 @@ def mean_horizon(horizons: Sequence[int], censored: Sequence[bool]) -> MeanHoriz
     long it is the plain mean: nothing was seen beyond. It is never below the plain mean.
 
     Args:
-        horizons: tokens before the first miss, one a text.
+        horizons: tokens before the first miss, one per text.
         censored: whether the text or the positions ended first.
 
     Raises:
@@ -154,17 +154,16 @@ def mean_horizon(horizons: Sequence[int], censored: Sequence[bool]) -> MeanHoriz
 
 
 def token_gain_tokens(mem_right: float, lm_right: float) -> float:
-    """Right tokens with `mem` − right tokens of the bare LM, over t₂ … t_N (tokens)."""
+    """Correct tokens with `mem` − correct tokens of the bare LM, over t₂ … t_N (tokens)."""
     return mem_right - lm_right
 
 
 def saturated(accuracy: float, threshold: float = ACCURACY_THRESHOLD) -> bool:
-    """Whether the text ended before the vector was full: accuracy above the threshold.
+    """Whether a text is too short to fill the vector: accuracy above the threshold.
 
-    Such a text gives all it has: its gain is set by its own length, and only says that the vector
-    holds at least as much. A mean over these would grow with the lengths of the grid. The paper
-    therefore takes its gains, its line and its utilisation over the texts that are not saturated,
-    accuracy ≤ 0.99.
+    The gain of such a text is limited by its length: it only shows that the vector holds at least
+    as much, and a mean over such texts would grow with the lengths of the grid. The paper therefore
+    takes its gains, line and utilisation over the texts that are not saturated, accuracy ≤ 0.99.
     """
     return accuracy > threshold
 
@@ -172,7 +171,7 @@ def saturated(accuracy: float, threshold: float = ACCURACY_THRESHOLD) -> bool:
 def utilisation(
     gain_tokens: float, width: int, vocab_size: int, vectors: int = 1, bits: float = 16
 ) -> float:
-    """Token gain / capacity bound of K vectors: a share, without unit.
+    """Token gain / capacity bound of K vectors: a fraction, without unit.
 
     Args:
         gain_tokens: token gain of one text, or a mean of them.

@@ -59,9 +59,10 @@ def _number(condition: str) -> float:
 
 
 def context_data(rows: DataFrame) -> DataFrame:
-    """Nats a token and share of right tokens over t₂ … t_N: behind `[mem]`, and behind n tokens.
+    """Nats per token and fraction of correct tokens after `[mem]`, and after n tokens of context.
 
-    `with_` is `[mem]` (of K = `vectors`) or `context` (of `context` tokens, 0 for the bare LM).
+    They run over t₂ … t_N. `with_` is `[mem]` (of K = `vectors`) or `context` (of `context` tokens,
+    0 for the bare LM).
     """
     texts = []
     bare: set[tuple[Any, ...]] = set()
@@ -83,7 +84,7 @@ def context_data(rows: DataFrame) -> DataFrame:
 
 
 def repeat_data(rows: DataFrame, records: Records) -> DataFrame:
-    """Accuracy, nats a token and horizon of a text crammed once, and of both halves of it twice.
+    """Accuracy, nats per token and horizon of a text crammed once, and of both halves of it twice.
 
     Accuracy and nats run over t₂ … t_N of each half. The horizon is that of the whole, cut at the
     end of each half: a second half counts only what follows a first one without a miss.
@@ -159,7 +160,7 @@ def pca_data(rows: DataFrame, records: Records) -> DataFrame:
 
 
 def path_data(rows: DataFrame, records: Records) -> DataFrame:
-    """Paths from start to solution, on the first two principal axes of all paths of their text.
+    """Paths from init to solution, on the first two principal axes of all paths of their text.
 
     A path ends at its solution, whatever was measured later; K vectors count as one long one.
     `first_share` and `second_share` are the shares of the variance of the text's points that the
@@ -192,7 +193,7 @@ def path_data(rows: DataFrame, records: Records) -> DataFrame:
 
 
 def way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
-    """Steps and points (points, K · width) from the start to the solution.
+    """Steps and points (points, K · width) from the init to the solution.
 
     There are none where no path was kept, and where its end is not finite: that is no solution.
     """
@@ -208,7 +209,7 @@ def way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
 
 
 def axes_taken(points: NDArray[np.float64], share: float) -> float:
-    """Principal axes that take a share of the variance; NaN where there is none."""
+    """Number of principal axes that explain a fraction of the variance; NaN without variance."""
     size = np.linalg.svd(points - points.mean(0), compute_uv=False) ** 2
     if not size.sum():
         return float("nan")
@@ -232,7 +233,7 @@ def _mems(solutions: Sequence[dict[str, Any]], records: Records) -> dict[str, ND
 
 
 def _principal(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
-    """(n, 2) places on the first two principal axes, and the share of the variance of each.
+    """(n, 2) coordinates on the first two principal axes, and the fraction of variance of each.
 
     An axis points to where the largest deviation is positive, so that the figure has no mirror.
     """
@@ -246,7 +247,7 @@ def _principal(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[f
 
 
 def line_data(rows: DataFrame) -> DataFrame:
-    """Accuracy and share of exact texts on the straight line from one solution to another.
+    """Accuracy and fraction of exact texts on the straight line from one solution to another.
 
     `share` is 0 at the solution of the first start, 1 at that of the second.
     """
@@ -261,7 +262,7 @@ def line_data(rows: DataFrame) -> DataFrame:
 
 
 def depth_data(rows: DataFrame) -> DataFrame:
-    """Mean horizon (tokens) with the first n layers of the model, and the censored share."""
+    """Mean horizon (tokens) with the first n layers of the model, and the censored fraction."""
     texts = _rows_of(rows, "depth")
     found = _means(texts, ["label", "source", "vectors", "layers"], {"horizon": None})
     if not texts:
@@ -272,7 +273,7 @@ def depth_data(rows: DataFrame) -> DataFrame:
 
 
 def surprisal_data(rows: DataFrame) -> DataFrame:
-    """Of each text its horizon (tokens), and the bare LM's nats a token over what was held.
+    """Of each text its horizon (tokens), and the bare LM's nats per token over what was held.
 
     The mean runs over t₂ … t_N of the prefix that the vectors held. A text of which less than two
     tokens were held has none.

@@ -25,9 +25,9 @@ from memcram.report.style import (
 )
 
 _UNITS = {
-    "nats_a_token": "nats a token",
-    "right": "right tokens (teacher-forced)",
-    "accuracy": "right tokens (teacher-forced)",
+    "nats_a_token": "nats per token",
+    "right": "correct tokens (teacher-forced)",
+    "accuracy": "correct tokens (teacher-forced)",
     "horizon": "tokens exact from the start",
     "cosine": "cosine",
     "distance": "Euclidean distance",
@@ -39,7 +39,7 @@ _STARTS = len(MARKERS)
 
 
 def context(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
-    """Behind n tokens of context, beside `[mem]` of each K (level lines), one source and length.
+    """Scores after n tokens of context, and after `[mem]` of each K; one source and length.
 
     Args:
         data: of `context_data`.
@@ -95,7 +95,7 @@ def halves(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
             _line(axes, one, at, value, place, theme, label)
         axes.set_xticks(np.arange(len(lengths)), [f"{n:g}" for n in lengths])
         axes.set_xlim(-0.4, len(lengths) - 0.6)
-        axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # a mark at 0 is seen whole
+        axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # so that a mark at 0 is not cut
         axes.set_xlabel("tokens of the text")
         axes.set_ylabel(_UNITS[value])
         _percent(axes, value)
@@ -140,7 +140,7 @@ def pairs(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
         axes.set_xlabel(_UNITS[value])
         axes.set_ylabel("pairs of solutions")
         axes.set_title(_cell_title(data, "solutions"))
-        return finish(figure, theme, "upright: medians; K vectors count as one long vector")
+        return finish(figure, theme, "vertical lines: medians; K vectors count as one long vector")
 
 
 def pca(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -171,7 +171,7 @@ def pca(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def path(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Paths from start to solution, a panel a text with axes of its own; one K and length.
+    """Paths from init to solution, a panel per text with axes of its own; one K and length.
 
     Of more than four texts four are drawn, evenly spread, and of each the first six starts that
     have a path.
@@ -186,10 +186,10 @@ def path(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         for axes, one in zip(panels, drawn, strict=True):
             _paths(axes, one, theme)
         handles = [
-            Line2D([], [], label=f"start {start}", **_start_style(start, theme)) for start in starts
+            Line2D([], [], label=f"init {start}", **_start_style(start, theme)) for start in starts
         ]
         shown = f"; {len(drawn)} texts are drawn" if len(drawn) < len(texts) else ""
-        note = f"hollow: start, filled: solution{shown}; {path_words(data)}"
+        note = f"hollow: init, filled: solution{shown}; {path_words(data)}"
         return finish(figure, theme, note, columns=3, handles=handles)
 
 
@@ -237,28 +237,31 @@ def line(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     """Accuracy and exact texts on the straight line between two solutions; one K and length."""
     with applied(theme):
         figure, axes = new_figure(height=3.7)
-        names = {"accuracy": "right tokens (teacher-forced)", "exact": "exact texts (free-running)"}
+        names = {
+            "accuracy": "correct tokens (teacher-forced)",
+            "exact": "exact texts (free-running)",
+        }
         several = data["source"].nunique() > 1
         place = 0
         for source, one in by_source(data):
             one = one.sort_values("share")
             for value, name in names.items():
                 label = f"{source}: {name}" if several else name
-                beside = 0.012 * (value == "exact")  # so that intervals do not hide each other
-                at = one["share"].to_numpy(float) + beside
+                shift = 0.012 * (value == "exact")  # so that intervals do not hide each other
+                at = one["share"].to_numpy(float) + shift
                 _line(axes, one, at, value, place, theme, label)
                 place += 1
         axes.set_ylim(-0.03, 1.04)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
-        axes.set_xlabel("from one solution (0) straight to another (1)")
-        axes.set_ylabel("share")
+        axes.set_xlabel("position between two solutions (0 and 1)")
+        axes.set_ylabel("fraction")
         axes.set_title(_cell_title(data, "between solutions"))
-        note = f"{_texts(data)}; bars: {MEAN}; of exact texts: Wilson's 95 % interval"
+        note = f"{_texts(data)}; bars: {MEAN}; exact texts: Wilson's 95 % interval"
         return finish(figure, theme, note, columns=1)
 
 
 def depth(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Mean horizon with the first n layers of the model, a line a source; one K."""
+    """Mean horizon with the first n layers of the model, a line per source; one K."""
     with applied(theme):
         figure, axes = new_figure(height=3.6)
         index = places(list(data["source"]))
@@ -278,7 +281,7 @@ def depth(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def surprisal(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Horizon of each text against its nats a token under the bare LM; one K.
+    """Horizon of each text against its nats per token under the bare LM; one K.
 
     Censored texts are hollow and left out of the correlation.
     """
@@ -303,14 +306,14 @@ def surprisal(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("nats a token under the bare LM, over the tokens held")
+        axes.set_xlabel("nats per token under the bare LM, over the tokens held")
         axes.set_ylabel("horizon (tokens, free-running)")
         axes.set_title(titled(f"{data['label'].iloc[0]}: horizon and surprisal", data))
         return finish(figure, theme, correlation_words(data))
 
 
 def correlation_words(data: DataFrame) -> str:
-    """Spearman's ρ between nats a token and horizon over the texts that are not censored."""
+    """Spearman's ρ between nats per token and horizon over the texts that are not censored."""
     own = data[~data["censored"].astype(bool)]
     if len(own) < 4:
         return f"n = {len(own)} texts that are not censored: too few for a correlation"
@@ -325,7 +328,7 @@ def correlation_words(data: DataFrame) -> str:
 def _line(
     axes: Axes, one: DataFrame, at: Any, value: str, place: int, theme: Theme, label: str
 ) -> None:
-    """Means with their intervals at the places `at`, in the style of number `place`."""
+    """Means with intervals at the positions `at`, in the style of number `place`."""
     mean = one[value].astype(float)
     ends = [
         (mean - one[f"{value}_low"].astype(float)).clip(lower=0).fillna(0.0),
@@ -351,7 +354,7 @@ def _percent(axes: Axes, value: str) -> None:
 
 def _texts(data: DataFrame) -> str:
     low, high = int(data["n"].min()), int(data["n"].max())
-    return f"n = {low} texts a mark" if low == high else f"n = {low} to {high} texts a mark"
+    return f"n = {low} texts per mark" if low == high else f"n = {low} to {high} texts per mark"
 
 
 def _cell_title(data: DataFrame, what: str) -> str:

@@ -24,7 +24,7 @@ Described = tuple[float | None, float | None, str]
 
 
 def max_tokens(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figure 1: decoding capacity (tokens) of each model, a bar a source; published hollow.
+    """Figure 1: decoding capacity (tokens) of each model, a bar per source; published hollow.
 
     The thin line ends at the next measured length, which failed: the capacity lies between.
     """
@@ -47,7 +47,7 @@ def max_tokens(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figure 5b: token gain / capacity bound of each model, a bar a source; published hollow."""
+    """Figure 5b: token gain / capacity bound of each model, a bar per source; published hollow."""
 
     def describe(row: Any) -> Described:
         known = not pd.isna(row.utilisation_low)
@@ -59,7 +59,7 @@ def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         most = max([*data["utilisation"], *data["utilisation_high"].dropna()])
         axes.set_xlim(0, most * 1.2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
-        axes.set_xlabel("token gain / capacity bound (16 bits a coordinate)")
+        axes.set_xlabel("token gain / capacity bound (16 bits per coordinate)")
         axes.set_title(titled("Utilisation", data))
         return finish(
             figure, theme, counted(data, "gain_n", f"; line: {MEAN}"), 3, bar_handles(axes)
@@ -173,7 +173,7 @@ def _describe_bar(axes: Axes, y: float, value: float, described: Described, them
     if low is not None and high is not None and high > low:
         axes.plot([low, high], [y, y], color=theme.ink, linewidth=1.2, label="_interval")
         end = max(end, high)
-    # An empty bar on a logarithmic axis has no place of its own: its words stand at the left edge.
+    # An empty bar has no position on a logarithmic axis: its words are put at the left edge.
     at = (end, y) if end > 0 else (0.0, y)
     coords = "data" if end > 0 else axes.get_yaxis_transform()
     axes.annotate(

@@ -113,14 +113,14 @@ def combine(
 
 
 def _meaning(part: StudyPart, task: str) -> str:
-    """What a recipe's name stands for in a row: its settings, or that this study has none."""
+    """Settings that a recipe's name stands for in a row, or that none were recorded."""
     if task in part.recipes:
         return json.dumps(part.recipes[task], sort_keys=True)
     return f"not recorded in {part.name}"
 
 
 def _meanings(studies: Sequence[StudyPart]) -> dict[tuple[str, str], set[str]]:
-    """All that each name of a recipe stands for, by kind and name.
+    """The meanings of each recipe name, by kind and name.
 
     A recipe measures a horizon by another strategy than a capacity; that is no clash.
     """
@@ -166,7 +166,7 @@ def with_label(rows: DataFrame) -> DataFrame:
     """The rows with the column `label`: the shortest label that keeps their settings apart."""
     rows = rows.copy()
     labels = rows["model"].map(short_models(rows["model"].unique())).astype(str)
-    # A model cut to its first layers has a fingerprint of its own, and that is no other setting.
+    # A model cut to its first layers has its own fingerprint, which is not another setting.
     loaded = rows["model"] + rows["condition"].fillna("").where(rows["kind"] == "depth", "")
     for column in _APART:
         values = rows[column].fillna("").astype(str)
@@ -178,7 +178,7 @@ def with_label(rows: DataFrame) -> DataFrame:
             revisions = rows["revision"].fillna("").groupby(rows["model"]).transform("nunique")
             varies &= revisions <= 1
         labels = labels.where(~varies, labels + " · " + shown)
-    # One recipe throughout goes without saying; two are told apart everywhere.
+    # A single recipe is not named; several are named everywhere.
     if rows["recipe"].nunique() > 1:
         labels = pd.Series(
             [
@@ -198,7 +198,7 @@ def short_model(name: str, parts: int = 1) -> str:
 
 
 def short_models(names: Iterable[str]) -> dict[str, str]:
-    """Hub ids and folders without what stands before their last slashes.
+    """Shorten hub ids and folders to the part after the last slash.
 
     Where that would give two of them one name, they keep as many parts as tell them apart.
 

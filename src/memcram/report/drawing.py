@@ -1,4 +1,4 @@
-"""Small things that several figures draw or say alike."""
+"""Drawing helpers shared by several figures."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ def counted(data: DataFrame, column: str, rest: str) -> str:
         return "as printed; the numbers of texts were not printed"
     low, high = own.min(), own.max()
     texts = f"n = {low}" if low == high else f"n = {low} to {high}"
-    return f"{texts} texts a mark{rest}" + ("; hollow: as printed" if printed else "")
+    return f"{texts} texts per mark{rest}" + ("; hollow: as printed" if printed else "")
 
 
 def titled(title: str, data: DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""A text token by token: one HTML page, from a row of a study or from an archive."""
+"""The page of one text per token, as HTML, from a row of a study or from an archive."""
 
 import math
 import unicodedata
@@ -26,7 +26,7 @@ _NAMES = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 
 @dataclass(frozen=True)
 class TokenView:
-    """What a page shows of a text; lists have one entry a token, None where nothing is known.
+    """What a page shows of a text; lists have one entry per token, None where it is unknown.
 
     Attributes:
         title: heading.
@@ -35,10 +35,10 @@ class TokenView:
         margins: logits, with `[mem]`.
         lm_nats, mem_nats: −log p under the bare LM and with `[mem]`.
         mem_ranks, lm_ranks: rank of the true token, 0 for the argmax.
-        learned: the step from which the token was right.
-        corrected, guarded: places (from 0) that an archive stores beside its vectors.
-        chunk_starts: places of the first tokens of chunks after the first.
-        horizon: where the slider stands first.
+        learned: the step from which the token stayed correct.
+        corrected, guarded: positions (from 0) of the archive's corrections and guards.
+        chunk_starts: positions of the first tokens of chunks after the first.
+        horizon: initial position of the slider.
     """
 
     title: str
@@ -57,7 +57,7 @@ class TokenView:
 
 
 def view_of_record(row: Mapping[str, Any], record: TokenRecord, pieces: Sequence[str]) -> TokenView:
-    """The view of one row of a study.
+    """Create the view of one row of a study.
 
     Args:
         row: columns of `ResultRow`.
@@ -73,7 +73,7 @@ def view_of_record(row: Mapping[str, Any], record: TokenRecord, pieces: Sequence
         "outcome": f"{row['outcome']} after {row['steps']:,} steps"
         if row["outcome"]
         else "nothing was optimised",
-        "right under teacher forcing": f"{row['n_right']} of {row['n_counted']} tokens",
+        "correct under teacher forcing": f"{row['n_right']} of {row['n_counted']} tokens",
         "horizon (free-running)": f"{row['horizon']} tokens"
         + (", the whole text" if row["exact"] else ", censored" if row["censored"] else ""),
     }
@@ -92,7 +92,7 @@ def view_of_record(row: Mapping[str, Any], record: TokenRecord, pieces: Sequence
 
 
 def view_of_archive(archive: Archive, lm: FrozenLM, name: str) -> TokenView:
-    """The view of an archive; its chunks are decoded here and now, each by itself.
+    """Create the view of an archive, decoding each chunk.
 
     Args:
         archive: the archive.
@@ -148,7 +148,7 @@ def _whole(values: Tensor) -> list[int | None]:
 
 
 def token_pieces(detokenize: Callable[[Sequence[int]], str], ids: Sequence[int]) -> list[str]:
-    """The text that each token adds to those before it.
+    """Text that each token adds to the tokens before it.
 
     A tokenizer may write a token differently at the start of a text, and one character as several
     tokens; then the last of them carries it and those before are empty.
@@ -167,10 +167,10 @@ def token_pieces(detokenize: Callable[[Sequence[int]], str], ids: Sequence[int])
 
 
 def visible(piece: str) -> str:
-    """A token's text with everything that can't be seen written out.
+    """Write out the invisible characters of a token's text.
 
     Spaces, line breaks and tabs get a sign; control, format and unassigned characters (NUL, marks
-    of writing direction) an escape; a combining mark at the start a circle to stand on.
+    of writing direction) an escape; a combining mark at the start gets a circle as its base.
 
     >>> visible(" a")
     '␣a'
@@ -200,7 +200,7 @@ def _escaped(code: int) -> str:
 
 
 def explain_page(view: TokenView, home: str | None = None) -> bytes:
-    """The page as HTML: one file, nothing loaded from elsewhere.
+    """Render the page as one HTML file that loads nothing.
 
     Args:
         view: what to show.

@@ -1,4 +1,4 @@
-"""What each figure draws: one table a figure, from the results table and the token records."""
+"""What each figure draws: one table per figure, from the results table and the token records."""
 
 from collections.abc import Callable, Iterator
 
@@ -30,7 +30,7 @@ def max_tokens_data(table: DataFrame) -> DataFrame:
 
 
 def cross_entropy_data(rows: DataFrame) -> DataFrame:
-    """Figures 3 and 6: one point a text, nats over t₂ … t_N; sorted, so long texts lie on top."""
+    """Figures 3 and 6: one point per text, nats over t₂ … t_N; sorted, so long texts lie on top."""
     rows = measured(rows, "capacity")
     columns = ["task", "label", "vectors", "source", "length", "lm_nats", "mem_nats", "accuracy"]
     found = rows[columns].assign(
@@ -103,7 +103,7 @@ def _fewest(table: DataFrame) -> DataFrame:
 
 
 def horizons_data(rows: DataFrame) -> DataFrame:
-    """Share of texts of which at least `tokens` are exact (Kaplan–Meier), and the texts cut short.
+    """Fraction of texts with at least `tokens` exact tokens (Kaplan–Meier), and censored texts.
 
     Rows with `censored` mark where texts ended before their horizon did.
     """
@@ -127,7 +127,7 @@ def horizons_data(rows: DataFrame) -> DataFrame:
 def survival(
     horizons: NDArray[np.int64], censored: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Kaplan–Meier: from `tokens[i]` on, `share[i]` of the texts hold at least so many.
+    """Kaplan–Meier estimate: `share[i]` of the texts hold at least `tokens[i]` tokens.
 
     A text that missed token h + 1 has the horizon h; a censored one leaves without a miss.
     """
@@ -141,7 +141,7 @@ def survival(
 
 
 def curves_data(rows: DataFrame, records: Records) -> DataFrame:
-    """Learning curves: tokens right (or held) after each measured step, one line a text."""
+    """Learning curves: tokens correct (or held) after each measured step, one line per text."""
     rows = rows[rows["condition"].fillna("") == ""]
     frames = []
     for row in rows.itertuples():
@@ -156,7 +156,7 @@ def curves_data(rows: DataFrame, records: Records) -> DataFrame:
 
 
 def median_curve(curves: DataFrame) -> DataFrame:
-    """Median over texts of the tokens right at each step; a run that ended keeps its last value."""
+    """Median of correct tokens over texts, by step; a run that ended keeps its last value."""
     steps = np.unique(curves["step"].to_numpy(float))
     values = []
     for _, one in curves.groupby("task"):
@@ -173,7 +173,7 @@ def _nanmedian(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def positions_data(rows: DataFrame, records: Records) -> DataFrame:
-    """Share of tokens right by their place in the text, with `[mem]` and under the bare LM.
+    """Fraction of correct tokens by position in the text, with `[mem]` and under the bare LM.
 
     Places are put into bins 1, 2, 3–4, 5–8, … ; per text the share within a bin, then mean and
     bootstrap 95 % interval over texts. Only texts that the vectors could not hold whole are taken:
@@ -182,7 +182,7 @@ def positions_data(rows: DataFrame, records: Records) -> DataFrame:
     shares = []
     rows = measured(rows, "capacity")
     rows = rows.assign(passage=_passages(rows))
-    # A list as the mask would name columns where there is no row.
+    # An array: a list without entries would select columns.
     full = rows[~np.array([saturated(accuracy) for accuracy in rows["accuracy"]], dtype=bool)]
     for row in full[["task", "label", "vectors", "passage"]].to_dict("records"):
         record = records(row["task"])

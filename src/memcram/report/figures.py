@@ -48,7 +48,7 @@ from memcram.report.style import (
 
 
 def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figures 3 and 6, one label: H_LM against H_LM+[mem] (nats), one point a text.
+    """Figures 3 and 6, one label: H_LM against H_LM+[mem] (nats), one point per text.
 
     Filled marks are texts the vectors could not hold (teacher-forced accuracy ≤ 0.99); the lines
     are fitted to these. Hollow marks fitted. Random texts are triangles, others circles.
@@ -77,8 +77,8 @@ def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             _fit(axes, fitted, top, theme)
         axes.set_xlim(0, top)
         axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
-        axes.set_xlabel("H under the bare LM (nats a text)")
-        axes.set_ylabel("H with [mem] (nats a text)")
+        axes.set_xlabel("H under the bare LM (nats per text)")
+        axes.set_ylabel("H with [mem] (nats per text)")
         axes.set_title(titled(str(data["label"].iloc[0]), data))
         _length_bar(figure, axes, norm, data, theme)
         note = f"n = {len(data)} texts, {len(fitted)} in the fit; interval of the slope: bootstrap"
@@ -87,7 +87,7 @@ def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def _marked(data: DataFrame) -> Iterator[tuple[str, bool, DataFrame]]:
-    """Marker, whether the vectors held the texts whole, and those texts."""
+    """Marker, whether the vectors held the texts completely, and those texts."""
     random = data["source"].str.contains("random")
     saturated = data["saturated"].astype(bool)
     for chosen, marker in ((~random, "o"), (random, "^")):
@@ -100,7 +100,7 @@ def _mark_handles(data: DataFrame, theme: Theme) -> list[Artist]:
     names = list(dict.fromkeys(name for name, _ in by_source(data)))
     plain = ", ".join(name for name in names if "random" not in name)
     random = ", ".join(name for name in names if "random" in name)
-    shown = [("o", plain, theme.ink), ("^", random, theme.ink), ("o", "held whole", "none")]
+    shown = [("o", plain, theme.ink), ("^", random, theme.ink), ("o", "held completely", "none")]
     return [
         Line2D(
             [], [], linestyle="", marker=marker, color=theme.ink, markerfacecolor=face, label=words
@@ -157,9 +157,9 @@ def _length_bar(figure: Figure, axes: Axes, norm: LogNorm, data: DataFrame, them
 
 
 def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figure 4a, one label: decoding capacity (tokens) against K, a line a source.
+    """Figure 4a, one label: decoding capacity (tokens) against K, a line per source.
 
-    Drawn beside it: the ideal, K times the capacity of the fewest vectors, and the longest input of
+    Also drawn: the ideal, K times the capacity of the fewest vectors, and the longest input of
     the model. An arrow upwards marks a capacity that is the longest length tried.
     """
     with applied(theme):
@@ -197,7 +197,7 @@ def _brackets(axes: Axes, one: DataFrame, colour: str) -> None:
 
 
 def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Figure 4b, one label: information gain (nats and bits a text) against K, a line a source."""
+    """Figure 4b, one label: information gain (nats and bits) against K, a line per source."""
     with applied(theme):
         figure, axes = new_figure(height=4.0)
         known = data[data["information_gain_nats"].notna()]
@@ -209,7 +209,7 @@ def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             axes.errorbar(one["vectors"], mean, ends, capsize=3, label=label, **style)
         ideal(axes, known, "information_gain_nats", theme)
         log_axes(axes, known["vectors"])
-        axes.set_ylabel("information gain (nats a text)")
+        axes.set_ylabel("information gain (nats per text)")
         _bits_axis(axes)
         axes.set_title(f"{data['label'].iloc[0]}: information gain")
         return finish(figure, theme, counted(known, "gain_n", f"; bars: {MEAN}"))
@@ -223,7 +223,7 @@ def _bits_axis(axes: Axes) -> None:
     right.set_ylim(low / NATS_PER_BIT, high / NATS_PER_BIT)
     right.grid(visible=False)
     right.spines["right"].set_visible(True)
-    right.set_ylabel("(bits a text)")
+    right.set_ylabel("(bits per text)")
     plain_ticks(right, "y")
 
 
@@ -263,10 +263,10 @@ def bound_against_gain(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_ylim(0.5 * float(data["token_gain"].clip(lower=1).min()), 1.2 * high)
         for axis in ("x", "y"):
             plain_ticks(axes, axis)
-        axes.set_xlabel("capacity bound (tokens; 16 bits a coordinate)")
-        axes.set_ylabel("token gain (tokens a text)")
+        axes.set_xlabel("capacity bound (tokens; 16 bits per coordinate)")
+        axes.set_ylabel("token gain (tokens per text)")
         axes.set_title(titled("Bound and gain", data))
-        note = f"; bars: {MEAN}; area of a mark: parameters; lines: share of the bound"
+        note = f"; bars: {MEAN}; area of a mark: parameters; lines: fraction of the bound"
         return finish(figure, theme, counted(data, "gain_n", note), 3, _gain_handles(data, theme))
 
 

@@ -1,4 +1,4 @@
-"""Templates to HTML: everything is escaped, and data can't leave its script element."""
+"""Render templates as HTML: all text is escaped, data cannot end its script element."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def script_json(content: Any) -> Markup:
 
 
 def is_missing(value: Any) -> bool:
-    """None or NaN: nothing was measured, or nothing printed."""
+    """Whether a value is None or not finite: not measured, or not printed."""
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
@@ -63,7 +63,7 @@ def pretty(content: Any) -> str:
 
 
 def faint_signs(text: str) -> Markup:
-    """A token's text with the signs for white space in elements of their own."""
+    """Wrap the signs for white space in a token's text in <i> elements."""
     escaped = str(escape(text))
     for sign in "␣⏎⇥":
         escaped = escaped.replace(sign, f"<i>{sign}</i>")

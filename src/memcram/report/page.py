@@ -202,7 +202,7 @@ def _notices(data: ReportData) -> Iterator[str]:
 
 
 def key_numbers(table: DataFrame, rows: DataFrame) -> list[dict[str, str]]:
-    """What a reader wants first: value, unit and words, of the fewest vectors.
+    """Key numbers of the fewest vectors: value, unit and words.
 
     Args:
         table: Table 1 of what was measured, or the published one.
@@ -221,7 +221,7 @@ def key_numbers(table: DataFrame, rows: DataFrame) -> list[dict[str, str]]:
     if len(rows):
         shown = f"{int(rows['exact'].sum()):,} of {len(rows):,}"
         numbers.append(
-            {"value": shown, "unit": "texts", "words": "exact: decoded whole, free-running"}
+            {"value": shown, "unit": "texts", "words": "exact: decoded completely, free-running"}
         )
     return numbers
 
@@ -251,7 +251,7 @@ def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]
 
 
 def _spread_evenly(rows: DataFrame, most: int) -> DataFrame:
-    """At most so many rows, from all parts of the table."""
+    """At most `most` rows, spread evenly over the table."""
     if not len(rows):
         return rows
     keys = ["label", "kind", "source", "vectors", "length", "text_id"]
@@ -265,7 +265,7 @@ def _records(rows: DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _page_name(task: str) -> str:
-    """Tasks are hashes; any other name becomes one before it is a file's."""
+    """File name of a task; names that are not safe as file names are hashed."""
     safe = re.fullmatch(r"[0-9A-Za-z_-]{1,100}", task)
     return f"{task if safe else hashlib.sha256(task.encode()).hexdigest()}.html"
 

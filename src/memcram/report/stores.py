@@ -1,4 +1,4 @@
-"""From the stores of studies to what a report needs; the only part that opens any."""
+"""Read the stores of studies for a report; the only module of the report that opens them."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ _NAMED = 5  # ids that an error message shows
 
 
 def load_stores(folders: Sequence[Path]) -> ReportData:
-    """All that the stores hold.
+    """Load all rows of the stores.
 
     Raises:
         UsageError: a folder is no store, or none of them holds a row.
@@ -48,7 +48,7 @@ def load_stores(folders: Sequence[Path]) -> ReportData:
 
 
 def _told_apart(parts: Sequence[StudyPart], folders: Sequence[Path]) -> list[StudyPart]:
-    """Studies of one name take their folder's path along."""
+    """Add the folder to the names of studies that share a name."""
     names = [part.name for part in parts]
     return [
         replace(part, name=f"{part.name}, {folder}") if names.count(part.name) > 1 else part

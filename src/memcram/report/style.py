@@ -40,7 +40,7 @@ class Theme:
     muted: str
     grid: str
     series: tuple[str, ...]
-    lengths: tuple[float, float]  # the part of the sequential map that stands off the ground
+    lengths: tuple[float, float]  # part of the sequential map with contrast to the ground
 
 
 LIGHT = Theme(
@@ -70,7 +70,7 @@ LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1,
 
 @contextmanager
 def applied(theme: Theme) -> Iterator[None]:
-    """Draw under this theme and no one else's settings."""
+    """Context manager: draw with this theme, ignoring the user's settings."""
     settings: Any = {
         "font.family": [_FONT],
         "text.parse_math": False,  # names are drawn as written, dollar signs included
@@ -116,7 +116,7 @@ def applied(theme: Theme) -> Iterator[None]:
 
 
 def new_figure(height: float) -> tuple[Figure, Axes]:
-    """One column wide, `height` inches tall, with room made for labels."""
+    """Create a figure one column wide and `height` inches tall, with room for labels."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
 
@@ -138,7 +138,7 @@ def finish(
     columns: int = 2,
     handles: Sequence[Artist] | None = None,
 ) -> Figure:
-    """Put the note (n, kind of interval) and the legend under the axes; break a long title.
+    """Add the note (n, kind of interval) and the legend under the axes; wrap a long title.
 
     Args:
         figure: with one plot, or panels under one title.
@@ -165,14 +165,14 @@ def finish(
 
 
 def lengths_map(theme: Theme) -> Colormap:
-    """Perceptually ordered map for lengths, cut where it would sink into the ground."""
+    """Perceptually ordered map for lengths, cut where it lacks contrast."""
     low, high = theme.lengths
     whole = mpl.colormaps["cividis"]
     return ListedColormap([whole(low + (high - low) * i / 255) for i in range(256)])
 
 
 def places(names: Sequence[str]) -> dict[str, int]:
-    """Which colour, marker, hatch and line each text source gets: known ones always the same."""
+    """Number of colour, marker, hatch and dashes of each source; known sources are fixed."""
     known = ["books", "fanfics", "random"]
     others = sorted(set(names) - set(known))
     return {name: i % len(MARKERS) for i, name in enumerate(known + others)}

@@ -134,7 +134,7 @@ def _by_length(part: DataFrame, column: str) -> dict[int, list[Any]]:
 
 
 def _spread_columns(name: str, part: DataFrame, column: str) -> dict[str, float | None]:
-    """Mean, standard deviation and interval over whole passages."""
+    """Mean, standard deviation and interval, resampled by passage."""
     if not len(part):
         return dict.fromkeys((name, f"{name}_std", f"{name}_low", f"{name}_high"))
     found = spread(part[column].tolist(), passages=part["passage"].tolist())

@@ -25,7 +25,7 @@ _MEDIANS = 6  # lengths that get a thick line; more would hide each other
 
 
 def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Share of texts exact at least that far (Kaplan–Meier), one label and K, a line a source.
+    """Fraction of texts exact at least that far (Kaplan–Meier), one label and K, a line per source.
 
     A cross stands where a text ended before its horizon did.
     """
@@ -58,7 +58,7 @@ def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Tokens right after each step, one label: thin a text, thick the median of a length."""
+    """Tokens correct after each step, one label: thin: one text, thick the median of a length."""
     with applied(theme):
         figure, axes = new_figure(height=3.8)
         lengths = np.sort(data["length"].unique())
@@ -91,14 +91,14 @@ def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("optimiser steps")
-        axes.set_ylabel("tokens right (teacher-forced)")
+        axes.set_ylabel("tokens correct (teacher-forced)")
         axes.set_title(titled(f"{data['label'].iloc[0]}: learning", data))
         note = f"n = {data['task'].nunique()} texts (thin lines); thick: median of each length"
         return finish(figure, theme, note, columns=3)
 
 
 def accuracy_by_position(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Share of tokens right by place in the text, one label: each K, and the bare LM."""
+    """Fraction of correct tokens by position in the text, one label: each K, and the bare LM."""
     with applied(theme):
         figure, axes = new_figure(height=3.8)
         lines = [(k, "[mem]") for k in sorted(data["vectors"].unique())]
@@ -127,9 +127,9 @@ def accuracy_by_position(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         plain_ticks(axes, "x")
         axes.set_ylim(0, 1.04)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
-        axes.set_xlabel("place of the token in its text")
-        axes.set_ylabel("tokens right (teacher-forced)")
+        axes.set_xlabel("position of the token in the text")
+        axes.set_ylabel("tokens correct (teacher-forced)")
         axes.set_title(f"{data['label'].iloc[0]}: accuracy by position")
         low, high = int(data["n"].min()), int(data["n"].max())
         texts = f"{low}" if low == high else f"{low} to {high}"
-        return finish(figure, theme, f"n = {texts} texts a mark; bars: {MEAN}")
+        return finish(figure, theme, f"n = {texts} texts per mark; bars: {MEAN}")
