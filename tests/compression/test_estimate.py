@@ -114,7 +114,7 @@ def test_nineteen_texts_of_twenty_fall_into_the_interval():
     [([10], [10], [20]), ([10, 11], [10], [20]), ([10, 0], [1, 1], [20]), ([10, 11], [1, 1], [])],
 )
 def test_what_no_estimate_can_come_from(lengths, costs, stretches):
-    with pytest.raises(UsageError, match="chunks|must be 1 or more"):
+    with pytest.raises(UsageError, match=r"chunks|must be 1 or more"):
         cut_cost(lengths, costs, stretches)
 
 
