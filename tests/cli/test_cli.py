@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import memcram
+import tiny
 from memcram.cli import cli, run
 from memcram.recipes.catalogue import get_recipe
 
@@ -309,6 +310,40 @@ def test_models_lists_pocket(capsys, pocket):
     assert row["model"] == "pocket"
     assert row["input_width"] == pocket.input_width
     assert row["fingerprint"] == pocket.identity.fingerprint
+
+
+def test_models_inspect(capsys, pocket):
+    found = report_of(capsys, "models", "inspect", "pocket", "--device", "cpu")
+    assert found["fingerprint"] == pocket.identity.fingerprint
+    assert (found["input_width"], found["vocab_size"], found["layers"]) == (256, 4096, 6)
+    assert found["max_positions"] == pocket.max_positions
+    assert found["weights_bytes"] == 4 * pocket.parameters
+    assert found["bound_tokens"] == memcram.capacity_bound(256, 4096)
+    assert found["bos_id"] == pocket.bos_id
+    assert found["tokenizer_round_trip"]
+    assert found["seconds_per_1000_token_steps"] > 0
+    assert found["peak_bytes"] is None
+    half = report_of(capsys, "models", "inspect", "pocket", "--device", "cpu", "--dtype", "float16")
+    assert half["weights_bytes"] == 2 * pocket.parameters
+    assert run(["models", "inspect", "pocket", "--device", "cpu"]) == 0
+    out, _ = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == list(found)
+
+
+def test_models_inspect_finds_a_tokenizer_that_loses_text(capsys, tmp_path):
+    tokenizer = tiny.byte_tokenizer(lower_and_strip=True)
+    folder = tiny.save_model(tmp_path / "model", tiny.llama_config(), tokenizer)
+    capsys.readouterr()
+    found = report_of(capsys, "models", "inspect", str(folder), "--device", "cpu")
+    assert not found["tokenizer_round_trip"]
+
+
+def test_models_inspect_refuses_in_one_line(capsys):
+    assert run(["models", "inspect", "no such model"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "MODEL: 'no such model' is not a packaged model" in err
+    assert err.count("\n") == 1
 
 
 def test_bound_of_the_published_models_and_a_local_one(capsys, tiny_folder):

@@ -36,7 +36,7 @@ class Command(click.Command):
         return names[0] if names else argument
 
 
-class Group(click.Group):
+class Group(Command, click.Group):
     """A group of such commands."""
 
     command_class = Command

@@ -1,23 +1,27 @@
-"""models."""
+"""models: list the packaged models, inspect any."""
 
+from dataclasses import asdict
 from typing import Any
 
 import click
 
-from memcram.cli.command import Command
-from memcram.cli.console import print_json, print_table
-from memcram.cli.options import json_option
+from memcram.cli.command import Group
+from memcram.cli.console import print_fields, print_json, print_table
+from memcram.cli.options import device_option, dtype_option, json_option, revision_option
 
 
-@click.command(cls=Command)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
-def models(as_json: bool) -> None:
+@click.pass_context
+def models(context: click.Context, as_json: bool) -> None:
     """List the packaged models; any causal LM on the hub or in a local folder works too.
 
     \b
     Example:
       memcram models
     """
+    if context.invoked_subcommand is not None:
+        return
     from memcram.models import load_lm, packaged_models
 
     rows: list[dict[str, Any]] = []
@@ -39,3 +43,35 @@ def models(as_json: bool) -> None:
     else:
         shown = [[*list(row.values())[:-1], f"{row['fingerprint'][:12]}…"] for row in rows]
         print_table(list(rows[0]), shown)
+
+
+@models.command()
+@click.argument("model", metavar="MODEL")
+@revision_option
+@device_option
+@dtype_option
+@json_option
+def inspect(
+    model: str, revision: str | None, device: str | None, dtype: Any, as_json: bool
+) -> None:
+    """Print the size, tokenizer, capacity bound and speed of MODEL.
+
+    MODEL is a packaged name, a local folder or a hub id; it is loaded and checked. The speed is
+    measured with a few optimiser steps of one text on this device.
+
+    \b
+    Examples:
+      memcram models inspect pocket
+      memcram models inspect EleutherAI/pythia-160m --dtype bfloat16 --json
+    """
+    from memcram.engine.speed import measure_speed
+    from memcram.models import load_lm
+    from memcram.models.facts import model_facts
+    from memcram.recipes import get_recipe
+
+    lm = load_lm(model, revision=revision, device=device, dtype=dtype)
+    found = asdict(model_facts(lm)) | asdict(measure_speed(lm, get_recipe("default")))
+    if as_json:
+        print_json(found)
+    else:
+        print_fields(found)
