@@ -1,1 +1,1 @@
-"""Training recipes for the packaged models; run from a checkout, not part of the wheel."""
+"""Training code of the packaged models; run from a checkout, not part of the wheel."""

@@ -17,7 +17,7 @@ from memcram.models.folder import FOLDER, weight_files
 
 # Archives are tied to these files: they never change under this name.
 POCKET = {
-    "README.md": "0792777fe401752dd65c2781fabe44975e5d4607b7120ba3466f05912be28746",
+    "README.md": "c84141bdaeaeb2f3f3454afe6e77757d3ad0ec77119b98c7171c6f789e594c74",
     "config.json": "46fc26e842203d98ad3dd0306a97bf203afde473fc6785ea134d2952aa60ce90",
     "generation_config.json": "8e7d81a4ad69b0bd3a2c35f56e8d2231218f9adae555f3b68ca17983e0f2b5ef",
     "model.safetensors": "c029793999be9f70883aaeb228f6f31eff343ea6aebed2c3a5dc4e09bab08d89",

@@ -1,7 +1,7 @@
-"""Small trained models of other families, on the tokenizer of `pocket`: what random weights hide.
+"""Small trained models of other families: what tests on random weights would miss.
 
 Trained weights have sharp attention, large outliers and margins of every size; `README.md` of each
-says what it was trained on. Their tokenizer is the packaged one and stands in the package alone.
+says what it was trained on. Their tokenizer is that of `pocket`, taken from the package.
 """
 
 import math
@@ -17,9 +17,9 @@ from memcram.archive.format import Archive
 from memcram.models import decoding
 from memcram.models.scoring import score
 
-# Tokens a chunk: fewer than a vector holds on average, 6.0 and 3.5 (README.md of each).
+# Tokens per chunk: fewer than a vector holds on average, 6.0 and 3.5 (README.md of each).
 MODELS = {"neox": 3, "mamba": 2}
-# Nats a token on the first tokens of the packaged passage, as measured with these weights.
+# Nats per token on the first tokens of the packaged passage, as measured with these weights.
 NATS = {"neox": 3.760, "mamba": 3.860}
 SCORED = 120
 UNIFORM = math.log(4096)
@@ -35,7 +35,7 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def folder(name, tmp_path_factory):
-    """The weights with the packaged tokenizer beside them."""
+    """The weights with the packaged tokenizer next to them."""
     whole = shutil.copytree(Path(__file__).parent / name, tmp_path_factory.mktemp("m") / name)
     for file in memcram.packaged_models()["pocket"].glob("tokenizer*.json"):
         shutil.copyfile(file, whole / file.name)

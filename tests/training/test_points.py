@@ -16,7 +16,7 @@ LAYERS = {1: (3, 5), 6: (20, 26)}
 
 
 def row(model, horizon, **values):
-    """Every token held is right; the bare LM has none right, and 2 nats a token from t₂ on."""
+    """Every token held is correct, and none under the bare LM; and 2 nats per token from t₂ on."""
     usual = {"kind": "horizon", "condition": "", "model": model, "vectors": 1, "layers": 6}
     usual |= {"parameters": 1000, "width": WIDTHS.get(model, 256), "horizon": horizon}
     usual |= {"mem_right": horizon - 1, "lm_right": 0, "mem_nats": 0.5}
@@ -77,7 +77,7 @@ def test_panels_show_means_and_intervals_of_the_rows(rows, models):
 
 def test_the_note_states_n(rows, models):
     drawn = points.figure(rows, models)
-    assert "n = 2 texts a mark" in drawn.legends[0].get_title().get_text()
+    assert "n = 2 texts per mark" in drawn.legends[0].get_title().get_text()
 
 
 def test_commands_draw_from_files(rows, models, tmp_path):

@@ -1,9 +1,9 @@
-"""Write the README.md card of a trained model from what its run and its evaluation recorded.
+"""Write the README.md card of a trained model from the records of its run and evaluation.
 
     python -m training.pocket.card MODEL --run RUN/run.json --quality Q.json [--horizons H.json]
 
 The horizons file is a JSON list of objects with the keys k (vectors), mean and sd (tokens),
-texts (how many) and recipe (its name); the card says so where none is given.
+texts (how many) and recipe (its name); without it the card says that none was measured.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def shape_line(folder: Path) -> str:
 
 
 def horizon_rows(horizons: list[dict[str, Any]]) -> list[str]:
-    """One table row for each measured number of vectors."""
+    """One table row per measured number of vectors."""
     return [
         f"| horizon, K = {row['k']} | {row['mean']:.1f} tokens (sd {row['sd']:.1f} over "
         f"{row['texts']} unseen passages, recipe `{row['recipe']}`) |"
@@ -64,7 +64,7 @@ def write_card(
     horizons: list[dict[str, Any]],
     note: str = "",
 ) -> str:
-    """The card as Markdown; `note` is what the record of the run does not say."""
+    """The card as Markdown; `note` is added to the record of the run."""
     sample = quality["sample"]
     weights = (folder / "model.safetensors").stat().st_size
     longest = max(run["batching"]["lengths"])
@@ -81,8 +81,8 @@ def write_card(
         "public-domain English books (Project Gutenberg), headers stripped, paragraphs "
         f"unwrapped; {len(run['held_out_books'])} whole books held out for the curve{inherited} |",
         f"| training | {training_line(run)}{'; ' + note if note else ''} |",
-        f"| quality | {quality['nats_per_token']:.4f} nats a token, "
-        f"{quality['bits_per_byte']:.4f} bits a byte on {len(quality['books'])} unseen books "
+        f"| quality | {quality['nats_per_token']:.4f} nats per token, "
+        f"{quality['bits_per_byte']:.4f} bits per byte on {len(quality['books'])} unseen books "
         f"({sample['windows']} windows of {sample['length']} tokens each, {quality['tokens']} "
         f"tokens, float32; standard error over books {quality['standard_error']:.3f} nats) |",
         *(horizon_rows(horizons) or ["| horizon | not measured |"]),
@@ -98,8 +98,8 @@ def write_card(
             *rows,
             "",
             "Limits: it imitates nineteenth-century prose for a line or two, knows no "
-            "facts, and knows no language but English. It repeats the views and the words of its "
-            "books' times.",
+            "facts, and no language but English. It repeats the views and the wording of the time "
+            "of its books.",
             "",
         ]
     )
@@ -111,7 +111,7 @@ def write_card(
 @click.option("--run", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--quality", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--horizons", type=click.Path(exists=True, path_type=Path), default=None)
-@click.option("--note", default="", help="What the record of the run does not say.")
+@click.option("--note", default="", help="Added to the record of the run.")
 def main(
     folder: Path, name: str | None, run: Path, quality: Path, horizons: Path | None, note: str
 ) -> None:

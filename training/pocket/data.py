@@ -1,9 +1,9 @@
-"""From a folder of .txt files to one packed array of tokens, and the windows cut from it.
+"""Turn a folder of .txt files into one packed array of tokens, and cut windows from it.
 
     books ─► cleaned text ─► split (whole books) ─► tokenizer ─► packed uint16 array ─► windows
 
-Everything here is a pure function of the texts and a seed, so a resumed run reads the very
-tokens that the killed one would have read next.
+Everything here is a pure function of the texts and a seed, so a resumed run reads exactly the
+tokens that the killed run would have read next.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _END = re.compile(r"^\*\*\* ?END OF.*$", re.MULTILINE)
 
 
 def clean(text: str) -> str:
-    """One paragraph a line, without the Project Gutenberg header and footer.
+    """Write one paragraph per line, without the Project Gutenberg header and footer.
 
-    A text with blank lines is taken as hard-wrapped (a blank line ends a paragraph); a text
-    without any already has one paragraph a line.
+    A text with blank lines is treated as hard-wrapped (a blank line ends a paragraph); a text
+    without any already has one paragraph per line.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     if (start := _START.search(text)) is not None:
@@ -74,13 +74,13 @@ def split_books(folder: Path, held_out: int, seed: int) -> Split:
 
 
 def read_books(paths: Iterable[Path]) -> Iterator[str]:
-    """The cleaned texts, one a book."""
+    """Yield the cleaned texts, one per book."""
     for path in paths:
         yield clean(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """A byte-level BPE tokenizer with `vocabulary` entries; id 0 is BOS, end and padding alike."""
+    """A byte-level BPE tokenizer with `vocabulary` entries; id 0 is BOS, end and padding."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -121,7 +121,7 @@ def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
 
 
 def pack(tokenizer: Tokenizer, paths: Iterable[Path]) -> np.ndarray:
-    """All books end to end, BOS in front of each, as one uint16 array."""
+    """Concatenate all books, BOS before each, into one uint16 array."""
     parts: list[np.ndarray] = []
     for text in read_books(paths):
         parts += [np.asarray([BOS_ID], dtype=np.uint16), encode(tokenizer, text)]
@@ -139,7 +139,7 @@ class Corpus:
 
 
 def prepare(tokenizer: Tokenizer, split: Split, cache: Path) -> Corpus:
-    """Pack both sides of the split, or map the arrays that an earlier run left in `cache`."""
+    """Pack both sides of the split, or memory-map the arrays that an earlier run cached."""
     names = {"train": split.train, "held_out": split.held_out}
     identity = hashlib.sha256(tokenizer.to_str().encode())
     for side, paths in names.items():
@@ -163,7 +163,7 @@ class Windows:
     """Windows of a packed array, in an order that depends on the seed and the position alone.
 
     An epoch shifts the grid of windows by a random phase and permutes it; every second window
-    gives its first place to BOS, so that the model knows a text's beginning with BOS and without.
+    begins with BOS, so that the model learns to start a text with BOS and without.
     """
 
     tokens: np.ndarray
@@ -197,7 +197,7 @@ _EPOCHS: dict[tuple[int, int, int, int], tuple[int, np.ndarray]] = {}
 
 
 def _epoch(seed: int, epoch: int, windows: int, length: int) -> tuple[int, np.ndarray]:
-    """Phase and window order of one epoch; remembered, because every batch asks again."""
+    """Phase and window order of one epoch; cached, because every batch needs them."""
     key = (seed, epoch, windows, length)
     if key not in _EPOCHS:
         if len(_EPOCHS) > 8:

@@ -1,9 +1,9 @@
-"""Nats a token and bits a byte of a model folder on books it never saw.
+"""Measure nats per token and bits per byte of a model folder on unseen books.
 
     python -m training.pocket.evaluate MODEL --texts BOOKS [--json FILE]
 
-A stated sample, so that two models with one tokenizer read the very same windows: evenly spaced
-windows of each book, each behind BOS, every token of a window predicted, float32.
+The sample is fixed, so that two models with the same tokenizer read the same windows: evenly spaced
+windows of each book, each after BOS, every token of a window predicted, float32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from training.pocket import model as models
 
 @dataclass(frozen=True)
 class Sample:
-    """Which windows are read: `windows` a book, evenly spaced, of `length` tokens."""
+    """Which windows are read: `windows` per book, evenly spaced, of `length` tokens."""
 
     windows: int = 20
     length: int = 512
@@ -34,7 +34,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Quality:
-    """Loss over a sample; `standard_error` is of the nats a token, over the books' means."""
+    """Loss over a sample; `standard_error` is that of nats_per_token over the books' means."""
 
     model: str
     nats_per_token: float
@@ -57,7 +57,7 @@ def windows_of(book: np.ndarray, sample: Sample) -> np.ndarray:
 def evaluate(folder: Path, texts: Path, sample: Sample = Sample(), device: str = "cpu") -> Quality:
     """Measure the model in `folder` on every .txt file of `texts`.
 
-    bits a byte = nats / ln 2 / bytes of the predicted tokens. The byte-level tokenizer writes
+    bits per byte = nats / ln 2 / bytes of the predicted tokens. The byte-level tokenizer writes
     each byte as one character, so a token's bytes are the characters of its entry.
     """
     net = models.read(folder).to(device).eval()
@@ -92,14 +92,14 @@ def evaluate(folder: Path, texts: Path, sample: Sample = Sample(), device: str =
 @click.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--texts", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--windows", type=int, default=20, show_default=True, help="Windows a book.")
-@click.option("--length", type=int, default=512, show_default=True, help="Tokens a window.")
+@click.option("--windows", type=int, default=20, show_default=True, help="Windows per book.")
+@click.option("--length", type=int, default=512, show_default=True, help="Tokens per window.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path), default=None)
 def main(
     model: Path, texts: Path, windows: int, length: int, device: str, out: Path | None
 ) -> None:
-    """Print nats a token and bits a byte of the folder MODEL on the books in --texts."""
+    """Print nats per token and bits per byte of the folder MODEL on the books in --texts."""
     quality = evaluate(model, texts, Sample(windows, length), device)
     print(
         f"{quality.model}: {quality.nats_per_token:.4f} ± {quality.standard_error:.4f} nats/token, "

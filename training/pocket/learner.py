@@ -1,4 +1,4 @@
-"""A model that learns: micro-batches shared by workers, the optimiser step, the checkpoint."""
+"""Train a model: micro-batches shared by workers, the optimiser step, the checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.pocket import model as models
 
 @dataclass(frozen=True)
 class Optimising:
-    """Learning rates at the plateau, and the trapezoid around it, as shares of the run."""
+    """Learning rates at the plateau, and the trapezoid around it, as fractions of the run."""
 
     muon_lr: float = 0.02
     adamw_lr: float = 0.003
@@ -30,7 +30,7 @@ class Optimising:
     adamw_betas: tuple[float, float] = (0.9, 0.95)
 
     def factor(self, progress: float) -> float:
-        """What multiplies both rates at `progress` in [0, 1]: up, flat, and linearly to zero."""
+        """Factor of both rates at `progress` in [0, 1]: rising, flat, then linear to zero."""
         up = (progress + 1e-3) / self.warm_up if self.warm_up > 0 else 1.0
         down = (1.0 - progress) / self.decay if self.decay > 0 else 1.0
         return max(0.0, min(1.0, up, down))
@@ -38,11 +38,11 @@ class Optimising:
 
 @dataclass(frozen=True)
 class Batching:
-    """Tokens a step and a micro-batch, the window lengths that steps take in turn, and workers.
+    """Tokens per step and micro-batch, the window lengths that steps cycle through, and workers.
 
     Each worker is a thread that computes whole micro-batches on one core. Two single-threaded
-    workers finish sooner than one two-threaded one when something else uses a core, because
-    nobody waits at every matrix product for the slower half.
+    workers finish sooner than one with two threads when something else uses a core, because no
+    matrix product has to wait for the slower thread.
     """
 
     step_tokens: int = 12_288
@@ -53,7 +53,7 @@ class Batching:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands; everything that a resumed run needs beside weights and optimiser."""
+    """Progress of a run: what a resumed run needs in addition to weights and optimiser."""
 
     steps: int = 0
     tokens: int = 0
@@ -76,7 +76,7 @@ class Learner:
         matrices = models.matrices(model)
         chosen = {id(p) for p in matrices}
         others = [p for p in self.parameters if id(p) not in chosen]
-        # Muon orthogonalises each matrix by itself, so workers may take the matrices in parts.
+        # Muon orthogonalises each matrix separately, so workers may take the matrices in parts.
         parts = [matrices[i :: batching.workers] for i in range(batching.workers)]
         self.optimisers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(
@@ -91,23 +91,23 @@ class Learner:
         self.pool = ThreadPoolExecutor(batching.workers)
 
     def loss(self, ids: Tensor) -> Tensor:
-        """Mean nats a token over windows of shape (rows, length + 1)."""
+        """Mean nats per token over windows of shape (rows, length + 1)."""
         ids = ids.to(self.device)
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
             logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits  # (B, T, V)
         return cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
 
     def gradients(self, ids: Tensor) -> tuple[float, tuple[Tensor, ...]]:
-        """Loss of one micro-batch, and its gradient, which no other worker touches."""
+        """Loss and gradient of one micro-batch; the gradient is not shared with other workers."""
         with torch.enable_grad():
             loss = self.loss(ids)
             return float(loss.detach()), torch.autograd.grad(loss, self.parameters)
 
     def step(self, ids: Tensor, factor: float) -> float:
-        """One optimiser step over windows (rows, length + 1); mean nats a token before it.
+        """Take one optimiser step over windows (rows, length + 1); return nats per token before it.
 
-        Gradients are added in the order of the micro-batches, whoever computed them, so the
-        result does not depend on how the workers shared them.
+        Gradients are added in the order of the micro-batches, so the result does not depend on
+        which worker computed which.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -132,7 +132,7 @@ class Learner:
         return loss
 
     def validate(self, windows: Tensor) -> float:
-        """Mean nats a token over windows (rows, length + 1) of held-out books."""
+        """Mean nats per token over windows (rows, length + 1) of held-out books."""
         rows = max(1, self.batching.micro_tokens // (windows.shape[1] - 1))
 
         def one(ids: Tensor) -> float:
@@ -163,7 +163,7 @@ class Learner:
         shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, folder: Path) -> Position:
-        """Take up weights, optimiser and position of a checkpoint.
+        """Load weights, optimiser and position of a checkpoint.
 
         Raises:
             FileNotFoundError: no checkpoint in `folder`.

@@ -1,7 +1,7 @@
-"""The models of the recipe: a configuration for each architecture, and growth of a trained Llama.
+"""Configure a model of each architecture, and grow a trained Llama.
 
-Growing keeps the function: the new dimensions of the residual stream start at zero, so the wider
-model computes what the narrow one did, and training continues from the narrow model's loss.
+Growing preserves the function: the new dimensions of the residual stream start at zero, so the
+wider model computes what the narrow one does, and training continues from the narrow model's loss.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from transformers import (
 
 from training.pocket.data import BOS_ID
 
-HEAD = 64  # dimensions a head; growth adds whole heads and never changes it
+HEAD = 64  # dimensions per head; growth adds whole heads and never changes it
 
 Arch = Literal["llama", "neox", "mamba"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the command line chooses; the rest of a configuration follows from it.
+    """Size of a model; the rest of its configuration follows from it.
 
     `feed_forward` 0 means 8/3 of the width, rounded up to a multiple of 64 (Llama), four times
-    the width (GPT-NeoX), and has no meaning for Mamba; `state`, of a channel, has one for it alone.
+    the width (GPT-NeoX), and is not used by Mamba; `state`, per channel, is used by Mamba only.
     """
 
     arch: Arch
@@ -88,13 +88,13 @@ CLASSES: dict[str, type[PreTrainedModel]] = {
 
 
 def build(config: PretrainedConfig, seed: int) -> PreTrainedModel:
-    """A float32 model with random weights that depend on the seed alone."""
+    """Build a float32 model with random weights that depend only on the seed."""
     torch.manual_seed(seed)
     return CLASSES[config.model_type](config).float()
 
 
 def read(folder: Path) -> PreTrainedModel:
-    """A model folder as a float32 model."""
+    """Load a model folder as a float32 model."""
     config = PretrainedConfig.get_config_dict(folder)[0]
     kind = CLASSES[config["model_type"]]
     return kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
@@ -127,9 +127,9 @@ def grow(old: LlamaForCausalLM, shape: Shape, seed: int) -> LlamaForCausalLM:
     - rows that write to the new dimensions are zero, and so are the new embedding columns;
     - RMSNorm(x') over D dimensions is √(D/d) times RMSNorm(x), so its weights shrink by √(d/D)
       and its epsilon by d/D;
-    - columns that read the new dimensions are random: whatever they hold meets zeros now, and
+    - columns that read the new dimensions are random: they multiply zeros at first, and
       unlike copies of the old columns they make every new dimension different from the first step;
-    - new heads and feed-forward units read at random and write zero; so do new layers, behind
+    - new heads and feed-forward units read at random and write zero; so do new layers, after
       the old ones.
 
     Source: the idea of function-preserving growth is Net2Net's (Chen et al., 2016, arXiv
@@ -177,7 +177,7 @@ def _grown(
     ratio: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """One tensor of the grown model; `old` is what it keeps, or only a measure of scale."""
+    """One tensor of the grown model; `old` is copied if `keep`, else it only sets the scale."""
     if old.ndim == 1:  # RMSNorm weights
         new = torch.full(shape, float(old.mean()) * ratio**0.5)
         if keep:

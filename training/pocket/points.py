@@ -1,4 +1,4 @@
-"""Is capacity the model's doing? Horizon and gains against training, depth and width.
+"""Draw horizon and gains against training, depth and width.
 
     python -m training.pocket.points table MODEL… --beside runs --texts UNSEEN -o models.csv
     python -m training.pocket.points draw training.csv depth.csv --models models.csv -o training.png
@@ -51,8 +51,8 @@ _NATS = ("information_gain",)
 def of_texts(rows: DataFrame) -> DataFrame:
     """Rows with both gains (over t₂ … t_N) of the prefix that was held, and the training.
 
-    `trained` is the number of tokens of a snapshot, which its name ends in, or of a packaged
-    model; NaN for every other model.
+    `trained` is the number of training tokens of a snapshot, which its name ends in, or of a
+    packaged model; NaN for every other model.
     """
     names = [short_name(str(model)) for model in rows["model"]]
     trained = [float(name) if name.isdecimal() else TRAINED.get(name, np.nan) for name in names]
@@ -69,7 +69,7 @@ def means(texts: DataFrame, keys: Sequence[str]) -> DataFrame:
 
     Args:
         texts: of `of_texts`.
-        keys: columns that tell the groups apart, which come by rising keys.
+        keys: columns to group by; groups are sorted by them.
     """
     found = []
     for key, group in texts.groupby(list(keys), sort=True):
@@ -84,18 +84,18 @@ def means(texts: DataFrame, keys: Sequence[str]) -> DataFrame:
 
 
 def training_data(rows: DataFrame) -> DataFrame:
-    """By tokens of training: the snapshots of one run, and the packaged model."""
+    """Means by training tokens: the snapshots of one run, and the packaged model."""
     texts = of_texts(rows[rows["kind"] == "horizon"])
     return means(texts[texts["trained"].notna()], ["trained", "name"])
 
 
 def depth_data(rows: DataFrame) -> DataFrame:
-    """By how many of a model's first layers are kept."""
+    """Means by number of first layers that are kept."""
     return means(of_texts(rows[rows["kind"] == "depth"]), ["layers"])
 
 
 def quality_data(rows: DataFrame, models: DataFrame) -> DataFrame:
-    """By nats a token on unseen books, of all models.
+    """Means of all models, by nats per token on unseen books.
 
     Args:
         rows: of the study.
@@ -108,11 +108,11 @@ def quality_data(rows: DataFrame, models: DataFrame) -> DataFrame:
 
 
 def quality_table(models: Sequence[str], beside: Path, texts: Path, sample: Sample) -> DataFrame:
-    """One row a model: nats a token on the same windows of unseen books.
+    """One row per model: nats per token on the same windows of unseen books.
 
     Args:
         models: packaged names and folders, as the study calls them.
-        beside: folder that relative ones start at: that of the study's spec.
+        beside: folder that relative names start at, that of the study's spec.
         texts: folder of .txt books.
         sample: windows of each.
     """
@@ -134,12 +134,12 @@ def quality_table(models: Sequence[str], beside: Path, texts: Path, sample: Samp
 
 
 def figure(rows: DataFrame, models: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Horizon and token gain by training, information gain, horizon by quality, and by depth."""
+    """Draw horizon and gains by training, horizon by quality, and horizon and gain by depth."""
     training, depth = training_data(rows), depth_data(rows)
     quality = quality_data(rows, models)
     with applied(theme):
         drawn, panels = new_panels(4, 2.35, "What a vector holds, by training and depth")
-        at = np.arange(len(training))  # evenly: the numbers span decades, and begin at 0
+        at = np.arange(len(training))  # evenly spaced: the numbers span decades and begin at 0
         own_run = training["name"].isin(TRAINED)
         for axes, values in zip(panels, (_TOKENS, _NATS), strict=False):
             for apart, one in ((False, training[~own_run]), (True, training[own_run])):
@@ -159,7 +159,7 @@ def figure(rows: DataFrame, models: DataFrame, theme: Theme = LIGHT) -> Figure:
             for place, name in enumerate(_VALUES.values())
         ]
         note = (
-            f"{_texts(pd.concat([training, depth, quality]))} a mark, K = 1; bars: {MEAN}; gains "
+            f"{_texts(pd.concat([training, depth, quality]))} per mark, K = 1; bars: {MEAN}; gains "
             "over t₂ … t_N of the prefix that is held; snapshots of one run are joined, 30M is "
             "pocket, of another run; hollow: other models, with their width"
         )
@@ -169,7 +169,7 @@ def figure(rows: DataFrame, models: DataFrame, theme: Theme = LIGHT) -> Figure:
 def _lines(
     axes: Axes, data: DataFrame, at: Any, values: Sequence[str], theme: Theme, apart: bool = False
 ) -> None:
-    """Means with their intervals at the places `at`, one line a value; marks alone if `apart`."""
+    """Draw means and intervals at the positions `at`, one line per value; only marks if `apart`."""
     for value in values:
         style = _style(list(_VALUES).index(value), theme)
         _errorbar(axes, data, at, value, style | ({"linestyle": ""} if apart else {}))
@@ -183,7 +183,7 @@ def _errorbar(axes: Axes, data: DataFrame, at: Any, value: str, style: dict[str,
 
 
 def _against_quality(axes: Axes, data: DataFrame, points: set[str], theme: Theme) -> None:
-    """Horizon against nats a token; snapshots are joined, all other models named."""
+    """Draw horizon against nats per token; snapshots are joined, other models are named."""
     joined = data["name"].isin(points)
     line, others = data[joined], data[~joined]
     _errorbar(axes, line, line["nats_per_token"], "horizon", _style(0, theme))
@@ -205,11 +205,11 @@ def _against_quality(axes: Axes, data: DataFrame, points: set[str], theme: Theme
         )
     axes.invert_xaxis()
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel("nats a token, unseen books")
+    axes.set_xlabel("nats per token, unseen books")
 
 
 def curves_figure(curves: dict[str, DataFrame], theme: Theme = LIGHT) -> Figure:
-    """Held-out nats a token against tokens of training, a line a run.
+    """Draw held-out nats per token against training tokens, one line per run.
 
     Args:
         curves: by name, of the columns of a run's curve.csv.
@@ -226,11 +226,11 @@ def curves_figure(curves: dict[str, DataFrame], theme: Theme = LIGHT) -> Figure:
                 **_style(place, theme),
             )
         axes.set_xlabel("million tokens of training")
-        axes.set_ylabel("nats a token, held-out books")
+        axes.set_ylabel("nats per token, held-out books")
         axes.set_title("Learning curves")
         note = (
-            "one run a line, the same books held out of all; each run reads windows of its own "
-            "training length, so that lines differ in context too"
+            "one line per run, the same books held out of all; each run is validated on windows of "
+            "its training length, so lines differ in context too"
         )
         return finish(drawn, theme, note, columns=1)
 
@@ -251,7 +251,7 @@ def short_name(model: str) -> str:
 
 
 def short(tokens: float) -> str:
-    """A number of tokens in few characters: 50000 → 50k, 1500000 → 1.5M."""
+    """Abbreviate a number of tokens: 50000 → 50k, 1500000 → 1.5M."""
     if tokens >= 1_000_000:
         return f"{tokens / 1e6:g}M"
     return f"{tokens / 1e3:g}k" if tokens else "0"
@@ -266,13 +266,13 @@ def main() -> None:
 @click.argument("models", nargs=-1, required=True)
 @click.option("--beside", type=click.Path(exists=True, path_type=Path), default=Path())
 @click.option("--texts", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--windows", type=int, default=8, show_default=True, help="Windows a book.")
-@click.option("--length", type=int, default=128, show_default=True, help="Tokens a window.")
+@click.option("--windows", type=int, default=8, show_default=True, help="Windows per book.")
+@click.option("--length", type=int, default=128, show_default=True, help="Tokens per window.")
 @click.option("-o", "out", type=click.Path(path_type=Path), required=True)
 def table(
     models: tuple[str, ...], beside: Path, texts: Path, windows: int, length: int, out: Path
 ) -> None:
-    """Measure nats a token of MODELS, named as in a study whose spec is in the folder --beside."""
+    """Measure nats per token of MODELS, named as in a study with its spec in --beside."""
     quality_table(models, beside, texts, Sample(windows, length)).to_csv(out, index=False)
     print(out.read_text(), end="")
 

@@ -2,9 +2,9 @@
 
     h_t = exp(Δ_t A) h_{t−1} + Δ_t B_t x_t,   y_t = C_t h_t + D x_t,   out_t = y_t silu(z_t)
 
-Without compiled kernels, transformers cuts each step out of tensors of the whole length, and the
-gradient of each cut is a tensor of the whole length again: a cost that grows with its square. Here
-the inputs are taken apart once.
+Without compiled kernels, transformers slices each step from tensors of the whole length, and the
+gradient of each slice is a tensor of the whole length, so the cost is quadratic in the length. Here
+the inputs are split into steps once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def scan(
 
 @contextmanager
 def used() -> Iterator[None]:
-    """Let Mamba models compute by `scan` meanwhile; for training, which asks for no last state."""
+    """Make Mamba models use `scan` within the context; for training, which needs no last state."""
     before = modeling_mamba.mamba_selective_scan
     modeling_mamba.mamba_selective_scan = scan
     try:

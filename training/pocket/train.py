@@ -1,9 +1,9 @@
-"""Train a small language model on a folder of books: from scratch, or grown from a trained one.
+"""Train a small language model on a folder of books, from scratch or grown from a trained one.
 
     python -m training.pocket.train --texts BOOKS --out RUN --width 256 --layers 6 --tokens 30000000
 
-Killed and started again with `--resume`, a run goes on at the same token and, with `--tokens`,
-ends with the same weights, bit for bit, as a run that was never killed (same machine).
+A killed run continues with `--resume` at the same token and, with `--tokens`, ends with the same
+weights, bit for bit, as an uninterrupted run on the same machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from training.pocket import data, scan
 from training.pocket import model as models
 from training.pocket.learner import Batching, Learner, Optimising, Position
 
-PAUSE = 30.0  # seconds; a step that took longer was suspended, and counts as a usual one
+PAUSE = 30.0  # seconds; a step that took longer was suspended and counts as a usual step
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Budget:
     minutes: float | None = None
 
     def progress(self, at: Position) -> float:
-        """Share of the budget that is spent, in [0, 1]."""
+        """Fraction of the budget that is spent, in [0, 1]."""
         if self.tokens is not None:
             return min(1.0, at.tokens / self.tokens)
         assert self.minutes is not None
@@ -46,13 +46,13 @@ class Budget:
 
 @dataclass
 class Curve:
-    """Rows of the validation curve, kept as a CSV file beside the checkpoint."""
+    """Rows of the validation curve, kept as a CSV file next to the checkpoint."""
 
     file: Path
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, **row: float) -> None:
-        """Append a row and rewrite the file, so that a killed run leaves a whole one."""
+        """Append a row and rewrite the file atomically."""
         self.rows.append(row)
         partial = self.file.with_suffix(".partial")
         with partial.open("w", newline="") as out:
@@ -62,7 +62,7 @@ class Curve:
         partial.replace(self.file)
 
     def restore(self, tokens: int) -> None:
-        """Take up the rows that an earlier run wrote up to its checkpoint at `tokens`."""
+        """Read the rows that an earlier run wrote up to its checkpoint at `tokens`."""
         if self.file.exists():
             with self.file.open(newline="") as lines:
                 rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
@@ -71,9 +71,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often a run measures itself, saves itself, and when it ends; in tokens and minutes.
+    """When a run is validated, saved and stopped, in tokens and minutes.
 
-    After each of `snapshots` tokens the model as it then is goes to points/TOKENS.
+    After each of `snapshots` tokens the model is saved to points/TOKENS.
     """
 
     budget: Budget
@@ -97,7 +97,7 @@ def train(
     """Train until the budget is spent (or `stop_after` steps were done here), and checkpoint.
 
     `out` receives checkpoint/, points/ (models with the tokenizer in the folder `tokenizer`) and
-    curve.csv (nats a token on held-out books, in bf16 autocast).
+    curve.csv (nats per token on held-out books, in bf16 autocast).
     """
     out.mkdir(parents=True, exist_ok=True)
     batching = learner.batching
@@ -166,7 +166,7 @@ def train(
 @click.option("--width", type=int, default=256)
 @click.option("--layers", type=int, default=6)
 @click.option("--feed-forward", type=int, default=0, help="0: the architecture's usual multiple.")
-@click.option("--state", type=int, default=16, help="Mamba's state a channel.")
+@click.option("--state", type=int, default=16, help="State size per channel (Mamba).")
 @click.option("--tokenizer", default="new", help="A model folder, or `new` to train one.")
 @click.option("--vocabulary", type=int, default=4096, help="Entries of a new tokenizer.")
 @click.option("--grow-from", type=click.Path(exists=True, path_type=Path), default=None)
@@ -174,17 +174,17 @@ def train(
 @click.option("--minutes", type=float, default=None, help="Budget in minutes of running.")
 @click.option("--length", "lengths", type=int, multiple=True, default=(512,), help="Repeatable.")
 @click.option("--step-tokens", type=int, default=12_288)
-@click.option("--micro-tokens", type=int, default=1024, help="A GPU wants all of --step-tokens.")
-@click.option("--workers", type=int, default=2, help="CPU cores to use; a GPU wants 1.")
+@click.option("--micro-tokens", type=int, default=1024, help="On a GPU, use --step-tokens.")
+@click.option("--workers", type=int, default=2, help="CPU cores to use; 1 on a GPU.")
 @click.option("--muon-lr", type=float, default=0.02)
 @click.option("--adamw-lr", type=float, default=0.003)
-@click.option("--decay", type=float, default=0.4, help="Share of the run that decays linearly.")
+@click.option("--decay", type=float, default=0.4, help="Fraction of the run with linear decay.")
 @click.option("--held-out", type=int, default=6, help="Books kept for the validation curve.")
 @click.option("--validate-tokens", type=int, default=500_000)
 @click.option("--snapshot", "snapshots", type=int, multiple=True, help="Tokens; repeatable.")
 @click.option("--seed", type=int, default=0)
 @click.option("--device", default="cpu")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
+@click.option("--resume", is_flag=True, help="Continue from the checkpoint in --out.")
 def main(
     texts: Path, out: Path, arch: models.Arch, width: int, layers: int, feed_forward: int,
     state: int, tokenizer: str, vocabulary: int, grow_from: Path | None, tokens: int | None,

@@ -2,9 +2,9 @@
 
     python -m training.words.count --texts BOOKS --out src/memcram/data/words.txt
 
-A word is a run of letters, with apostrophes inside it, in lower case. Words of fewer than
-`--books` books are left out: most are names. Ties stand in alphabetical order, so that the same
-books give the same file.
+A word is a run of letters, with apostrophes inside it, in lower case. Words that occur
+in fewer than `--books` books are left out: most are names. Ties are sorted alphabetically, so the
+same books give the same file.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, in its order."""
+    """Return the words of a text, in order."""
     return _WORD.findall(text.replace("’", "'").lower())
 
 
 def most_frequent(texts: Iterable[str], top: int, books: int) -> Mapping[str, int]:
-    """How often each of the `top` most frequent words occurs, most frequent first."""
+    """Count the `top` most frequent words, most frequent first."""
     total: Counter[str] = Counter()
     seen_in: Counter[str] = Counter()
     for text in texts:
@@ -41,7 +41,7 @@ def most_frequent(texts: Iterable[str], top: int, books: int) -> Mapping[str, in
 
 
 def word_list(counted: Mapping[str, int], texts: int, books: int) -> str:
-    """The list as a file: how it was made and what it is not, then one word a line."""
+    """Format the list: how it was made and its limits, then one word per line."""
     rarest = counted[list(counted)[-1]]
     header = (
         f"The {len(counted)} most frequent words of {texts} public-domain books in English",
@@ -60,7 +60,7 @@ def word_list(counted: Mapping[str, int], texts: int, books: int) -> str:
 @click.option("--top", default=20_000, show_default=True, type=click.IntRange(1), help="words")
 @click.option("--books", default=3, show_default=True, type=click.IntRange(1), help="fewest books")
 def main(texts: Path, out: Path, top: int, books: int) -> None:
-    """Count and write."""
+    """Count the words and write the list."""
     check_writable(out, force=True, argument="--out")
     files = files_in(texts, (".txt",))
     counted = most_frequent(map(read_utf8, files), top, books)
