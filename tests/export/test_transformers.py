@@ -63,7 +63,9 @@ def archive_of_random_vectors(lm):
     )
     text = lm.detokenize(ids.tolist()).encode()
     recipe = memcram.get_recipe("default")
-    return memcram.Archive(manifest_of(lm, recipe, 0, text, 24, tensors.sha256()), tensors)
+    manifest = manifest_of(lm, recipe, 0, text, 24)
+    manifest = manifest.model_copy(update={"tensors_sha256": tensors.sha256()})
+    return memcram.Archive(manifest, tensors)
 
 
 @pytest.mark.parametrize("name", MODELS)
