@@ -1,16 +1,13 @@
 """Command group `study`: new, run, status and export. `report.py` adds the report."""
 
-import contextlib
 import shlex
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from memcram.cli.command import Group
-from memcram.cli.console import print_fields, print_json, print_table
+from memcram.cli.console import print_fields, print_json, print_table, progress_bar
 from memcram.cli.options import (
     STREAM,
     check_output,
@@ -26,7 +23,6 @@ from memcram.errors import UsageError
 
 if TYPE_CHECKING:
     from memcram.models.modes import Layout
-    from memcram.study.runner import StudyProgress
     from memcram.study.spec import Spec
     from memcram.study.store import Store
 
@@ -154,11 +150,16 @@ def run(
         _show_grid(read, as_json=as_json)
         return
 
-    from memcram.study.runner import open_store, run_study
+    from memcram.study.runner import StudyProgress, open_store, run_study
 
     opened = open_store(folder, read)
-    with opened.lock(), _bar(quiet=quiet) as on_progress:
-        run_study(read, opened, device=device, limit=limit, on_progress=on_progress)
+    with opened.lock(), progress_bar("study", quiet=quiet) as show:
+
+        def report(state: StudyProgress) -> None:
+            left = "" if state.seconds_left is None else f"{_duration(state.seconds_left)} left"
+            show(state.done, state.total, left, state.label)
+
+        run_study(read, opened, device=device, limit=limit, on_progress=report)
     _show_status(opened, as_json=as_json)
 
 
@@ -281,39 +282,8 @@ def _show_grid(spec: "Spec", *, as_json: bool) -> None:
     print_fields(report)
 
 
-@contextlib.contextmanager
-def _bar(*, quiet: bool) -> Iterator["Callable[[StudyProgress], None] | None"]:
-    """Texts done and the time left, from token-steps; None when quiet or without a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("study", total=None, left="")
-
-        def show(state: "StudyProgress") -> None:
-            left = "" if state.seconds_left is None else f"{_duration(state.seconds_left)} left"
-            bar.update(
-                task,
-                description=state.label,
-                completed=state.done,
-                total=state.total,
-                left=left,
-            )
-
-        yield show
-
-
 def _duration(seconds: float) -> str:
-    """In the unit a person would take."""
+    """Format seconds in a suitable unit."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"
