@@ -19,7 +19,8 @@ def remeasure(lm, mem, ids):
 
 def steps_before_it_keeps(batch, strategy, loss, margin):
     """The published code's mistake, on purpose: what is kept was never measured."""
-    batch.rows["parameter.mem"] -= torch.ones_like(batch.rows["parameter.mem"])
+    trained = batch.rows.parameters["mem"]
+    trained.value -= torch.ones_like(trained.value)
     return keep_best(batch, strategy, loss, margin)
 
 

@@ -1,26 +1,27 @@
-"""Slots and the batch they are stacked in: whose rows are whose, and which positions count."""
+"""Requests, slots, and the batch that they are stacked in."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import pad
 
+from memcram.engine.state import TextState, stack, unstack
 from memcram.engine.subsampled import Subsampled
 from memcram.errors import UsageError
 from memcram.models.accounting import Accounting, padded_length, room
 from memcram.recipes.strategies import Measurement
 
-# Texts are seeded by their place or number; the stride keeps neighbouring seeds apart.
+# Texts are seeded by their position or number; the stride keeps neighbouring seeds apart.
 SEED_STRIDE = 1_000_003
 
 # CPU kernels work in blocks and finish with scalar code that rounds differently. With the length
-# in whole blocks, and the counted rows too, no value depends on where it stands in a batch.
+# in whole blocks, and the counted rows too, no value depends on its position in a batch.
 ROW_BLOCK = 32
 _CURVE_POINTS = 256
-# Points of a path, thinned when it reaches as many; fewer where they would exceed the memory (bytes
-# a text), but never so few that they say nothing: of 16 that are thinned, 8 stay.
+# Limits on the points of a path: their number, and their bytes per text; but the limit is never
+# below 16 points, so at least 8 remain.
 _PATH_POINTS, _PATH_BYTES, _FEW_PATH_POINTS = 64, 4 * 2**20, 16
 
 
@@ -29,16 +30,16 @@ class CramRequest:
     """One text to cram.
 
     Attributes:
-        key: the caller's name for it, handed back in the result.
+        key: the caller's name for it, returned with the result.
         ids: (n,) token ids, without BOS.
         vectors: K.
-        seed: of the start; the same seed gives the same vectors in any batch.
-        start: (K, start width) to begin from instead of the recipe's start.
+        seed: of the initial values; the same seed gives the same vectors in any batch.
+        start: (K, start width) initial values that replace those of the recipe's initialiser.
         group: texts with the same number are optimised together from start to end, where the
             recipe's parametrisation shares parameters; it also seeds what they share.
-        with_path: hand back the path too: `[mem]` as it was measured at some of the steps, fewer
-            than 64 of them and the kept vectors; fewer than 4 MiB / (K · width · bytes of a value)
-            where that is less, but never thinned below 8.
+        with_path: return the path too: `[mem]` as measured at some of the steps, fewer than 64
+            points and the best vectors; fewer than 4 MiB / (K · width · bytes per value) where
+            that is less, but at least 8 of a long run.
     """
 
     key: Hashable
@@ -56,23 +57,23 @@ class Slot:
 
     Attributes:
         request: what the caller asked for.
-        accounting: which of its positions the loss runs over.
+        accounting: positions that the loss runs over.
         lookahead: tokens beyond those that are measured too.
-        tensors: its whole device state by name, while it is not stacked in a batch; empty until
-            it is seated for the first time, so that waiting costs no memory.
+        state: its device state while it is not stacked in a batch, and the shapes of it while it
+            is; unset until it joins a batch for the first time, so that waiting costs no memory.
         step: optimiser steps done.
-        clock: steps of the optimiser state, which a restored slot begins anew.
+        clock: steps of the optimiser state, which starts again at 0 when a slot is restored.
         token_steps: positions that went forward and backward.
         curve: (step, tokens held, mean loss) at some of the measurements, evenly spread.
-        rises: (step, token-steps, tokens held) wherever more were held than ever before.
-        path: measured `[mem]` (K, width) by step, evenly spread; None where it is not asked for,
-            and before the text is seated for the first time.
+        rises: (step, token-steps, tokens held) whenever more were held than ever before.
+        path: measured `[mem]` (K, width) by step, evenly spread; None unless requested, and until
+            the text joins a batch for the first time.
     """
 
     request: CramRequest
     accounting: Accounting
     lookahead: int = 0
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    state: TextState = field(init=False)
     step: int = 0
     clock: int = 0
     token_steps: int = 0
@@ -81,20 +82,27 @@ class Slot:
     )
     rises: list[tuple[int, int, int]] = field(default_factory=list)
     path: Subsampled[Tensor] | None = None
-    _seen: int = 0
+    _n_noted: int = 0
 
-    def begin_path(self) -> None:
-        """Begin a path where the text asks for one, of as many points as the memory allows."""
-        if self.request.with_path and self.path is None:
-            width = self.tensors["embeds"][0]
+    def begin(self, state: TextState) -> None:
+        """Set the initial state, and begin a path where one is requested."""
+        self.state = state
+        if self.request.with_path:
+            width = state.embeds[0]
             point = self.request.vectors * width.numel() * width.element_size()
-            self.path = Subsampled(min(_PATH_POINTS, max(_FEW_PATH_POINTS, _PATH_BYTES // point)))
+            limit = min(_PATH_POINTS, max(_FEW_PATH_POINTS, _PATH_BYTES // point))
+            self.path = Subsampled(limit)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has a state."""
+        return "state" in vars(self)
 
     def note(self, measured: Measurement) -> None:
-        """Add a point to the curve, where it wants this measurement, and to the rises."""
-        if self.curve.wants(self._seen):
-            self.curve.keep(self._seen, (measured.step, measured.n_held, measured.loss))
-        self._seen += 1
+        """Add a measurement to the rises and, on its stride, to the curve."""
+        if self.curve.wants(self._n_noted):
+            self.curve.keep(self._n_noted, (measured.step, measured.n_held, measured.loss))
+        self._n_noted += 1
         if measured.max_held > (self.rises[-1][-1] if self.rises else 0):
             rise = measured.max_held_step, measured.token_steps, measured.max_held
             self.rises.append(rise)
@@ -111,19 +119,17 @@ class Slot:
         return self.measured.input_length
 
 
-def _empty() -> Tensor:
-    return torch.empty(0)
-
-
 @dataclass
 class Batch:
     """Slots stacked along the first axis, right-padded, with the index of their counted tokens.
 
+    Everything but `max_positions` and `slots` is unset until slots are stacked.
+
     Attributes:
         max_positions: the model's limit on `length`.
-        slots: who sits in which row.
-        on_path: row, slot and path of each slot whose path is asked for.
-        rows: state by name, (slot, ...).
+        slots: the slot of each row.
+        on_path: row, slot and path of each slot that has a path.
+        rows: the state of all slots.
         length: positions of the forward pass.
         is_mem: (slot, K, 1) where a row has a `[mem]` vector of its own.
         states: (counted,) index of each counted hidden state in (slot · position).
@@ -137,36 +143,32 @@ class Batch:
     max_positions: int | None = None
     slots: list[Slot] = field(default_factory=list)
     on_path: list[tuple[int, Slot, Subsampled[Tensor]]] = field(default_factory=list)
-    rows: dict[str, Tensor] = field(default_factory=dict)
+    rows: TextState = field(init=False)
     length: int = 0
-    is_mem: Tensor = field(default_factory=_empty)
-    states: Tensor = field(default_factory=_empty)
-    cells: Tensor = field(default_factory=_empty)
-    is_measured: Tensor = field(default_factory=_empty)
-    in_loss: Tensor = field(default_factory=_empty)
-    targets: Tensor = field(default_factory=_empty)
-    weights: Tensor = field(default_factory=_empty)
+    is_mem: Tensor = field(init=False)
+    states: Tensor = field(init=False)
+    cells: Tensor = field(init=False)
+    is_measured: Tensor = field(init=False)
+    in_loss: Tensor = field(init=False)
+    targets: Tensor = field(init=False)
+    weights: Tensor = field(init=False)
 
     def seat(self, slots: list[Slot]) -> None:
-        """Give the rows to `slots`, those that stay with the state they have now."""
+        """Stack `slots` anew; those that stay keep their current state."""
         self.unstack()
-        for slot in slots:
-            slot.begin_path()
-        rows = {}
-        for name in slots[0].tensors if slots else ():
-            columns = [slot.tensors[name] for slot in slots]
-            scalar = columns[0].dim() == 0
-            rows[name] = torch.stack(columns) if scalar else pad_sequence(columns, batch_first=True)
-        # Together and last, so that a Ctrl-C finds the batch as it was or as it will be.
+        if not slots:
+            self.slots, self.on_path = [], []
+            return
+        rows = stack([slot.state for slot in slots])
+        # Together and last, so that Ctrl-C finds the batch either as it was or as it will be.
         self.slots, self.rows = slots, rows
         self.on_path = [(row, s, s.path) for row, s in enumerate(slots) if s.path is not None]
-        if slots:
-            self.index()
+        self.index()
 
     def halve(self) -> list[Slot]:
-        """Keep the first half of the texts, groups whole, and hand back the others.
+        """Keep the first half of the texts, groups whole, and return the others.
 
-        Nothing is handed back, and nothing changes, with a single text or group.
+        With a single text or group nothing is returned and nothing changes.
         """
         together = units(self.slots)
         keep = sum(len(unit) for unit in together[: len(together) // 2])
@@ -177,15 +179,13 @@ class Batch:
         return back
 
     def unstack(self) -> None:
-        """Hand each slot its own state back, without the padding."""
+        """Copy each slot's current state to the slot, without the padding."""
         for row, slot in enumerate(self.slots):
-            for name, old in slot.tensors.items():
-                inside = tuple(slice(size) for size in old.shape)
-                slot.tensors[name] = self.rows[name][row][inside].clone()
+            slot.state = unstack(self.rows, row, slot.state)
 
     def index(self) -> None:
-        """Lay out the counted tokens of all slots, on the host, once per change of the slots."""
-        ids = self.rows["ids"]
+        """Index the counted tokens of all slots, on the host, once per change of the slots."""
+        ids = self.rows.ids
         device = ids.device
         longest = max(slot.length for slot in self.slots)
         self.length = padded_length(longest, self.max_positions)
@@ -199,9 +199,9 @@ class Batch:
             ahead = len(measured.tokens) - in_loss
             weights += [1.0 / in_loss] * in_loss + [0.0] * ahead
         padding = -len(cells) % ROW_BLOCK
+        dtype = self.rows.step.dtype
         self.states = torch.tensor(states + states[:1] * padding, device=device)
-        master = self.rows["best_margins"].dtype
-        self.weights = torch.tensor(weights + [0.0] * padding, dtype=master, device=device)
+        self.weights = torch.tensor(weights + [0.0] * padding, dtype=dtype, device=device)
         self.cells = torch.tensor(cells, device=device).T
         self.is_measured = torch.zeros_like(ids, dtype=torch.bool)
         self.is_measured[self.cells[0], self.cells[1]] = True
@@ -218,11 +218,11 @@ class Batch:
         Args:
             mem: (slot, K, width), right-padded where a slot has fewer vectors.
         """
-        frozen = self.rows["embeds"][:, : self.length]
+        frozen = self.rows.embeds[:, : self.length]
         k = mem.shape[1]
         own = torch.where(self.is_mem, mem, frozen[:, :k])
         missing = self.length - frozen.shape[1]
-        return torch.nn.functional.pad(torch.cat([own, frozen[:, k:]], 1), (0, 0, 0, missing))
+        return pad(torch.cat([own, frozen[:, k:]], 1), (0, 0, 0, missing))
 
     def table(self, values: Tensor, fill: float) -> Tensor:
         """Spread one value per counted token over (slot, token), `fill` where none is counted."""
@@ -239,21 +239,25 @@ def check_room(request: CramRequest, account: Accounting, max_positions: int | N
         request: the text.
         account: of all its tokens.
         max_positions: the model's limit; None without one.
+
+    Raises:
+        UsageError: says what is wrong with it.
     """
+    text = f"text {request.key!r}: {account.n_tokens} tokens"
     if request.vectors < 1:
-        raise UsageError(f"vectors: got {request.vectors}, allowed: 1 or more")
+        raise UsageError(argument="vectors", got=request.vectors, allowed="1 or more")
     if len(account.tokens) < 1:
-        raise UsageError(f"text {request.key!r}: {account.n_tokens} tokens, none to predict")
-    tokens = room(max_positions, account.vectors, account.prefix)
-    if tokens is not None and account.n_tokens > tokens:
+        raise UsageError(f"{text}, none to predict")
+    fitting = room(max_positions, account.vectors, account.prefix)
+    if fitting is not None and account.n_tokens > fitting:
         raise UsageError(
-            f"text {request.key!r}: {account.n_tokens} tokens and {account.vectors} vectors exceed "
-            f"the model's {max_positions} positions; allowed: {max(0, tokens)} tokens"
+            f"{text} and {account.vectors} vectors exceed the model's {max_positions} positions",
+            allowed=f"{max(0, fitting)} tokens",
         )
 
 
 def units(slots: Sequence[Slot]) -> list[list[Slot]]:
-    """Texts that sit down together: those of one group, or one alone, in their order."""
+    """Texts that are scheduled together: those of a group, or a single one, in their order."""
     found: dict[Hashable, list[Slot]] = {}
     for i, slot in enumerate(slots):
         group = slot.request.group

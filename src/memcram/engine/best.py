@@ -1,110 +1,77 @@
-"""What is copied aside at a measurement, and back: what is saved is what was measured.
+"""Keep the best vectors of each text: what is saved is what was measured.
 
-Everything stays on the device: whether vectors are the best so far is never asked by the host.
+Everything stays on the device; the host never needs to know whether vectors are the best so far.
 """
 
 import torch
 from torch import Tensor
 
 from memcram.engine.batch import Batch, Slot
+from memcram.engine.state import Best, put, unstack, where
 from memcram.recipes.optimisers.base import Optimiser
 from memcram.recipes.strategies import Strategy
-
-PARAMETER, BEST = "parameter.", "best."
-
-
-def nothing_kept(
-    parameters: dict[str, Tensor], n_tokens: int, master: torch.dtype
-) -> dict[str, Tensor]:
-    """The tensors by name of a slot that was not measured yet.
-
-    Args:
-        parameters: what is optimised, by name.
-        n_tokens: tokens of the text.
-        master: dtype of the measurements.
-    """
-    device = next(iter(parameters.values())).device
-    zero = torch.zeros((), dtype=master, device=device)
-    never = torch.full((n_tokens,), -1.0, dtype=master, device=device)
-    return {
-        "step": zero,
-        "max_held": zero - 1,
-        "max_held_step": zero,
-        "min_loss": zero + float("inf"),
-        "right_since": never,
-        "best_step": zero,
-        "best_margin": zero - float("inf"),
-        "best_margins": torch.full_like(never, float("-inf")),
-        "best_right_since": never,
-        **{BEST + name: value.clone() for name, value in parameters.items()},
-    }
 
 
 @torch.no_grad()
 def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) -> Tensor:
-    """Copy aside the vectors just measured, where they are the best so far.
+    """Copy the vectors just measured wherever they are the best so far.
 
     More tokens held is better; among equals, a larger smallest margin of those held.
 
     Args:
-        batch: its rows are changed in place.
+        batch: its state is updated.
         strategy: says which tokens count as held.
         loss, margin: (counted,) of the measurement.
 
     Returns:
-        (slot, 5): tokens held, most tokens held, the step that was first seen, smallest margin and
-        mean loss over the tokens of the loss.
+        (slot, 5): tokens held, most tokens held so far, the step at which that was first reached,
+        smallest margin and mean loss over the tokens of the loss.
     """
     rows = batch.rows
-    master = rows["best_margins"].dtype
-    table = batch.table(margin.to(master), float("inf"))
-    right = (table > strategy.held_margin) & batch.is_measured
-    since = torch.where(rows["right_since"] < 0, rows["step"][:, None], rows["right_since"])
-    rows["right_since"] = torch.where((table > 0) & batch.is_measured, since, -1.0)
+    dtype = rows.step.dtype
+    table = batch.table(margin.to(dtype), float("inf"))  # (slot, token)
+    since = torch.where(rows.correct_since < 0, rows.step[:, None], rows.correct_since)
+    rows.correct_since = torch.where((table > 0) & batch.is_measured, since, -1.0)
+    is_held = (table > strategy.held_margin) & batch.is_measured
     if strategy.keeps_prefix:
-        right = (right | ~batch.is_measured).cumprod(1).bool() & batch.is_measured
-    held = right.sum(1).to(master)
+        is_held = (is_held | ~batch.is_measured).cumprod(1).bool() & batch.is_measured
+    held = is_held.sum(1).to(dtype)
     smallest = table.masked_fill(~batch.in_loss, float("inf")).amin(1)
-    kept = table.masked_fill(~right, float("inf")).amin(1) if strategy.keeps_prefix else smallest
-    more = held > rows["max_held"]
-    better = more | ((held == rows["max_held"]) & (kept > rows["best_margin"]))
-    for name in [name for name in rows if name.startswith(PARAMETER)]:
-        best = name.replace(PARAMETER, BEST, 1)
-        wide = better.view(-1, *[1] * (rows[name].dim() - 1))
-        rows[best] = torch.where(wide, rows[name], rows[best])
-    for name, value in (("margins", table), ("right_since", rows["right_since"])):
-        rows[f"best_{name}"] = torch.where(better[:, None], value, rows[f"best_{name}"])
+    criterion = smallest
+    if strategy.keeps_prefix:
+        criterion = table.masked_fill(~is_held, float("inf")).amin(1)
+    is_more = held > rows.max_held
+    is_better = is_more | ((held == rows.max_held) & (criterion > rows.best.min_margin))
+    values = {name: one.value for name, one in rows.parameters.items()}
+    measured = Best(values, rows.step, criterion, table, rows.correct_since)
+    rows.best = where(is_better, measured, rows.best)
+    rows.max_held = torch.where(is_more, held, rows.max_held)
+    rows.max_held_step = torch.where(is_more, rows.step, rows.max_held_step)
     # One token after the other: a sum over the padded row would round by the longest batch-mate.
-    mean = batch.table((loss * batch.weights).to(master), 0.0).cumsum(1)[:, -1]
-    rows["min_loss"] = torch.minimum(rows["min_loss"], mean)
-    rows["best_margin"] = torch.where(better, kept, rows["best_margin"])
-    rows["max_held"] = torch.where(more, held, rows["max_held"])
-    rows["best_step"] = torch.where(better, rows["step"], rows["best_step"])
-    rows["max_held_step"] = torch.where(more, rows["step"], rows["max_held_step"])
-    return torch.stack([held, rows["max_held"], rows["max_held_step"], smallest, mean], 1)
+    mean = batch.table((loss * batch.weights).to(dtype), 0.0).cumsum(1)[:, -1]
+    rows.min_loss = torch.minimum(rows.min_loss, mean)
+    return torch.stack([held, rows.max_held, rows.max_held_step, smallest, mean], 1)
 
 
 def restore_best(batch: Batch, row: int, optimiser: Optimiser) -> None:
-    """Put one slot back to its best vectors, with a fresh optimiser; its patience begins anew."""
+    """Put one slot back to its best vectors, with a fresh optimiser and full patience."""
     rows, slot = batch.rows, batch.slots[row]
-    for name in [name for name in rows if name.startswith(PARAMETER)]:
-        rows[name][row] = rows[name.replace(PARAMETER, BEST, 1)][row]
-        own = rows[name][row][tuple(slice(size) for size in slot.tensors[name].shape)]
-        for key, fresh in optimiser.init(own).items():
-            state = rows[name.replace(PARAMETER, f"{key}.", 1)][row]
-            state[tuple(slice(size) for size in fresh.shape)] = fresh
+    best = unstack(rows.best.parameters, row, slot.state.best.parameters)
+    for name, value in best.items():
+        put(value, rows.parameters[name].value, row)
+        put(optimiser.init(value), rows.parameters[name].optimiser, row)
     slot.clock = 0
-    rows["max_held_step"][row] = rows["step"][row]
+    rows.max_held_step[row] = rows.step[row]
 
 
 def keep_path(batch: Batch, mem: Tensor) -> None:
-    """Copy aside the `[mem]` just measured of each slot whose path wants this step.
+    """Copy the `[mem]` just measured of each slot whose path wants this step.
 
-    A step is measured twice where a stage rests (`Progressive`), and where a turn is tried again
-    after it ran out of memory; both times the vectors are the same.
+    A step is measured twice where a text rests at a stage (`Progressive`), and where a turn is
+    repeated after running out of memory; both times the vectors are the same.
 
     Args:
-        batch: its slots' paths are changed in place.
+        batch: the paths of its slots are updated.
         mem: (slot, K, width) that went into the model, right-padded.
     """
     for row, slot, path in batch.on_path:
@@ -115,11 +82,11 @@ def keep_path(batch: Batch, mem: Tensor) -> None:
 def path_to(slot: Slot, mem: Tensor, best_step: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
     """Steps (points,) and vectors (points, K, width) of a slot's path, on the CPU.
 
-    The kept vectors come last, although later steps may stand before them.
+    The best vectors come last, even where later steps are in the path.
 
     Args:
-        slot: None comes back twice where its path was not asked for.
-        mem: (K, width) the kept vectors.
+        slot: None is returned twice if it has no path.
+        mem: (K, width) the best vectors.
         best_step: their step.
     """
     if slot.path is None:

@@ -1,8 +1,8 @@
-"""THE loop: fill slots, measure, decide, step, retire, refill.
+"""The optimisation loop: fill slots, measure, decide, step, retire, refill.
 
-All texts of a batch go through the frozen LM together, and each keeps its own clock, optimiser
-state and strategy, so that a text's result does not depend on who shares its batch. What is saved
-is what was measured: the best vectors are copied aside at the measurement, before any step.
+All texts of a batch go through the frozen LM together. Each has its own step count, optimiser state
+and decisions, so its result does not depend on the other texts in the batch. The best vectors are
+copied at the measurement, before any step, so what is saved is what was measured.
 """
 
 import math
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room, group_mean, units
-from memcram.engine.best import PARAMETER, keep_best, keep_path, nothing_kept, restore_best
+from memcram.engine.best import keep_best, keep_path, restore_best
 from memcram.engine.result import Crammed, crammed_of
+from memcram.engine.state import initial_state, tree_map, where
 from memcram.errors import ModelError
 from memcram.models.accounting import Accounting, padded_length
 from memcram.models.frozen_lm import FrozenLM
@@ -29,11 +30,11 @@ _ACCELERATOR_BATCH_TOKENS = 16_384
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """Where a run stands, handed to `on_poll`.
+    """Progress of a run, passed to `on_poll`.
 
     Attributes:
         done, active, waiting: texts.
-        tokens_correct: best number of right tokens so far, summed over the active texts.
+        tokens_correct: most correct tokens so far, summed over the active texts.
         steps: turns of the loop so far.
     """
 
@@ -49,11 +50,11 @@ class Engine:
 
     Args:
         lm: the frozen model.
-        recipe: what to do.
-        batch_tokens: positions one forward pass may hold; None takes what the device likes.
-        poll_every: steps between two looks of the host at the measurements; between them the
-            device keeps the best vectors by itself. None: 1 on a CPU, 8 elsewhere, but 1 for a
-            strategy that must see every step.
+        recipe: how to cram them.
+        batch_tokens: positions per forward pass; None for a device-dependent default.
+        poll_every: steps between host synchronisations; in between, the device keeps the best
+            vectors on its own. None: 1 on a CPU and for a strategy that must see every step,
+            else 8.
 
     Example:
         >>> import torch, memcram
@@ -88,20 +89,20 @@ class Engine:
         on_poll: Callable[[EngineStatus], None] | None = None,
         follow_up: Callable[[Crammed], CramRequest | None] | None = None,
     ) -> Iterator[Crammed]:
-        """Cram all requests, yielding each as it is done, in no fixed order.
+        """Cram all requests and yield each as it finishes, in no fixed order.
 
-        On Ctrl-C every text in work is yielded with its best vectors and the outcome
-        `interrupted`, then KeyboardInterrupt goes on; texts that had not begun are left out.
+        On Ctrl-C every text in progress is yielded with its best vectors and the outcome
+        `interrupted`, then KeyboardInterrupt propagates; texts that had not begun are left out.
 
         Args:
             requests: the texts.
-            on_poll: called whenever the host looks at the measurements.
-            follow_up: called with each result; may hand in another request, as one chunk begins
+            on_poll: called after every host synchronisation.
+            follow_up: called with each result; may return another request, since one chunk begins
                 where the one before it ends.
 
         Raises:
             UsageError: a request is empty, asks for no vectors, or exceeds the model's positions.
-            ModelError: the device has no memory even for one text.
+            ModelError: the device has too little memory even for one text.
         """
         waiting = sorted((self._new_slot(r) for r in requests), key=lambda slot: -slot.length)
         batch = Batch(self.lm.max_positions)
@@ -123,7 +124,7 @@ class Engine:
                     following = [follow_up(crammed) for crammed in retired]
                     waiting += [self._new_slot(request) for request in following if request]
                 if on_poll is not None and poll:
-                    right = int(batch.rows["max_held"].clamp(min=0).sum()) if batch.slots else 0
+                    right = int(batch.rows.max_held.clamp(min=0).sum()) if batch.slots else 0
                     on_poll(EngineStatus(done, len(batch.slots), len(waiting), right, steps))
                 while retired:
                     yield retired.pop(0)
@@ -144,8 +145,8 @@ class Engine:
         return Slot(request, replace(account, n_tokens=target), strategy.lookahead)
 
     def _prepare(self, slot: Slot) -> None:
-        """Lay out a text's state on the device, when it is seated for the first time."""
-        lm, request, n = self.lm, slot.request, len(slot.request.ids)
+        """Create a text's state on the device, when it joins a batch for the first time."""
+        lm, request = self.lm, slot.request
         generator = torch.Generator().manual_seed(request.seed)
         parametrisation = self.recipe.parametrisation
         shape = (request.vectors, parametrisation.start_width(lm.input_width))
@@ -156,20 +157,16 @@ class Engine:
             generator.manual_seed(request.group)
         start = start.to(lm.device, self._master)
         parameters = parametrisation.init(start, lm.input_width, generator)
-        # What is frozen is computed once: BOS and the tokens that are fed, behind K empty rows.
-        room = torch.zeros(request.vectors, lm.input_width, dtype=lm.dtype, device=lm.device)
-        embeds = torch.cat([room, lm.prefix, lm.embed(request.ids[:-1])])
-        slot.tensors = {"ids": request.ids.to(lm.device), "embeds": embeds}
-        slot.tensors |= nothing_kept(parameters, n, self._master)
-        for name, value in parameters.items():
-            slot.tensors[PARAMETER + name] = value
-            for key, moment in self.recipe.optimiser.init(value).items():
-                slot.tensors[f"{key}.{name}"] = moment
+        # Computed once: K empty rows, BOS, and the tokens that are fed.
+        empty = torch.zeros(request.vectors, lm.input_width, dtype=lm.dtype, device=lm.device)
+        embeds = torch.cat([empty, lm.prefix, lm.embed(request.ids[:-1])])
+        ids = request.ids.to(lm.device)
+        slot.begin(initial_state(ids, embeds, parameters, self.recipe.optimiser, self._master))
 
     def _fill(self, batch: Batch, waiting: list[Slot]) -> None:
-        """Seat waiting texts while the padded batch stays within `batch_tokens`.
+        """Add waiting texts while the padded batch stays within `batch_tokens`.
 
-        The texts of a group sit down together, or wait together.
+        The texts of a group are scheduled together.
         """
         new: list[Slot] = []
         length = max((slot.length for slot in batch.slots), default=0)
@@ -183,13 +180,13 @@ class Engine:
         if new:
             seated = {id(slot) for slot in new}
             for slot in new:
-                if not slot.tensors:
+                if not slot.has_begun:
                     self._prepare(slot)
             waiting[:] = [slot for slot in waiting if id(slot) not in seated]
             batch.seat(batch.slots + new)
 
     def _shrink(self, batch: Batch, waiting: list[Slot], error: RuntimeError) -> None:
-        """After running out of memory: put half of the texts back and go on with less."""
+        """After running out of memory, put half of the texts back and continue with less."""
         if not is_out_of_memory(error):
             raise error
         if self.lm.device.type == "cuda":
@@ -205,7 +202,7 @@ class Engine:
         waiting[:0] = back
 
     def _follow(self, batch: Batch, decisions: dict[int, Decision]) -> list[Crammed]:
-        """Carry out what was decided, after the step; returns the texts that retired."""
+        """Carry out what was decided, after the step; return the texts that are done."""
         targets = {row: d for row, d in decisions.items() if isinstance(d, Retarget)}
         stops = {row: d for row, d in decisions.items() if isinstance(d, Stop)}
         for row, retarget in targets.items():
@@ -226,11 +223,10 @@ class Engine:
     # -- one turn -------------------------------------------------------------------------------
 
     def _turn(self, batch: Batch, *, poll: bool) -> dict[int, Decision]:
-        """Measure, decide, then step; returns what was decided, by row."""
+        """Measure, decide, then step; return what was decided, by row."""
         parameters = {
-            name.removeprefix(PARAMETER): rows.detach().requires_grad_()
-            for name, rows in batch.rows.items()
-            if name.startswith(PARAMETER)
+            name: trained.value.detach().requires_grad_()
+            for name, trained in batch.rows.parameters.items()
         }
         mem = self.recipe.parametrisation.mem(parameters).to(self.lm.dtype)
         hidden = self.lm.hidden(batch.embeds(mem))
@@ -243,7 +239,7 @@ class Engine:
         if len(resting) < len(batch.slots):
             counted.backward(gradient)
             self._step(batch, parameters, resting)
-        # Last, so that a turn that is tried again after it ran out of memory counts once.
+        # Last, so that a turn repeated after running out of memory counts once.
         for slot in batch.slots:
             slot.token_steps += slot.length
         return decisions
@@ -251,7 +247,7 @@ class Engine:
     def _score(self, batch: Batch, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss and margin (counted,), and the gradient of Σ weight · loss to the hidden states.
 
-        The head runs over some rows at a time, so that logits never fill the memory.
+        The head runs over some rows at a time, which bounds the memory of the logits.
         """
         objective = self.recipe.objective
         size = max(1, _LOGITS_AT_ONCE // self.lm.vocab_size // ROW_BLOCK) * ROW_BLOCK
@@ -306,22 +302,23 @@ class Engine:
         for row, slot in enumerate(batch.slots):
             slot.step += row not in resting
             slot.clock += row not in resting
-        steps = torch.tensor([float(row not in resting) for row in range(len(batch.slots))])
-        moving = steps.to(rows["step"]) if resting else torch.ones_like(rows["step"])
-        rows["step"] = rows["step"] + moving
+        moving = torch.ones_like(rows.step, dtype=torch.bool)
+        if resting:
+            moving = torch.tensor([row not in resting for row in range(len(batch.slots))]).to(
+                moving
+            )
+        rows.step = rows.step + moving
         clocks = [max(1, slot.clock) for slot in batch.slots]
         for name, values in parameters.items():
             gradient = values.grad
             assert gradient is not None, name
             if name in self.recipe.parametrisation.shared:
                 gradient = group_mean(gradient, batch.slots, resting)
-            names = {key: f"{key}.{name}" for key in optimiser.state} | {"": PARAMETER + name}
-            before = {n: rows[n].clone() for n in names.values()} if resting else {}
-            state = {key: rows[names[key]] for key in optimiser.state}
-            optimiser.step(rows[PARAMETER + name], gradient, state, clocks)
-            for n, old in before.items():
-                wide = moving.view(-1, *[1] * (old.dim() - 1))
-                rows[n] = torch.where(wide > 0, rows[n], old)
+            trained = rows.parameters[name]
+            before = tree_map(torch.clone, trained) if resting else trained
+            optimiser.step(trained.value, gradient, trained.optimiser, clocks)
+            if resting:
+                rows.parameters[name] = where(moving, trained, before)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,4 +1,4 @@
-"""What the engine hands back of a text: the best vectors, and how they came about."""
+"""Result of cramming one text."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -7,32 +7,33 @@ import torch
 from torch import Tensor
 
 from memcram.engine.batch import Slot
-from memcram.engine.best import BEST, path_to
+from memcram.engine.best import path_to
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Outcome
 
 
 @dataclass(frozen=True)
 class Crammed:
-    """The best vectors of one text, and how they came about.
+    """The best vectors of one text, and how the optimisation went.
 
     Attributes:
         key: of the request.
-        mem: (K, width) on the CPU, in the model's dtype: the vectors that were measured.
-        outcome: how it ended, judged under teacher forcing; decoding has the last word.
-        n_correct: tokens held: those that are the argmax, or, for a strategy that keeps a prefix,
-            those before the first that is not.
-        margins: (counted,) in logits; of the prefix, where one is kept.
-        learned_step: (counted,) the step from which each token was right without a break up to
-            these vectors; −1 where it was not right. As fine as the measurements seen.
+        mem: (K, width) on the CPU, in the model's dtype: the vectors exactly as measured.
+        outcome: how it ended, judged under teacher forcing; only decoding shows exactness.
+        n_correct: correct tokens; for a strategy that keeps a prefix, those before the first
+            wrong one.
+        margins: (counted,) in logits; only of the prefix, where one is kept.
+        learned_step: (counted,) the step since which each token was correct without interruption
+            up to these vectors; −1 where it is not correct. As fine as the measurements.
         best_step: optimiser steps before these vectors.
-        steps: optimiser steps spent in all.
+        steps: optimiser steps in total.
         token_steps: positions that went forward and backward.
-        min_loss: smallest mean loss of the run, at whatever step it was.
+        min_loss: smallest mean loss over the whole run.
         curve: (points, 3) step, tokens held and mean loss, evenly spread over the run.
-        rises: (rises, 3) step, token-steps and tokens held, wherever more were held than at any
-            measurement before; where the host sees only some of them, token-steps are of that one.
-        path_steps: (points,) the steps of `path`; None where it was not asked for.
+        rises: (rises, 3) step, token-steps and tokens held, whenever more were held than at any
+            measurement before; where the host sees only some measurements, the token-steps are
+            those of the next one it sees.
+        path_steps: (points,) the steps of `path`; None unless requested.
         path: (points, K, width) as measured, evenly spread over the run; `mem` is the last.
     """
 
@@ -61,20 +62,17 @@ def crammed_of(slot: Slot, outcome: Outcome, recipe: Recipe, dtype: torch.dtype)
     """The result of a slot that is not stacked in a batch, copied to the CPU.
 
     Args:
-        slot: as it stands.
+        slot: in its final state.
         outcome: how it ended.
         recipe: it was crammed with.
         dtype: of the model, and of the vectors.
     """
-    best = {
-        name.removeprefix(BEST): value.unsqueeze(0)
-        for name, value in slot.tensors.items()
-        if name.startswith(BEST)
-    }
-    mem = recipe.parametrisation.mem(best)[0].to(dtype).detach()
-    best_step = int(slot.tensors["best_step"])
+    state, best = slot.state, slot.state.best
+    parameters = {name: value.unsqueeze(0) for name, value in best.parameters.items()}
+    mem = recipe.parametrisation.mem(parameters)[0].to(dtype).detach()
+    best_step = int(best.step)
     path_steps, path = path_to(slot, mem, best_step)
-    held = max(0, int(slot.tensors["max_held"]))
+    held = max(0, int(state.max_held))
     first, end = slot.accounting.tokens.start, slot.accounting.n_tokens
     end = first + held if recipe.strategy.keeps_prefix else end
     return Crammed(
@@ -82,12 +80,12 @@ def crammed_of(slot: Slot, outcome: Outcome, recipe: Recipe, dtype: torch.dtype)
         mem=mem.cpu().clone(),
         outcome=outcome,
         n_correct=held,
-        margins=slot.tensors["best_margins"][first:end].cpu().clone(),
-        learned_step=slot.tensors["best_right_since"][first:end].cpu().long(),
+        margins=best.margins[first:end].cpu().clone(),
+        learned_step=best.correct_since[first:end].cpu().long(),
         best_step=best_step,
         steps=slot.step,
         token_steps=slot.token_steps,
-        min_loss=float(slot.tensors["min_loss"]),
+        min_loss=float(state.min_loss),
         curve=torch.tensor([*slot.curve.kept.values()], dtype=torch.float64).reshape(-1, 3),
         rises=torch.tensor(slot.rises, dtype=torch.long).reshape(-1, 3),
         path_steps=path_steps,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from memcram.recipes.optimisers.adamw import AdamW
+from memcram.recipes.optimisers.adamw import AdamW, Moments
 
 SETTINGS = [
     AdamW(),
@@ -20,7 +20,7 @@ def test_rows_follow_torch(ours, filled_at):
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(3, 2, 5, dtype=torch.float64, generator=generator)
     rows = start.clone()
-    state = {key: torch.zeros_like(rows) for key in ours.state}
+    state = ours.init(rows)
     clocks = torch.zeros(3, dtype=torch.float64)
     theirs = [torch.nn.Parameter(row.clone()) for row in start]
     optimisers = [
@@ -33,12 +33,11 @@ def test_rows_follow_torch(ours, filled_at):
         active = [i for i, at in enumerate(filled_at) if turn >= at]
         gradient = torch.randn(3, 2, 5, dtype=torch.float64, generator=generator)
         part = rows[active]
-        part_state = {key: value[active] for key, value in state.items()}
+        part_state = Moments(state.m[active], state.v[active])
         clocks[active] += 1
         ours.step(part, gradient[active], part_state, clocks[active])
         rows[active] = part
-        for key, value in part_state.items():
-            state[key][active] = value
+        state.m[active], state.v[active] = part_state.m, part_state.v
         for i in active:
             theirs[i].grad = gradient[i].clone()
             optimisers[i].step()
@@ -50,7 +49,7 @@ def test_a_slot_with_no_gradient_keeps_its_neighbours_apart():
     rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     ours = AdamW(lr=0.5)
     gradient = torch.tensor([[1.0, -1.0], [0.0, 0.0]])
-    state = {key: torch.zeros_like(rows) for key in ours.state}
+    state = ours.init(rows)
     ours.step(rows, gradient, state, torch.ones(2))
     # the first Adam step has length lr against the gradient's sign
     torch.testing.assert_close(rows, torch.tensor([[0.5, 2.5], [3.0, 4.0]]))

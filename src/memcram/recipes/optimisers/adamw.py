@@ -2,13 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from memcram.recipes.component import component
 from memcram.recipes.ranges import AtLeastOne, BelowOne, Count, NotNegative, Positive
+
+
+@dataclass
+class Moments:
+    """Running averages of the gradient (`m`) and its square (`v`), shaped like the parameter."""
+
+    m: Tensor
+    v: Tensor
 
 
 @component
@@ -55,19 +63,12 @@ class AdamW:
         """The same rule for a budget of `steps`; a decay ends there."""
         return self if self.decay_steps is None else replace(self, decay_steps=steps)
 
-    @property
-    def state(self) -> tuple[str, ...]:
-        """Names of the state tensors, each shaped like the parameter."""
-        return ("m", "v")
-
-    def init(self, parameter: Tensor) -> dict[str, Tensor]:
+    def init(self, parameter: Tensor) -> Moments:
         """Zero moments for one slot's parameter (any shape)."""
-        return {key: torch.zeros_like(parameter) for key in self.state}
+        return Moments(torch.zeros_like(parameter), torch.zeros_like(parameter))
 
     @torch.no_grad()
-    def step(
-        self, rows: Tensor, gradient: Tensor, state: dict[str, Tensor], clocks: Sequence[int]
-    ) -> None:
+    def step(self, rows: Tensor, gradient: Tensor, state: Moments, clocks: Sequence[int]) -> None:
         """Update `rows` and `state` in place.
 
         Args:
@@ -77,15 +78,15 @@ class AdamW:
             clocks: t of each slot, counting from 1, for the bias corrections.
         """
         beta1, beta2 = self.betas
-        state["m"].mul_(beta1).add_(gradient, alpha=1 - beta1)
-        state["v"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        state.m.mul_(beta1).add_(gradient, alpha=1 - beta1)
+        state.v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         # On the host, in double precision: a power on the device rounds by its place in the batch.
         correction1 = _column([1 - beta1**t for t in clocks], rows)
         correction2 = _column([(1 - beta2**t) ** 0.5 for t in clocks], rows)
-        denominator = (state["v"].sqrt() / correction2).add_(self.eps)
+        denominator = (state.v.sqrt() / correction2).add_(self.eps)
         rates = [self.rate(t) for t in clocks]
         rows.mul_(_column([1 - rate * self.weight_decay for rate in rates], rows))
-        rows.sub_(_column(rates, rows) * state["m"] / correction1 / denominator)
+        rows.sub_(_column(rates, rows) * state.m / correction1 / denominator)
 
 
 def _column(values: Sequence[float], rows: Tensor) -> Tensor:

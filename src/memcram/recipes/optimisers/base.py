@@ -16,10 +16,6 @@ class Optimiser(Protocol):
     def with_steps(self, steps: int) -> "Optimiser":
         """The same rule for a budget of `steps`; a decay ends there."""
 
-    @property
-    def state(self) -> tuple[str, ...]:
-        """Names of the state tensors, each shaped like the parameter."""
-
     def init(self, parameter: Tensor) -> Any:
         """State for one text's parameter (any shape), before the first step.
 
