@@ -97,8 +97,7 @@ class Engine:
         Args:
             requests: the texts.
             on_poll: called after every host synchronisation.
-            follow_up: called with each result; may return another request, since one chunk begins
-                where the one before it ends.
+            follow_up: called with each result; may return another request.
 
         Raises:
             UsageError: a request is empty, asks for no vectors, or exceeds the model's positions.
@@ -124,8 +123,8 @@ class Engine:
                     following = [follow_up(crammed) for crammed in retired]
                     waiting += [self._new_slot(request) for request in following if request]
                 if on_poll is not None and poll:
-                    right = int(batch.rows.max_held.clamp(min=0).sum()) if batch.slots else 0
-                    on_poll(EngineStatus(done, len(batch.slots), len(waiting), right, steps))
+                    correct = int(batch.rows.max_held.clamp(min=0).sum()) if batch.slots else 0
+                    on_poll(EngineStatus(done, len(batch.slots), len(waiting), correct, steps))
                 while retired:
                     yield retired.pop(0)
         except KeyboardInterrupt:
@@ -303,10 +302,8 @@ class Engine:
             slot.step += row not in resting
             slot.clock += row not in resting
         moving = torch.ones_like(rows.step, dtype=torch.bool)
-        if resting:
-            moving = torch.tensor([row not in resting for row in range(len(batch.slots))]).to(
-                moving
-            )
+        for row in resting:
+            moving[row] = False
         rows.step = rows.step + moving
         clocks = [max(1, slot.clock) for slot in batch.slots]
         for name, values in parameters.items():

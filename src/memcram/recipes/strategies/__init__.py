@@ -1,4 +1,4 @@
-"""Strategies: what to do with a slot after a measurement, one file per strategy."""
+"""Strategies: when to grow, back off or stop; one file per strategy."""
 
 from memcram.recipes.strategies.base import (
     Continue,

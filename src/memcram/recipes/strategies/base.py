@@ -1,4 +1,4 @@
-"""The words between the engine and a strategy."""
+"""Types exchanged by engine and strategy."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ class Outcome(StrEnum):
     """How the optimisation of a text ended."""
 
     CORRECT = "right"
-    """Every counted token is the argmax under teacher forcing; decoding has yet to confirm it."""
+    """Every counted token is the argmax under teacher forcing; decoding still has to confirm it."""
     BUDGET_EXHAUSTED = "budget_exhausted"
     NON_FINITE = "non_finite"
     INTERRUPTED = "interrupted"
@@ -17,21 +17,21 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the engine saw of one slot at its current vectors, under teacher forcing.
+    """Measurement of one slot at its current vectors, under teacher forcing.
 
-    "Held" is a count of right tokens: all of them for a strategy that keeps every right token,
-    those before the first wrong one for a strategy that keeps a prefix.
+    Held tokens are the correct ones, or, for a strategy that keeps a prefix, those before the first
+    wrong one.
 
     Attributes:
         step: optimiser steps done before this measurement.
         n_tokens: tokens the loss runs over.
-        n_held: tokens held by these vectors, those the strategy looks ahead at included.
-        max_held: the largest `n_held` so far, this measurement included.
-        max_held_step: the step at which `max_held` was first seen.
+        n_held: tokens held by these vectors, including those the strategy looks ahead at.
+        max_held: largest `n_held` so far, including this measurement.
+        max_held_step: step at which `max_held` was first reached, or the slot was restored.
         min_margin: smallest margin over the tokens of the loss, in logits.
         loss: mean loss, over the same tokens.
-        text_tokens: tokens the text has; `n_tokens` may grow up to it.
-        token_steps: positions of this text that went forward so far, this measurement included.
+        text_tokens: tokens of the whole text; `n_tokens` may grow up to it.
+        token_steps: positions of this text that went forward so far, including this measurement.
     """
 
     step: int
@@ -54,9 +54,9 @@ class Continue:
 class Retarget:
     """Let the loss run over the first `n_tokens` tokens from now on.
 
-    With `restore`, the slot goes back to the best vectors it had, with a fresh optimiser. Without
-    `step`, the new target begins from the very vectors that were measured; the texts of a group
-    that share parameters step all the same.
+    With `restore`, the slot returns to its best vectors, with a fresh optimiser. Without `step`,
+    the slot takes no step now, so the new target begins at the vectors just measured; texts of a
+    group that share parameters take their step all the same.
     """
 
     n_tokens: int
@@ -66,7 +66,7 @@ class Retarget:
 
 @dataclass(frozen=True)
 class Stop:
-    """Retire the slot with the best vectors it had."""
+    """End the optimisation of the text with its best vectors."""
 
     outcome: Outcome
 
@@ -76,7 +76,7 @@ Decision = Continue | Retarget | Stop
 
 @runtime_checkable
 class Strategy(Protocol):
-    """Decides for each slot apart; a frozen set of hyper-parameters."""
+    """Decides what to do with each slot; frozen hyper-parameters without state."""
 
     @property
     def steps(self) -> int:
@@ -96,10 +96,10 @@ class Strategy(Protocol):
 
     @property
     def every_step(self) -> bool:
-        """Whether it must see each measurement, on any device."""
+        """Whether it must see every measurement, on any device."""
 
     def first_target(self, text_tokens: int) -> int:
-        """Tokens the loss runs over at the start."""
+        """Tokens the loss runs over at first."""
 
     def decide(self, measured: Measurement) -> Decision:
         """What to do after `measured`."""
@@ -108,4 +108,4 @@ class Strategy(Protocol):
         """The same strategy with another budget in optimiser steps."""
 
     def with_margin(self, at_least: float) -> "Strategy":
-        """The same strategy, content only with margins above `at_least` logits."""
+        """The same strategy, which accepts only margins above `at_least` logits."""

@@ -9,13 +9,13 @@ from memcram.recipes.strategies.base import Continue, Decision, Measurement, Out
 
 @component
 class Fixed:
-    """Optimise the whole text until it is right, the budget is spent, or nothing improves.
+    """Optimise the whole text until it is correct, the budget is spent, or nothing improves.
 
     Attributes:
         steps: budget in optimiser steps.
-        margin: stop once every margin exceeds this many logits; above 0 it keeps polishing a text
-            that is already right, within the budget.
-        patience: stop after this many steps without one more token right; None never does.
+        margin: stop once every margin exceeds this many logits; above 0, a correct text is
+            optimised further within the budget.
+        patience: stop after this many steps without another correct token; None for no limit.
     """
 
     steps: AtLeastOne = 1000
@@ -37,8 +37,8 @@ class Fixed:
             return Stop(Outcome.CORRECT)
         idle = measured.step - measured.max_held_step
         if measured.step >= self.steps or (self.patience is not None and idle >= self.patience):
-            right = measured.max_held == measured.n_tokens
-            return Stop(Outcome.CORRECT if right else Outcome.BUDGET_EXHAUSTED)
+            whole = measured.max_held == measured.n_tokens
+            return Stop(Outcome.CORRECT if whole else Outcome.BUDGET_EXHAUSTED)
         return Continue()
 
     def with_steps(self, steps: int) -> "Fixed":
@@ -46,5 +46,5 @@ class Fixed:
         return replace(self, steps=steps)
 
     def with_margin(self, at_least: float) -> "Fixed":
-        """The same strategy, content only with margins above `at_least` logits."""
+        """The same strategy, which accepts only margins above `at_least` logits."""
         return replace(self, margin=max(self.margin, at_least))

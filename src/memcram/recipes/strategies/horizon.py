@@ -1,4 +1,4 @@
-"""How many tokens of a text fit: grow while they are right, back off when they are not."""
+"""Find how many tokens fit: grow the prefix while it is correct, back off when it is not."""
 
 from dataclasses import replace
 
@@ -9,18 +9,18 @@ from memcram.recipes.strategies.base import Continue, Decision, Measurement, Out
 
 @component
 class Horizon:
-    """Grow the prefix that is held, until the budget or the patience ends.
+    """Grow the prefix that is held until the budget or the patience is spent.
 
-    As soon as all n tokens of the loss are held, the loss runs over the tokens held (those looked
-    ahead at come for free) plus a share `growth` of them, at least one. Where nothing more was
-    held for `patience` steps, the aim is halved back towards what is held, from the last vectors
-    that held it; with the aim at one token more, the strategy stops.
+    As soon as all n tokens of the loss are held, the loss runs over the tokens held (including any
+    looked ahead at) plus a fraction `growth` of them, at least one. After `patience` steps without
+    another token held, the target is moved halfway back to the tokens held, from the last vectors
+    that held them; if the target is only one token more, the strategy stops.
 
     Attributes:
         steps: budget in optimiser steps.
-        patience: steps without one more token held before backing off.
-        first: tokens to begin with.
-        growth: share of the held tokens added at once; 0 adds one token at a time.
+        patience: steps without another token held before backing off.
+        first: tokens of the first target.
+        growth: fraction of the held tokens that is added at once; 0 adds one token at a time.
         lookahead: tokens beyond the loss that are measured too.
         margin: a token is held if its margin (logits) exceeds this.
     """
@@ -65,5 +65,5 @@ class Horizon:
         return replace(self, steps=steps)
 
     def with_margin(self, at_least: float) -> "Horizon":
-        """The same strategy, content only with margins above `at_least` logits."""
+        """The same strategy, which accepts only margins above `at_least` logits."""
         return replace(self, margin=max(self.margin, at_least))

@@ -1,4 +1,4 @@
-"""One token at a time, as in the second published recipe."""
+"""Grow by one token at a time, as in the second published recipe."""
 
 from dataclasses import replace
 
@@ -9,10 +9,10 @@ from memcram.recipes.strategies.base import Continue, Decision, Measurement, Out
 
 @component
 class Progressive:
-    """Stages n = 1, 2, 3, …; each ends when all n tokens are right, and the text with the last.
+    """Stages n = 1, 2, 3, …; stage n ends when the first n tokens are correct.
 
-    The next stage begins from the same vectors and optimiser state. A stage that is not right
-    within `stage_steps`, or a text within `steps`, ends at the last n that was. Source: Tarasov et
+    The next stage begins with the same vectors and optimiser state. When a stage exceeds
+    `stage_steps` or the text exceeds `steps`, the last completed stage counts. Source: Tarasov et
     al., ICML 2026.
 
     Attributes:
@@ -49,5 +49,5 @@ class Progressive:
         return replace(self, steps=steps)
 
     def with_margin(self, at_least: float) -> "Progressive":
-        """The same strategy: it has no margin to polish to, and guards make up for that."""
+        """The same strategy: it has no margin; archives guard tokens with small margins."""
         return self

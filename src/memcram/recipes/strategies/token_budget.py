@@ -61,5 +61,5 @@ class TokenBudget:
         return replace(self, strategy=self.strategy.with_steps(steps))
 
     def with_margin(self, at_least: float) -> "TokenBudget":
-        """The same, content only with margins above `at_least` logits."""
+        """The same, which accepts only margins above `at_least` logits."""
         return replace(self, strategy=self.strategy.with_margin(at_least))
