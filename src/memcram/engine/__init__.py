@@ -1,4 +1,4 @@
-"""The engine: optimise many texts side by side."""
+"""The engine: optimise many texts in one batch."""
 
 from memcram.engine.batch import CramRequest
 from memcram.engine.loop import Engine, EngineStatus

@@ -154,7 +154,7 @@ class Batch:
     weights: Tensor = field(init=False)
 
     def seat(self, slots: list[Slot]) -> None:
-        """Stack `slots` anew; those that stay keep their current state."""
+        """Stack `slots`; those already in the batch keep their current state."""
         self.unstack()
         if not slots:
             self.slots, self.on_path = [], []

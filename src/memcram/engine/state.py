@@ -43,7 +43,7 @@ class Best:
 
 @dataclass
 class TextState:
-    """State of one text; in a batch every tensor has a slot axis in front and padding behind."""
+    """State of one text; in a batch every tensor has a leading slot axis and is right-padded."""
 
     ids: Tensor  # (n,) token ids
     embeds: Tensor  # (input length, width) frozen inputs, zeros in place of [mem]
