@@ -6,7 +6,7 @@ import os
 import pytest
 
 from memcram import UsageError
-from memcram.files import check_writable, write_atomically
+from memcram.files import check_creatable, check_writable, write_atomically
 
 
 def no_space(*_):
@@ -53,3 +53,16 @@ def test_existing_file_needs_force_and_a_folder_is_never_replaced(tmp_path):
     check_writable(path, force=True)
     with pytest.raises(UsageError, match="is a folder"):
         check_writable(tmp_path, force=True)
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("長" * 85)  # 255 bytes
+    check_writable(path, force=False)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("check", [check_creatable, lambda path: check_writable(path, force=True)])
+def test_a_longer_name_is_refused_before_any_work(tmp_path, check):
+    with pytest.raises(UsageError, match=r"output: .*File name too long"):
+        check(tmp_path / ("長" * 86))

@@ -9,6 +9,7 @@ import memcram
 import tiny
 from memcram import Archive, ArchiveError, TextError, UsageError
 from memcram.archive.manifest import TextRecord
+from memcram.models import decoding
 
 TEXT = "The Lamp went out at nine; nobody noticed.\r\n\tNaïve café — 語 👩‍👧 "
 
@@ -220,3 +221,54 @@ def test_progress_ends_with_everything_done(tiny_lm):
     memcram.decompress(archive, tiny_lm, decoding.append)
     assert decoding[-1].chunks_done == len(archive.chunk_tokens)
     assert decoding[-1].tokens_correct == decoding[-1].tokens_total
+
+
+def test_a_path_in_place_of_an_archive(tiny_lm, tmp_path):
+    path = tmp_path / "a.mem.safetensors"
+    archive = memcram.compress(TEXT, tiny_lm, steps=1)
+    archive.write(path)
+    assert memcram.decompress(path, tiny_lm) == memcram.decompress(str(path), tiny_lm)
+    assert memcram.verify(path, tiny_lm) == memcram.verify(archive, tiny_lm)
+
+
+def test_verify_decodes_once(tiny_lm, monkeypatch):
+    archive = memcram.compress(TEXT, tiny_lm, steps=1)
+    greedy, calls = decoding.greedy, []
+
+    def counted(*arguments, **options):
+        calls.append(1)
+        return greedy(*arguments, **options)
+
+    monkeypatch.setattr(decoding, "greedy", counted)
+    memcram.verify(archive, tiny_lm)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({"id": "x" * 513}, {}, "^model: .*at most 512 characters"),
+        ({"id": "a\nb"}, {}, "^model: "),
+        ({"id": "caf\udce9"}, {}, "^model: "),
+        ({"revision": "x" * 129}, {}, "^revision: .*at most 128 characters"),
+        ({}, {"seed": "3"}, "^seed: .*valid integer"),
+    ],
+)
+def test_what_no_archive_can_record_is_refused_before_any_work(
+    tiny_lm, monkeypatch, tmp_path, changes, arguments, message
+):
+    identity = dataclasses.replace(tiny_lm.identity, **changes)
+    monkeypatch.setattr(tiny_lm, "identity", identity)
+    monkeypatch.setattr("memcram.engine.loop.Engine.run", lambda *_: pytest.fail("crammed"))
+    with pytest.raises(UsageError, match=message):
+        memcram.compress(TEXT, tiny_lm, steps=1, partial=tmp_path / "p", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "none/p"])
+def test_a_folder_for_chunks_that_can_not_be_created_is_refused_before_any_work(
+    tiny_lm, monkeypatch, tmp_path, name
+):
+    monkeypatch.setattr("memcram.engine.loop.Engine.run", lambda *_: pytest.fail("crammed"))
+    with pytest.raises(UsageError, match=r"^partial: "):
+        memcram.compress(TEXT, tiny_lm, steps=1, partial=tmp_path / name)

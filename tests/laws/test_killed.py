@@ -247,14 +247,29 @@ def test_read_only_folder_is_refused_before_any_work(model, place, monkeypatch, 
     assert [path.name for path in place.iterdir()] == ["a.txt"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
-def test_a_folder_that_really_is_read_only(model, place, capsys):
+AS_NOBODY = """
+import os, sys
+from memcram.cli import run
+if os.geteuid() == 0:  # root writes anywhere
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="needs users and permissions of POSIX")
+def test_a_folder_that_really_is_read_only(model, place):
     place.chmod(0o555)
     try:
-        assert run(arguments(model)) == 2
+        found = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, *arguments(model)], capture_output=True, check=False
+        )
     finally:
         place.chmod(0o755)
-    assert "not writable" in capsys.readouterr().err
+    err = found.stderr.decode()
+    assert found.returncode == 2, err
+    assert err == "memcram: --output: the folder '.' is not writable\n"
     assert [path.name for path in place.iterdir()] == ["a.txt"]
 
 
