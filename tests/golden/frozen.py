@@ -215,7 +215,19 @@ REPORTS = {
     "verify-blank": (["verify", "blank.mem.safetensors", "--model", "lossy", *_CPU], []),
     "horizon": (
         ["horizon", "scene.txt", "--samples", "3", "--max-tokens", "6", *_SMALL],
-        [*_SPREAD, "censored", "token_steps", "seconds", "horizon", "steps", "min_margin"],
+        [
+            *_SPREAD,
+            "censored",
+            "token_steps",
+            "budget_ended",
+            "mean_bits_per_dimension",
+            "seconds",
+            "horizon",
+            "steps",
+            "min_margin",
+            "lm_nats",
+            "bits_per_dimension",
+        ],
     ),
     "plan": (
         ["plan", "scene.txt", "--samples", "2", "-K", "1", "-K", "2", *_SMALL],

@@ -109,6 +109,7 @@ def horizon(
             on_poll=lambda status: show(status.done, samples),
         )
     of = spread([one.horizon for one in measured])
+    bits = spread([one.bits_per_dimension for one in measured])
     summary = {
         "model": lm.identity.id,
         "recipe": chosen.name,
@@ -119,6 +120,8 @@ def horizon(
         "ci95_tokens": of.ci95,
         "censored": sum(one.censored for one in measured),
         "token_steps": sum(one.token_steps for one in measured),
+        "budget_ended": sum(one.budget_ended for one in measured),
+        "mean_bits_per_dimension": bits.mean,
         "seconds": round(time.perf_counter() - started, 2),
     }
     if as_json:
@@ -127,3 +130,9 @@ def horizon(
     else:
         low, high = of.ci95 or (of.mean, of.mean)
         print_fields(summary | {"ci95_tokens": f"{low:.2f} to {high:.2f}"})
+        if summary["budget_ended"]:
+            click.echo(
+                f"The budget ended {summary['budget_ended']} of {of.n} texts: the mean is what "
+                "this budget buys, not what the vectors could hold. "
+                "Raise --steps or --token-steps."
+            )

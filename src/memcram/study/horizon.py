@@ -3,13 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
 from memcram.metrics.bound import capacity_bound
+from memcram.metrics.information import bits_per_dimension
 from memcram.models import decoding
 from memcram.models.accounting import exact_prefix
 from memcram.models.frozen_lm import FrozenLM
+from memcram.models.scoring import score
 from memcram.recipes.recipe import Recipe
 from memcram.texts import TextSample
 
@@ -25,6 +29,10 @@ class MeasuredHorizon:
             have fitted.
         steps, token_steps: cost of the optimisation.
         min_margin: smallest margin over the horizon, in logits; None for an empty horizon.
+        budget_ended: the budget ended the text, so that a larger one might hold more.
+        lm_nats: nats of the horizon's tokens t₂, t₃, … under the bare LM.
+        bits_per_dimension: those nats in bits, per coordinate of the K vectors. Greedy decoding
+            returns the tokens, so nothing of their information is missing.
     """
 
     id: str
@@ -35,6 +43,9 @@ class MeasuredHorizon:
     steps: int
     token_steps: int
     min_margin: float | None
+    budget_ended: bool
+    lm_nats: float
+    bits_per_dimension: float
 
 
 def longest_sample(lm: FrozenLM, vectors: int) -> int:
@@ -76,38 +87,46 @@ def measure_horizons(
     Raises:
         UsageError: the recipe never predicts t₁, or only crams texts of given length.
     """
-    engine = Engine(lm, recipe.for_one_text().for_horizon())
+    growing = recipe.for_one_text().for_horizon()
     requests = [
         CramRequest(i, sample.ids, vectors, seed + SEED_STRIDE * i)
         for i, sample in enumerate(samples)
     ]
     done: dict[object, Crammed] = {
-        crammed.key: crammed for crammed in engine.run(requests, on_poll)
+        crammed.key: crammed for crammed in Engine(lm, growing).run(requests, on_poll)
     }
     crammed = [done[i] for i in range(len(samples))]
-    held = [i for i, one in enumerate(crammed) if one.n_correct > 0]
-    decoded = decoding.greedy(
-        lm, [crammed[i].mem for i in held], [crammed[i].n_correct for i in held]
-    )
-    by_sample = dict(zip(held, decoded, strict=True))
-    return [_measured(samples[i], one, by_sample.get(i)) for i, one in enumerate(crammed)]
+    mems = [one.mem for one in crammed]
+    decoded = decoding.greedy(lm, mems, [one.n_correct for one in crammed])
+    horizons = [
+        exact_prefix(one.ids, sample.ids) for one, sample in zip(decoded, samples, strict=True)
+    ]
+    nats = _lm_nats(lm, [s.ids[:n] for s, n in zip(samples, horizons, strict=True)])
+    return [
+        MeasuredHorizon(
+            id=sample.id,
+            origin=sample.origin,
+            offset=sample.offset,
+            horizon=n,
+            censored=n == len(sample.ids),
+            steps=one.steps,
+            token_steps=one.token_steps,
+            min_margin=path.margins[:n].min().item() if n else None,
+            budget_ended=n < len(sample.ids)
+            and growing.strategy.is_spent(one.steps, one.token_steps),
+            lm_nats=lm_nats,
+            bits_per_dimension=bits_per_dimension(lm_nats, lm.input_width, vectors),
+        )
+        for sample, one, path, n, lm_nats in zip(
+            samples, crammed, decoded, horizons, nats, strict=True
+        )
+    ]
 
 
-def _measured(
-    sample: TextSample, crammed: Crammed, decoded: decoding.Decoded | None
-) -> MeasuredHorizon:
-    horizon = 0
-    margin: float | None = None
-    if decoded is not None:
-        horizon = exact_prefix(decoded.ids, sample.ids)
-        margin = decoded.margins[:horizon].min().item() if horizon else None
-    return MeasuredHorizon(
-        id=sample.id,
-        origin=sample.origin,
-        offset=sample.offset,
-        horizon=horizon,
-        censored=horizon == len(sample.ids),
-        steps=crammed.steps,
-        token_steps=crammed.token_steps,
-        min_margin=margin,
-    )
+def _lm_nats(lm: FrozenLM, texts: Sequence[Tensor]) -> list[float]:
+    """Nats of t₂, t₃, … of each text under the bare LM."""
+    some = [i for i, text in enumerate(texts) if len(text) > 1]
+    found = dict.fromkeys(range(len(texts)), 0.0)
+    for i, scored in zip(some, score(lm, [texts[i] for i in some]), strict=True):
+        found[i] = float(scored.nats[1:].sum())
+    return list(found.values())

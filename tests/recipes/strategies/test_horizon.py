@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -216,6 +217,31 @@ def test_a_horizon_never_exceeds_what_the_engine_holds(pocket, monkeypatch):
     found = measure_horizons(pocket, samples, recipe)
     for key, n_correct in held:
         assert found[key].horizon <= n_correct <= len(samples[key].ids)
+
+
+def test_bits_per_dimension_are_those_of_the_tokens_held(pocket):
+    """t₁ is left out: the bare LM does not predict it."""
+    recipe = memcram.get_recipe("default").with_steps(60)
+    [found] = measure_horizons(pocket, [sample(pocket, TEXT)], recipe, vectors=2)
+    assert found.horizon > 2
+    [bare] = memcram.score(pocket, [sample(pocket, TEXT).ids[: found.horizon]])
+    assert found.lm_nats == pytest.approx(bare.nats[1:].sum().item(), rel=1e-5)
+    bits = found.lm_nats / math.log(2)
+    assert found.bits_per_dimension == pytest.approx(bits / (2 * pocket.input_width))
+
+
+@pytest.mark.parametrize(
+    ("changes", "ended"),
+    [({"steps": 2}, True), ({"patience": 2}, False), ({"tokens": 20}, True)],
+)
+def test_a_budget_that_ended_a_text_is_told_from_the_patience(pocket, changes, ended):
+    recipe = memcram.get_recipe("default@horizon.patience=" + str(changes.get("patience", 200)))
+    if "tokens" in changes:
+        recipe = recipe.with_token_steps(changes["tokens"])
+    recipe = recipe if "steps" not in changes else recipe.with_steps(changes["steps"])
+    [found] = measure_horizons(pocket, [sample(pocket, TEXT + TEXT[9:])], recipe)
+    assert not found.censored
+    assert found.budget_ended is ended
 
 
 # -- the command -------------------------------------------------------------------------------

@@ -104,6 +104,9 @@ class Strategy(Protocol):
     def decide(self, measured: Measurement) -> Decision:
         """What to do after `measured`."""
 
+    def is_spent(self, steps: int, token_steps: int) -> bool:
+        """Whether a text that took this many steps and token-steps has used up its budget."""
+
     def with_steps(self, steps: int) -> "Strategy":
         """The same strategy with another budget in optimiser steps."""
 

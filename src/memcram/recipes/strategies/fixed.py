@@ -41,6 +41,10 @@ class Fixed:
             return Stop(Outcome.CORRECT if whole else Outcome.BUDGET_EXHAUSTED)
         return Continue()
 
+    def is_spent(self, steps: int, token_steps: int) -> bool:
+        """Whether a text that took this many steps has used up its budget."""
+        return steps >= self.steps
+
     def with_steps(self, steps: int) -> "Fixed":
         """The same strategy with another budget in optimiser steps."""
         return replace(self, steps=steps)

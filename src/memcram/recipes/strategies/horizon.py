@@ -60,6 +60,10 @@ class Horizon:
             return Retarget(measured.max_held + over // 2, restore=True)
         return Continue()
 
+    def is_spent(self, steps: int, token_steps: int) -> bool:
+        """Whether a text that took this many steps has used up its budget."""
+        return steps >= self.steps
+
     def with_steps(self, steps: int) -> "Horizon":
         """The same strategy with another budget in optimiser steps."""
         return replace(self, steps=steps)

@@ -44,6 +44,10 @@ class Progressive:
             return Stop(Outcome.BUDGET_EXHAUSTED)
         return Continue()
 
+    def is_spent(self, steps: int, token_steps: int) -> bool:
+        """Whether a text that took this many steps has used up its budget."""
+        return steps >= self.steps
+
     def with_steps(self, steps: int) -> "Progressive":
         """The same strategy with another budget in optimiser steps."""
         return replace(self, steps=steps)

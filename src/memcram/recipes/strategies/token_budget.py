@@ -56,6 +56,10 @@ class TokenBudget:
         whole = measured.max_held >= measured.text_tokens
         return Stop(Outcome.CORRECT if whole else Outcome.BUDGET_EXHAUSTED)
 
+    def is_spent(self, steps: int, token_steps: int) -> bool:
+        """Whether a text that took this many token-steps has used up its budget."""
+        return token_steps >= self.token_steps or self.strategy.is_spent(steps, token_steps)
+
     def with_steps(self, steps: int) -> "TokenBudget":
         """The same, with another budget of the inner strategy in optimiser steps."""
         return replace(self, strategy=self.strategy.with_steps(steps))
