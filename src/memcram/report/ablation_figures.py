@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from pandas import DataFrame
 
 from memcram.metrics.statistics import rank_correlation
-from memcram.report.drawing import MEAN, by_source, titled
+from memcram.report.drawing import MEAN, by_source, errors, mark, titled
 from memcram.report.style import (
     LIGHT,
     LINES,
@@ -162,12 +162,11 @@ def pca(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_xlabel(f"first principal axis ({100 * shares[0]:.0f} % of the variance)")
         axes.set_ylabel(f"second ({100 * shares[1]:.0f} %)")
         axes.set_title(_cell_title(data, "solutions"))
-        mark = Line2D([], [], linestyle="", marker="o", color=theme.ink, label="a solution")
         note = (
             f"n = {len(data)} solutions of {texts.ngroups} texts; solutions of one text have one "
             "mark and meet at their mean"
         )
-        return finish(figure, theme, note, handles=[mark])
+        return finish(figure, theme, note, handles=[mark("o", theme.ink, theme.ink, "a solution")])
 
 
 def path(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -330,10 +329,7 @@ def _line(
 ) -> None:
     """Means with intervals at the positions `at`, in the style of number `place`."""
     mean = one[value].astype(float)
-    ends = [
-        (mean - one[f"{value}_low"].astype(float)).clip(lower=0).fillna(0.0),
-        (one[f"{value}_high"].astype(float) - mean).clip(lower=0).fillna(0.0),
-    ]
+    ends = errors(mean, one[f"{value}_low"], one[f"{value}_high"])
     axes.errorbar(
         at,
         mean,

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from pandas import DataFrame
 
 from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
-from memcram.report.drawing import MEAN, counted, plain_ticks, titled
+from memcram.report.drawing import MEAN, counted, note_at, plain_ticks, titled
 from memcram.report.style import HATCHES, LIGHT, Theme, applied, finish, new_figure, places
 
 _BAR = 0.8  # height of a bar; the distance between bars is 1
@@ -176,12 +176,4 @@ def _describe_bar(axes: Axes, y: float, value: float, described: Described, them
     # An empty bar has no position on a logarithmic axis: its words are put at the left edge.
     at = (end, y) if end > 0 else (0.0, y)
     coords = "data" if end > 0 else axes.get_yaxis_transform()
-    axes.annotate(
-        words,
-        at,
-        xycoords=coords,
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=7.5,
-    )
+    note_at(axes, words, at, (4, 0), xycoords=coords)

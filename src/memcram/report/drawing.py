@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from pandas import DataFrame
 
@@ -18,6 +19,25 @@ def largest(data: DataFrame, column: str) -> "pd.Series[Any]":
     """The row with the largest known value of a column."""
     known = data[data[column].notna()]
     return known.iloc[int(np.argmax(known[column].to_numpy(float)))]
+
+
+def errors(mean: "pd.Series[Any]", low: "pd.Series[Any]", high: "pd.Series[Any]") -> list[Any]:
+    """Lengths of error bars down and up; 0 where an interval is unknown."""
+    return [end.astype(float).clip(lower=0).fillna(0.0) for end in (mean - low, high - mean)]
+
+
+def note_at(
+    axes: Axes, words: str, at: tuple[float, float], shift: tuple[int, int], **style: Any
+) -> None:
+    """Write small text at a point of the data, shifted by so many typographic points."""
+    usual: Any = {"fontsize": 7.5, "va": "center", "textcoords": "offset points"}
+    axes.annotate(words, at, xytext=shift, **usual | style)
+
+
+def mark(marker: str, colour: str, face: str, label: str) -> Line2D:
+    """A mark for the legend."""
+    style: Any = {"linestyle": "", "marker": marker, "color": colour, "markerfacecolor": face}
+    return Line2D([], [], label=label, **style)
 
 
 def counted(data: DataFrame, column: str, rest: str) -> str:

@@ -12,7 +12,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from pandas import DataFrame
 
@@ -28,10 +27,13 @@ from memcram.report.drawing import (
     by_source,
     by_source_apart,
     counted,
+    errors,
     ideal,
     largest,
     line_style,
     log_axes,
+    mark,
+    note_at,
     plain_ticks,
     titled,
 )
@@ -71,7 +73,8 @@ def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             )
         top = float(data["lm_nats"].max()) * 1.04
         axes.plot([0, top], [0, top], color=theme.muted, linewidth=0.9, linestyle=":")
-        _label_diagonal(axes, top, theme)
+        style = {"ha": "right", "va": "baseline", "fontsize": 8, "color": theme.muted}
+        note_at(axes, "no gain", (0.55 * top, 0.55 * top), (-3, 3), **style)
         fitted = data[~data["saturated"].astype(bool)]
         if len(fitted):
             _fit(axes, fitted, top, theme)
@@ -101,25 +104,7 @@ def _mark_handles(data: DataFrame, theme: Theme) -> list[Artist]:
     plain = ", ".join(name for name in names if "random" not in name)
     random = ", ".join(name for name in names if "random" in name)
     shown = [("o", plain, theme.ink), ("^", random, theme.ink), ("o", "held completely", "none")]
-    return [
-        Line2D(
-            [], [], linestyle="", marker=marker, color=theme.ink, markerfacecolor=face, label=words
-        )
-        for marker, words, face in shown
-        if words
-    ]
-
-
-def _label_diagonal(axes: Axes, top: float, theme: Theme) -> None:
-    axes.annotate(
-        "no gain",
-        (0.55 * top, 0.55 * top),
-        xytext=(-3, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color=theme.muted,
-    )
+    return [mark(marker, theme.ink, face, words) for marker, words, face in shown if words]
 
 
 def _fit(axes: Axes, fitted: DataFrame, top: float, theme: Theme) -> None:
@@ -204,8 +189,8 @@ def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         for label, source, one in by_source_apart(known):
             mean = one["information_gain_nats"]
             low, high = one["information_gain_nats_low"], one["information_gain_nats_high"]
-            ends = [(mean - low).fillna(0.0), (high - mean).fillna(0.0)]
             style = line_style(source, one, data, theme)
+            ends = errors(mean, low, high)
             axes.errorbar(one["vectors"], mean, ends, capsize=3, label=label, **style)
         ideal(axes, known, "information_gain_nats", theme)
         log_axes(axes, known["vectors"])
@@ -249,15 +234,8 @@ def bound_against_gain(data: DataFrame, theme: Theme = LIGHT) -> Figure:
                 linestyle=dashes,
                 label=f"_{share:g}",
             )
-            axes.annotate(
-                f"{100 * share:g} %",
-                (high, share * high),
-                xytext=(3, 0),
-                textcoords="offset points",
-                fontsize=8,
-                color=theme.muted,
-                va="center",
-            )
+            style = {"fontsize": 8, "color": theme.muted}
+            note_at(axes, f"{100 * share:g} %", (high, share * high), (3, 0), **style)
         axes.set(xscale="log", yscale="log")
         axes.set_xlim(0.35 * float(data["bound_tokens"].min()), high)
         axes.set_ylim(0.5 * float(data["token_gain"].clip(lower=1).min()), 1.2 * high)
@@ -274,13 +252,9 @@ def _gain_marks(axes: Axes, some: DataFrame, place: int, theme: Theme, *, hollow
     colour = theme.series[place]
     # The area grows with the order of magnitude, so that 1 M and 10 B parameters fit one figure.
     area = 14 + 26 * np.log10(1 + some["parameters"].astype(float) / 1e6)
-    ends = [
-        some["token_gain"] - some["token_gain_low"],
-        some["token_gain_high"] - some["token_gain"],
-    ]
-    lengths = [end.astype(float).fillna(0.0) for end in ends]
     x, y = some["bound_tokens"], some["token_gain"]
-    axes.errorbar(x, y, lengths, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
+    ends = errors(y, some["token_gain_low"], some["token_gain_high"])
+    axes.errorbar(x, y, ends, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
     face = "none" if hollow else colour
     axes.scatter(x, y, s=area, marker=MARKERS[place], facecolors=face, edgecolors=colour)
 
@@ -289,15 +263,7 @@ def _name_series(axes: Axes, own: DataFrame) -> None:
     for name, some in own.groupby("label"):
         top = largest(some, "token_gain")
         at = (float(top["bound_tokens"]), float(top["token_gain"]))
-        axes.annotate(
-            str(name),
-            at,
-            xytext=(-9, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=7.5,
-        )
+        note_at(axes, str(name), at, (-9, 0), ha="right")
 
 
 def bits_per_dimension(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -337,29 +303,16 @@ def bits_per_dimension(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 def _marks_with_intervals(
     axes: Axes, x: Any, y: Any, one: DataFrame, colour: str, marker: str, *, hollow: bool
 ) -> None:
-    ends = [x - one["bits_per_dimension_low"], one["bits_per_dimension_high"] - x]
-    widths = [end.astype(float).fillna(0.0) for end in ends]
-    axes.errorbar(x, y, xerr=widths, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
+    ends = errors(x, one["bits_per_dimension_low"], one["bits_per_dimension_high"])
+    axes.errorbar(x, y, xerr=ends, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
     face = "none" if hollow else colour
     axes.scatter(x, y, s=24, marker=marker, facecolors=face, edgecolors=colour)
 
 
 def _gain_handles(data: DataFrame, theme: Theme) -> list[Artist]:
-    index = places(list(data["source"]))
-    shown = []
+    index, found = places(list(data["source"])), []
     for source, some in by_source(data):
-        colour, published = theme.series[index[source]], bool(some["published"].astype(bool).all())
-        face = "none" if published else colour
-        marker = MARKERS[index[source]]
-        shown.append(
-            Line2D(
-                [],
-                [],
-                linestyle="",
-                color=colour,
-                label=source,
-                marker=marker,
-                markerfacecolor=face,
-            )
-        )
-    return list(shown)
+        colour, marker = theme.series[index[source]], MARKERS[index[source]]
+        face = "none" if some["published"].astype(bool).all() else colour
+        found.append(mark(marker, colour, face, source))
+    return list(found)

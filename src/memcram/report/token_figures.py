@@ -7,7 +7,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 from pandas import DataFrame
 
-from memcram.report.drawing import MEAN, by_source, plain_ticks, titled
+from memcram.report.drawing import MEAN, by_source, errors, plain_ticks, titled
 from memcram.report.figure_data import median_curve
 from memcram.report.style import (
     LIGHT,
@@ -108,10 +108,7 @@ def accuracy_by_position(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             one = one.sort_values("first")
             middle = np.sqrt(one["first"].to_numpy(float) * one["last"].to_numpy(float))
             middle = middle * 2 ** (0.07 * (place - (len(lines) - 1) / 2))  # side by side
-            ends = [
-                (one["share"] - one["low"]).astype(float).fillna(0.0),
-                (one["high"] - one["share"]).astype(float).fillna(0.0),
-            ]
+            ends = errors(one["share"], one["low"], one["high"])
             bare = with_ == "bare LM"
             axes.errorbar(
                 middle,
