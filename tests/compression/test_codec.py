@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 import memcram
 import tiny
 from memcram import Archive, ArchiveError, TextError, UsageError
 from memcram.archive.manifest import TextRecord
+from memcram.cli import run
 from memcram.models import decoding
 
 TEXT = "The Lamp went out at nine; nobody noticed.\r\n\tNaïve café — 語 👩‍👧 "
@@ -272,3 +274,23 @@ def test_a_folder_for_chunks_that_can_not_be_created_is_refused_before_any_work(
     monkeypatch.setattr("memcram.engine.loop.Engine.run", lambda *_: pytest.fail("crammed"))
     with pytest.raises(UsageError, match=r"^partial: "):
         memcram.compress(TEXT, tiny_lm, steps=1, partial=tmp_path / name)
+
+
+def test_a_token_outside_the_vocabulary_is_named(tmp_path, monkeypatch, capsys):
+    """Added to the tokenizer, but not to the weights."""
+    folder = tiny.save_model(tmp_path / "m", tiny.llama_config())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    lm = memcram.load_lm(str(folder), device="cpu")
+    message = r"finds token 257 \('<pad>'\) in it, the model's vocabulary has 257 tokens"
+    for use in (memcram.compress, memcram.cram):
+        with pytest.raises(TextError, match=f"^text: .*{message}"):
+            use("a form with <pad> in it", lm, steps=1)
+    assert memcram.decompress(memcram.compress("a form", lm, steps=1), lm) == b"a form"
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.txt").write_text("a form with <pad> in it")
+    assert run(["compress", "p.txt", "--model", "m", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.startswith("memcram: TEXT: the tokenizer of m finds token 257")
+    assert {path.name for path in tmp_path.iterdir()} == {"m", "p.txt"}

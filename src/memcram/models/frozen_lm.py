@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from memcram.errors import UsageError
+from memcram.errors import TextError, UsageError
 from memcram.models.accounting import input_length, room
 from memcram.models.decoding import greedy
 from memcram.models.families import take_apart
@@ -138,8 +138,20 @@ class FrozenLM:
     # -- text and tokens ------------------------------------------------------------------------
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of `text`, without BOS or any other special token added."""
+        """Token ids of `text`, without BOS or any other special token added.
+
+        Raises:
+            TextError: the tokenizer gives a token that the model has no embedding or logit for.
+        """
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        known = min(self.vocab_size, len(self._embedding.weight))
+        if ids and max(ids) >= known:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise TextError(
+                f"the tokenizer of {self.identity.id} finds token {max(ids)} ({token!r}) in it, "
+                f"the model's vocabulary has {known} tokens",
+                argument="text",
+            )
         return ids
 
     def detokenize(self, ids: Sequence[int]) -> str:
