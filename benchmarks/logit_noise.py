@@ -39,7 +39,7 @@ class Inputs:
 
     Attributes:
         mems: (text, 1, width) in float32.
-        ids: (text, token), fed behind the vector, the last one only predicted.
+        ids: (text, token), fed after the vector; the last one is only predicted.
     """
 
     name: str
@@ -80,14 +80,14 @@ def teacher_forced(lm: FrozenLM, inputs: Inputs, batch: int | None = None) -> Te
 
 
 def whole_module(lm: FrozenLM, inputs: Inputs) -> Tensor:
-    """The same as transformers alone does it, with whatever attention kernel torch chooses."""
+    """Compute the same with transformers alone and the attention kernel that torch chooses."""
     with torch.no_grad():
         logits: Tensor = lm.module(inputs_embeds=_embeds(lm, inputs), use_cache=False).logits
     return logits.cpu()
 
 
 def cached(lm: FrozenLM, inputs: Inputs, batch: int | None = None) -> Tensor:
-    """The same token by token, as decoding goes."""
+    """Compute the same token by token, as decoding does."""
 
     def decode_along(embeds: Tensor) -> Tensor:
         cache, steps = None, []
@@ -100,7 +100,7 @@ def cached(lm: FrozenLM, inputs: Inputs, batch: int | None = None) -> Tensor:
 
 
 def with_threads(count: int, path: Run) -> Run:
-    """`path` on `count` threads."""
+    """Run `path` on `count` threads."""
 
     def threaded(inputs: Inputs) -> Tensor:
         before = torch.get_num_threads()
@@ -114,7 +114,7 @@ def with_threads(count: int, path: Run) -> Run:
 
 
 def paths(load: Callable[..., FrozenLM], dtype: str) -> Iterator[tuple[str, Run]]:
-    """The reference first, then every path that changes one thing."""
+    """Yield the reference, then every path that changes one thing."""
     lm = load(dtype=dtype)
     yield "reference", lambda x: teacher_forced(lm, x)
     yield "cached", lambda x: cached(lm, x)
@@ -138,7 +138,7 @@ def paths(load: Callable[..., FrozenLM], dtype: str) -> Iterator[tuple[str, Run]
 
 
 def measure(name: str, load: Callable[..., FrozenLM], inputs: list[Inputs]) -> Iterator[Row]:
-    """Every path of every dtype against its reference."""
+    """Compare every path of every dtype with its reference."""
     for dtype in DTYPES:
         references: dict[str, Tensor] = {}
         for path, logits_of in paths(load, dtype):
@@ -161,7 +161,7 @@ def measure(name: str, load: Callable[..., FrozenLM], inputs: list[Inputs]) -> I
 
 
 def crammed_inputs(lm: FrozenLM, texts: tuple[str, ...], chunks: int, steps: int) -> Inputs:
-    """`chunks` stretches of the texts, each crammed into one vector; only exact ones are kept."""
+    """Cram `chunks` stretches of the texts into one vector each; keep the exact ones."""
     ids = torch.tensor([token for text in texts for token in lm.tokenize(text)])
     stretches = [stretch for stretch in ids.split(TOKENS) if len(stretch) == TOKENS]
     chosen = stretches[:: max(1, len(stretches) // chunks)][:chunks]
@@ -179,7 +179,7 @@ def crammed_inputs(lm: FrozenLM, texts: tuple[str, ...], chunks: int, steps: int
 
 
 def random_inputs(lm: FrozenLM, chunks: int) -> list[Inputs]:
-    """Random tokens behind an embedding, and behind a random vector of norm 30."""
+    """Random tokens after an embedding, and after a random vector of norm 30."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, lm.vocab_size, (chunks, TOKENS + 1), generator=generator)
     noise = torch.randn(chunks, 1, lm.input_width, generator=generator)
@@ -189,7 +189,7 @@ def random_inputs(lm: FrozenLM, chunks: int) -> list[Inputs]:
 
 
 def save_wide_model(folder: Path, layers: int) -> Path:
-    """A random-weight Llama of width 2,048 with the packaged tokenizer."""
+    """Make a random-weight Llama of width 2,048 with the packaged tokenizer."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=4096,
@@ -215,7 +215,7 @@ def _embeds(lm: FrozenLM, inputs: Inputs) -> Tensor:
 
 
 def _batched(path: Callable[[Tensor], Tensor], embeds: Tensor, batch: int | None) -> Tensor:
-    """`path` over `batch` texts at a time; texts repeat where the last batch is not full."""
+    """Run `path` on `batch` texts at a time; texts repeat to fill the last batch."""
     size = batch or len(embeds)
     rows = torch.arange(-(-len(embeds) // size) * size) % len(embeds)
     return torch.cat([path(embeds[part]).cpu() for part in rows.split(size)])[: len(embeds)]
@@ -259,7 +259,7 @@ def main(
     as_json: bool,
     output: str | None,
 ) -> None:
-    """Measure how far logits and margins move between paths that should agree."""
+    """Measure how far logits and margins differ between paths that should agree."""
     torch.set_num_threads(1)
     demo = files("memcram").joinpath("data/demo.txt").read_text("utf-8")
     contents = tuple(Path(text).read_text("utf-8") for text in texts) or (demo,)

@@ -93,7 +93,7 @@ class Peak:
     Attributes:
         text_bytes, chunks: of the text.
         loaded: resident with the model loaded and everything used once.
-        peak: most that was ever resident.
+        peak: maximum resident at any time.
         stored: the vectors of the archive.
     """
 
@@ -125,7 +125,7 @@ class FewerStepsIfShort(Fixed):
 
 
 def words(size: int, seed: int) -> str:
-    """At least `size` characters: the words of the packaged passage in ever new order."""
+    """Make a text of at least `size` characters from reshuffled words of the packaged passage."""
     passage = files("memcram").joinpath("data/demo.txt").read_text("utf-8").split()
     shuffle = random.Random(seed)
     text = ""
@@ -141,14 +141,14 @@ def token_rows(lm: FrozenLM, rows: int, tokens: int, seed: int = 0) -> list[Tens
 
 
 def cram_all(lm: FrozenLM, recipe: Recipe, texts: list[Tensor], slots: int | None) -> None:
-    """All texts through the engine, with one slot or as many as it likes."""
+    """Run all texts through the engine, with one slot or as many as its batch holds."""
     requests = [memcram.CramRequest(i, ids, seed=i) for i, ids in enumerate(texts)]
     for crammed in Engine(lm, recipe, batch_tokens=slots).run(requests):
         assert crammed.steps >= 1, crammed
 
 
 def straight_line(lm: FrozenLM, recipe: Recipe, texts: list[Tensor], steps: int) -> None:
-    """The same loss and optimiser as one would write them down for one text after another."""
+    """Cram one text after another in a plain loop with the same loss and optimiser."""
     recipe_adam = recipe.optimiser
     for seed, ids in enumerate(texts):
         generator = torch.Generator().manual_seed(seed)
@@ -167,7 +167,7 @@ def straight_line(lm: FrozenLM, recipe: Recipe, texts: list[Tensor], steps: int)
 
 
 def decode_archive(lm: FrozenLM, mems: list[Tensor], *, together: bool) -> None:
-    """Decode all chunks, at once or one after another."""
+    """Decode all chunks, at once or one by one."""
     lengths = [ARCHIVE_TOKENS] * len(mems)
     if together:
         decoding.greedy(lm, mems, lengths)
@@ -180,7 +180,7 @@ def decode_archive(lm: FrozenLM, mems: list[Tensor], *, together: bool) -> None:
 
 
 def take_turns(sides: list[Side], repeats: int) -> dict[str, list[float]]:
-    """Rates (amount per second) of each side, which run in turn; a first round warms up."""
+    """Rates (amount per second) of each side; sides take turns after a warm-up round."""
     rates: dict[str, list[float]] = {side.name: [] for side in sides}
     for turn in range(repeats + 1):
         for side in sides:
@@ -221,7 +221,7 @@ def compare(
 
 
 def engine_results(dtype: str, target: float, steps: int, repeats: int) -> list[Result]:
-    """Many slots against one, one against a straight-line loop, and texts that are done."""
+    """Compare many slots with one, one slot with a plain loop, and measure finished texts."""
     lm = memcram.load_lm(MODEL, dtype=dtype, device="cpu")
     recipe = memcram.get_recipe("direct")
     recipe = replace(recipe, strategy=Fixed(steps=steps, margin=OUT_OF_REACH))
@@ -245,7 +245,7 @@ def engine_results(dtype: str, target: float, steps: int, repeats: int) -> list[
 
 
 def done_result(steps: int, repeats: int) -> Result:
-    """Texts of which half are done after one step, against half as many texts.
+    """Compare texts of which half are done after one step with half as many texts.
 
     The rate counts the steps of the texts that stay. Those that leave take part in two turns, so
     that 1 − 2 / (steps + 3) is what to expect.
@@ -269,7 +269,7 @@ def done_result(steps: int, repeats: int) -> Result:
 
 
 def decoding_result(repeats: int) -> Result:
-    """All chunks of an archive side by side against one after another."""
+    """Compare decoding all chunks of an archive at once with decoding them one by one."""
     lm = memcram.load_lm(MODEL, device="cpu")
     generator = torch.Generator().manual_seed(0)
     mems = [torch.randn(1, lm.input_width, generator=generator) for _ in range(ARCHIVE_CHUNKS)]
@@ -285,7 +285,7 @@ def decoding_result(repeats: int) -> Result:
 
 
 def memory_result(repeats: int) -> Result:
-    """Peak memory of a long text against one of a tenth."""
+    """Compare the peak memory of a long text with that of a text a tenth as long."""
     measured: dict[str, list[float]] = {"200 kB": [], "20 kB": []}
     for _ in range(repeats):
         for name, size in (("200 kB", LARGE_BYTES), ("20 kB", SMALL_BYTES)):
@@ -294,7 +294,7 @@ def memory_result(repeats: int) -> Result:
 
 
 def peak_in_fresh_process(size: int) -> Peak:
-    """`measure_peak` in a process of its own."""
+    """Run `measure_peak` in a fresh process."""
     threads = str(torch.get_num_threads())
     command = [sys.executable, __file__, "--peak-of", str(size), "--threads", threads]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -304,7 +304,7 @@ def peak_in_fresh_process(size: int) -> Peak:
 
 
 def measure_peak(size: int) -> Peak:
-    """Compress a text of `size` bytes, one step a chunk."""
+    """Compress a text of `size` bytes, one step per chunk."""
     lm = memcram.load_lm(MODEL, device="cpu")
     memcram.compress(words(200, 1)[:200], lm, steps=1, chunk_tokens=CHUNK_TOKENS)
     text = words(size, 0)[:size]
@@ -318,25 +318,25 @@ def measure_peak(size: int) -> Peak:
 
 
 def _resident() -> int:
-    """Bytes resident now."""
+    """Bytes resident at present."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _forget_peak() -> None:
-    """Let the peak begin anew, so that loading the model does not hide what follows."""
+    """Reset the recorded peak, so that loading the model does not hide what follows."""
     Path("/proc/self/clear_refs").write_text("5", "ascii")
 
 
 def _peak() -> int:
-    """Most bytes resident since the peak was forgotten."""
+    """Maximum of bytes resident since the peak was reset."""
     status = Path("/proc/self/status").read_text("ascii").splitlines()
     high = next(line for line in status if line.startswith("VmHWM"))
     return int(high.split()[1]) * 1024
 
 
 def conditions() -> dict[str, object]:
-    """What the numbers depend on."""
+    """Versions, device and threads that the numbers depend on."""
     return {
         "model": MODEL,
         "versions": {name: version(name) for name in ("memcram", "torch", "transformers")},
@@ -399,7 +399,7 @@ def main(
         "memory": lambda: [memory_result(1 if quick else min(repeats, 3))],
     }
     stored = Path(output) if output else None
-    # A part that is left out keeps what an earlier run has stored.
+    # Parts that are left out keep the results of an earlier run.
     report = json.loads(stored.read_text("utf-8")) if only and stored and stored.exists() else {}
     results: list[Result] = []
     for part in only or PARTS:
