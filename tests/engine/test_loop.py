@@ -1,4 +1,4 @@
-"""How a run ends: right, out of budget, interrupted, out of memory, not finite."""
+"""How a run ends: correct, out of budget, interrupted, out of memory, not finite."""
 
 import dataclasses
 import itertools
@@ -31,7 +31,7 @@ def by_key(results):
     return {one.key: one for one in results}
 
 
-def test_outcome_right_and_its_margin(pocket, prose):
+def test_outcome_correct_and_its_margin(pocket, prose):
     [one] = Engine(pocket, recipe(steps=400, margin=0.5)).run([CramRequest("a", prose[:6])])
     assert one.outcome is Outcome.CORRECT
     assert one.n_correct == 6 == len(one.margins)
@@ -39,11 +39,13 @@ def test_outcome_right_and_its_margin(pocket, prose):
     assert one.steps < 400
     assert one.best_step == one.steps
     assert one.mem.shape == (1, pocket.input_width)
-    assert one.token_steps == 6 * (one.steps + 1)  # K + n − 1 positions, one more look than steps
+    assert one.token_steps == 6 * (
+        one.steps + 1
+    )  # K + n − 1 positions, one more measurement than steps
 
 
 @pytest.mark.parametrize("name", ["default", "tarasov2026"])
-def test_rises_say_when_each_token_was_held_first(pocket, prose, name):
+def test_rises_record_when_each_token_was_first_held(pocket, prose, name):
     chosen = memcram.get_recipe(name).for_horizon().with_steps(200)
     [one] = Engine(pocket, chosen, poll_every=1).run([CramRequest("a", prose[:20])])
     assert len(one.rises) > 1
@@ -88,7 +90,7 @@ def test_the_best_is_kept_not_the_last(pocket, prose):
 
 
 @pytest.mark.parametrize("start", [float("nan"), float("inf")])
-def test_a_start_that_is_not_finite(pocket, prose, start):
+def test_initial_vectors_that_are_not_finite(pocket, prose, start):
     bad = torch.full((1, pocket.input_width), start)
     good, wrong = texts(prose)[:2]
     found = by_key(Engine(pocket, recipe()).run([good, dataclasses.replace(wrong, start=bad)]))
@@ -139,7 +141,7 @@ def test_interruption_yields_the_best_so_far(pocket, prose):
         assert torch.equal(one.margins, expected[one.key].margins)
 
 
-def test_a_text_done_in_the_turn_of_an_interruption_is_not_lost(pocket, prose):
+def test_a_text_that_ends_in_the_interrupted_turn_is_not_lost(pocket, prose):
     requests = texts(prose)
     results = collect_until_interrupted(Engine(pocket, recipe(steps=4)), requests, turn=5)
     assert {one.key for one in results} == {request.key for request in requests}
@@ -224,8 +226,8 @@ def test_no_vectors_and_no_tokens_are_refused(tiny_lm):
         list(Engine(tiny_lm, recipe()).run([CramRequest("a", ids[:0])]))
 
 
-def test_looking_rarely_finds_the_same_best(pocket, prose):
-    """The device keeps the best by itself; the host's look only decides when to stop."""
+def test_polling_rarely_finds_the_same_best(pocket, prose):
+    """The device keeps the best on its own; the host only decides when to stop."""
     requests = texts(prose)
     often = by_key(Engine(pocket, recipe(steps=12), poll_every=1).run(requests))
     rarely = by_key(Engine(pocket, recipe(steps=12), poll_every=6).run(requests))
@@ -234,7 +236,7 @@ def test_looking_rarely_finds_the_same_best(pocket, prose):
         assert torch.equal(one.mem, rarely[key].mem)
 
 
-def test_one_seed_one_start(pocket, prose):
+def test_the_seed_decides_the_initial_vectors(pocket, prose):
     run = Engine(pocket, recipe(steps=3))
     [first], [again] = (list(run.run([CramRequest("a", prose[:9], seed=5)])) for _ in range(2))
     [other] = run.run([CramRequest("a", prose[:9], seed=6)])

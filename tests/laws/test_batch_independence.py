@@ -1,4 +1,4 @@
-"""A text's vectors do not depend on who shares its batch, nor on when it got its slot."""
+"""A text's vectors do not depend on the other texts in its batch, nor on when it joined."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ def recipe_with(objective, steps):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_pocket_in_float32_is_bitwise_the_same_alone_and_in_company(pocket, prose, objective):
+def test_pocket_in_float32_is_bitwise_the_same_alone_and_in_a_batch(pocket, prose, objective):
     recipe = recipe_with(objective, 25)
     wanted = requests(prose, MATES)
     together = run(pocket, recipe, wanted)
@@ -50,13 +50,13 @@ def test_refilled_slots_change_nothing(pocket, prose):
     recipe = recipe_with("smooth_margin", 15)
     wanted = requests(prose, MATES)
     at_once = run(pocket, recipe, wanted, batch_tokens=10_000)
-    # 110 positions: never more than a few side by side, the rest wait for a free slot.
+    # 110 positions: only a few at once, the rest wait for a free slot.
     in_turns = run(pocket, recipe, wanted, batch_tokens=110)
     for key, one in at_once.items():
         assert torch.equal(one.mem, in_turns[key].mem), key
 
 
-def test_the_seeds_of_others_change_nothing(pocket, prose):
+def test_the_seeds_of_other_texts_change_nothing(pocket, prose):
     recipe = recipe_with("smooth_margin", 15)
     mine, *others = requests(prose, [(30, 2), (17, 1), (44, 1)])
     first = run(pocket, recipe, [mine, *others])
@@ -67,7 +67,7 @@ def test_the_seeds_of_others_change_nothing(pocket, prose):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_in_float64_fifty_steps_agree_to_1e_9(tiny_lm64, objective):
+def test_fifty_steps_in_float64_agree_within_1e_9(tiny_lm64, objective):
     recipe = recipe_with(objective, 50)
     ids = torch.randint(0, tiny_lm64.vocab_size, (400,), generator=torch.Generator().manual_seed(1))
     wanted = requests(ids, MATES)

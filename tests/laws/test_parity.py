@@ -1,7 +1,7 @@
-"""Each recipe is what its paper says: the engine against a straight line written out.
+"""Each published recipe against straight-line code.
 
-One text (or one group), plain torch: its AdamW, its cross-entropy, the transformers module called
-directly; nothing of the package but the settings that are looked up in the paper's table.
+One text (or one group) in plain torch: its AdamW, its cross-entropy, the transformers module called
+directly, and the settings of the paper, without code of the package.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ def random_text(lm, n, seed):
 
 
 def half_known_text(lm, n, start):
-    """What the model itself says after vectors near `start`, with every fourth token changed."""
+    """What the model decodes from vectors near `start`, with every fourth token changed."""
     generator = torch.Generator().manual_seed(5)
     noise = torch.randn(start.shape, generator=generator, dtype=start.dtype)
     ids = lm.generate(start + 0.3 * start.std() * noise, n)
@@ -158,9 +158,9 @@ STRAIGHT = {
 }
 
 
-@pytest.mark.parametrize("company", [False, True], ids=["alone", "in company"])
+@pytest.mark.parametrize("company", [False, True], ids=["alone", "in a batch"])
 @pytest.mark.parametrize("name", STRAIGHT)
-def test_the_recipe_is_its_straight_line(lm, name, company):
+def test_the_recipe_equals_its_straight_line_code(lm, name, company):
     recipe = memcram.get_recipe(name).with_steps(STEPS)
     k, generator = 2, torch.Generator().manual_seed(7)
     start = recipe.start.draw((k, lm.input_width), lm.embedding_std, generator)
@@ -172,7 +172,7 @@ def test_the_recipe_is_its_straight_line(lm, name, company):
     assert len({held for _, held, _ in theirs}) > 1  # something was learned
 
 
-@pytest.mark.parametrize("company", [False, True], ids=["alone", "in company"])
+@pytest.mark.parametrize("company", [False, True], ids=["alone", "in a batch"])
 def test_low_dimensional_texts_share_one_map(lm, company):
     recipe = memcram.get_recipe("tarasov2026+low-dim").with_steps(STEPS)
     recipe = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""The path of a text: the vectors that were measured, and asking for it changes nothing."""
+"""A text's path has the vectors that were measured; requesting it changes nothing else."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ def horizon(**changes):
     return dataclasses.replace(recipe, strategy=strategy)
 
 
-# Vectors themselves and through a map; stages that rest; back-offs to earlier vectors; a group.
+# Direct and mapped vectors; stages without a step; back-offs to earlier vectors; a group.
 RECIPES = {
     "default": memcram.get_recipe("default").with_steps(12),
     "direct": memcram.get_recipe("direct").with_steps(12),
@@ -37,7 +37,7 @@ def run(lm, recipe, requests, engine=Engine, **settings):
 
 
 class Watched(Engine):
-    """Notes by text and step what was fed; of a step measured twice the later."""
+    """Records what was fed, by text and step; the later one where a step is measured twice."""
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
@@ -60,7 +60,7 @@ class Watched(Engine):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_its_points_are_the_vectors_that_were_fed_and_the_kept_ones_come_last(pocket, prose, name):
+def test_points_are_the_vectors_that_were_fed_and_the_best_come_last(pocket, prose, name):
     engine = Watched(pocket, RECIPES[name])
     for one in engine.run(asking(prose, group=5 if name == "group" else None)):
         assert one.path.shape == (len(one.path_steps), *one.mem.shape)
@@ -75,7 +75,7 @@ def test_its_points_are_the_vectors_that_were_fed_and_the_kept_ones_come_last(po
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_asking_for_it_changes_nothing_else(pocket, prose, name):
+def test_requesting_it_changes_nothing_else(pocket, prose, name):
     requests = asking(prose, group=5 if name == "group" else None)
     asked = run(pocket, RECIPES[name], requests)
     plain = run(pocket, RECIPES[name], [dataclasses.replace(r, with_path=False) for r in requests])
@@ -88,8 +88,8 @@ def test_asking_for_it_changes_nothing_else(pocket, prose, name):
                 assert same, (key, field.name)
 
 
-def test_nothing_is_copied_where_none_asks(pocket, prose, monkeypatch):
-    """A path that is looked at would fail; those that ask beside it get theirs."""
+def test_nothing_is_copied_without_a_request(pocket, prose, monkeypatch):
+    """Texts that request a path get one; using a path of another text would fail."""
     mine, *others = asking(prose)
     others = [dataclasses.replace(other, with_path=False) for other in others]
     found = run(pocket, RECIPES["default"], [mine, *others])
@@ -103,7 +103,7 @@ def test_nothing_is_copied_where_none_asks(pocket, prose, monkeypatch):
 
 @pytest.mark.parametrize("name", ["default", "direct"])
 def test_it_does_not_depend_on_the_batch(pocket, prose, name):
-    """Alone, in company, in a slot that another text left, and looked at rarely."""
+    """Alone, in a batch, in a slot that another text left, and polled rarely."""
     requests = asking(prose)
     together = run(pocket, RECIPES[name], requests)
     others = [
@@ -118,7 +118,7 @@ def test_it_does_not_depend_on_the_batch(pocket, prose, name):
 
 
 @pytest.mark.parametrize(("steps", "stride"), [(3, 1), (62, 1), (63, 2), (126, 4), (300, 8)])
-def test_its_points_are_evenly_spread_and_bounded_in_number(tiny_lm, steps, stride):
+def test_points_are_evenly_spread_and_bounded_in_number(tiny_lm, steps, stride):
     recipe = memcram.get_recipe("direct")
     recipe = dataclasses.replace(
         recipe,
@@ -127,14 +127,17 @@ def test_its_points_are_evenly_spread_and_bounded_in_number(tiny_lm, steps, stri
     )
     ids = torch.arange(20, 50)
     [one] = Engine(tiny_lm, recipe).run([CramRequest("a", ids, with_path=True)])
-    assert (one.steps, one.best_step) == (steps, 0)  # nothing moves, so that the start is the best
+    assert (one.steps, one.best_step) == (
+        steps,
+        0,
+    )  # nothing moves, so the initial vectors are the best
     assert one.path_steps.tolist() == [*range(stride, steps + 1, stride), 0]
     assert len(one.path) <= 64
 
 
 @pytest.mark.parametrize(("vectors", "strides"), [(1000, (1, 1)), (40, (1, 2)), (1, (4, 4))])
-def test_its_points_are_bounded_in_memory(tiny_lm, monkeypatch, vectors, strides):
-    """By those of a text alone: one with more vectors has fewer of them, but 8 at least."""
+def test_points_are_bounded_in_memory(tiny_lm, monkeypatch, vectors, strides):
+    """Per text: one with more vectors has fewer points, but at least 8."""
     recipe = memcram.get_recipe("direct")
     recipe = dataclasses.replace(
         recipe, strategy=Fixed(steps=32), optimiser=dataclasses.replace(recipe.optimiser, lr=1e-300)
@@ -148,7 +151,7 @@ def test_its_points_are_bounded_in_memory(tiny_lm, monkeypatch, vectors, strides
         assert len(steps) >= 8
 
 
-def test_a_turn_that_ran_out_of_memory_is_no_second_point(pocket, prose):
+def test_a_turn_repeated_after_out_of_memory_adds_no_point(pocket, prose):
     class Tight(Engine):
         turns = 0
 
@@ -190,7 +193,7 @@ def test_an_interrupted_text_has_its_path_so_far(pocket, prose):
             assert torch.equal(point, of_whole[step])
 
 
-def test_a_start_that_is_not_finite_is_a_path_of_one_point(pocket, prose):
+def test_initial_vectors_that_are_not_finite_give_a_path_of_one_point(pocket, prose):
     start = torch.full((1, pocket.input_width), float("nan"))
     [one] = Engine(pocket, RECIPES["direct"]).run(asking(prose, [(12, 1)], start=start))
     assert one.outcome is Outcome.NON_FINITE

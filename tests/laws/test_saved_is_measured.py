@@ -1,4 +1,4 @@
-"""The vectors that are saved are those that were measured, never those after the next step."""
+"""Saved vectors are the measured ones, not those after the next step."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from memcram.models.accounting import margins
 
 
 def remeasure(lm, mem, ids):
-    """Margins by the whole module, without the engine's batch, trunk or head."""
+    """Margins from the whole module, without the engine's batch, trunk or head."""
     embeds = torch.cat([mem, lm.prefix, lm.embed(ids[:-1])])[None]
     with torch.no_grad():
         logits = lm.module(inputs_embeds=embeds, use_cache=False).logits[0]
@@ -18,7 +18,7 @@ def remeasure(lm, mem, ids):
 
 
 def steps_before_it_keeps(batch, strategy, loss, margin):
-    """The published code's mistake, on purpose: what is kept was never measured."""
+    """The mistake of the published code: what is kept was never measured."""
     trained = batch.rows.parameters["mem"]
     trained.value -= torch.ones_like(trained.value)
     return keep_best(batch, strategy, loss, margin)
@@ -26,7 +26,7 @@ def steps_before_it_keeps(batch, strategy, loss, margin):
 
 @pytest.mark.parametrize("poll_every", [1, 8])
 @pytest.mark.parametrize("layout", ["mem", "mem+bos"])
-def test_measuring_the_saved_vectors_again_gives_what_was_saved(prose, layout, poll_every):
+def test_measuring_the_saved_vectors_again_gives_the_saved_margins(prose, layout, poll_every):
     lm = memcram.load_lm("pocket", device="cpu", layout=layout)
     wanted = [CramRequest(n, prose[n : 2 * n], vectors=k) for n, k in [(7, 1), (24, 2), (40, 1)]]
     texts = {request.key: request.ids for request in wanted}
@@ -38,7 +38,7 @@ def test_measuring_the_saved_vectors_again_gives_what_was_saved(prose, layout, p
         torch.testing.assert_close(again, one.margins, rtol=0, atol=1e-3)
 
 
-def test_an_engine_that_steps_in_between_is_found_out(pocket, prose, monkeypatch):
+def test_stepping_before_keeping_is_detected(pocket, prose, monkeypatch):
     monkeypatch.setattr("memcram.engine.loop.keep_best", steps_before_it_keeps)
     ids = prose[:24]
     recipe = memcram.get_recipe("direct").with_steps(10)
@@ -47,7 +47,7 @@ def test_an_engine_that_steps_in_between_is_found_out(pocket, prose, monkeypatch
     assert shift > 0.1
 
 
-def test_random_vectors_of_the_same_norm_decode_to_something_else(pocket):
+def test_random_vectors_of_the_same_norm_do_not_decode_to_the_text(pocket):
     text = "The ferry was late, and nobody noticed."
     crammed = memcram.cram(text, pocket, vectors=2)
     n = len(crammed.margins)

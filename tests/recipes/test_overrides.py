@@ -1,4 +1,4 @@
-"""Settings of a variant are held to their ranges before any work is done with them."""
+"""Variants: values are validated, and what is allowed is named."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""Low-dimensional vectors: the map, the group, and what happens to it."""
+"""Low-dimensional vectors: the map, and groups that share it."""
 
 import dataclasses
 
@@ -46,7 +46,7 @@ def test_mem_is_the_affine_map():
     assert one["weight"].abs().max() <= 0.5  # 1/√k
 
 
-def test_a_group_is_the_same_in_any_company_and_its_mates_matter(tiny_lm64):
+def test_a_group_does_not_depend_on_the_batch_but_on_its_members(tiny_lm64):
     first, second = group(tiny_lm64, 1), group(tiny_lm64, 2)
     alone, mixed = results(tiny_lm64, first), results(tiny_lm64, second + first)
     fewer = results(tiny_lm64, first[:2])
@@ -55,7 +55,7 @@ def test_a_group_is_the_same_in_any_company_and_its_mates_matter(tiny_lm64):
     assert (fewer[1, 0] - alone[1, 0]).abs().max() > 1e-3
 
 
-def test_a_group_never_parts(tiny_lm64):
+def test_a_group_stays_together(tiny_lm64):
     """With room for four texts, two groups of three go one after the other."""
     first, second = group(tiny_lm64, 1), group(tiny_lm64, 2)
     together = results(tiny_lm64, first + second)
@@ -83,7 +83,7 @@ def test_out_of_memory_sends_whole_groups_back(tiny_lm64, monkeypatch):
         results(tiny_lm64, requests)
 
 
-def test_vectors_are_bitwise_the_same_beside_a_text_with_more_of_them(pocket, prose):
+def test_vectors_are_bitwise_the_same_next_to_a_text_with_more_of_them(pocket, prose):
     alone = dataclasses.replace(
         memcram.get_recipe("default").with_steps(20), parametrisation=LowDim(k=8)
     )

@@ -1,4 +1,4 @@
-"""Recipes with other margins, and for texts by themselves."""
+"""Recipes with other margins, and for texts that share nothing."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def slope_at(objective, margin):
     "name",
     ["default", "direct", *(f"default@objective={c.__name__}" for c in COMPONENTS["objective"])],
 )
-def test_a_margin_that_is_asked_for_is_pulled_at(name, margin):
+def test_a_requested_margin_still_has_a_gradient(name, margin):
     recipe = get_recipe(name).with_margin(margin)
     assert recipe.strategy.margin >= margin
     assert recipe.horizon.margin >= margin
@@ -45,13 +45,13 @@ def test_a_loss_without_a_width_stays_what_it_is():
 
 
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - {"kuratov2025"}))
-def test_a_text_by_itself_shares_nothing(name):
+def test_a_single_text_shares_nothing(name):
     alone = get_recipe(name).for_one_text()
     assert not alone.parametrisation.shared
     assert (alone.group_size, alone.bos_in_text) == (None, False)
     assert alone.for_one_text() == alone
 
 
-def test_a_text_whose_first_token_is_given_does_not_come_back():
+def test_a_recipe_that_is_given_the_first_token_is_refused():
     with pytest.raises(UsageError, match=r"'kuratov2025' never predicts the first token"):
         get_recipe("kuratov2025").for_one_text()

@@ -73,14 +73,14 @@ def test_decisions(changes, decision):
     assert STRATEGY.decide(measured(**changes)) == decision
 
 
-def test_growth_is_a_share_of_what_is_held():
+def test_growth_is_a_fraction_of_the_tokens_held():
     growing = dataclasses.replace(STRATEGY, growth=0.25)
     assert growing.decide(measured(n_held=12, max_held=12)) == Retarget(15)
     assert growing.decide(measured(n_tokens=3, n_held=3, max_held=3)) == Retarget(4)
     assert growing.decide(measured(n_held=38, max_held=38)) == Retarget(40)
 
 
-def test_no_state_whatever_retargets_outside_the_text():
+def test_no_state_retargets_outside_the_text():
     for text in (1, 2, 9):
         assert 1 <= STRATEGY.first_target(text) <= text
         for aim in range(1, text + 1):
@@ -137,7 +137,7 @@ def test_the_prefix_decodes_free_running(pocket, prose, grown):
         assert (one.outcome == Outcome.CORRECT) == (one.n_correct == len(request.ids))
 
 
-def test_bitwise_the_same_alone_and_in_company(pocket, prose, grown):
+def test_bitwise_the_same_alone_and_in_a_batch(pocket, prose, grown):
     for request in requests(prose):
         [alone] = Engine(pocket, horizon_recipe()).run([request])
         together = grown[request.key]

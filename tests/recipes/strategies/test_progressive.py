@@ -1,4 +1,4 @@
-"""Progressive cramming: stages, budgets, and the last n that was right."""
+"""Progressive cramming: stages, budgets, and the last n that was correct."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ CASES = {
     "last step of the stage": ({"max_held_step": 21}, Continue()),
     "stage spent": ({"max_held_step": 20}, SPENT),
     "text spent": ({"step": 100, "max_held_step": 90}, SPENT),
-    "right at the last moment": ({"step": 100, "n_held": 8}, Retarget(9, step=False)),
+    "correct at the last moment": ({"step": 100, "n_held": 8}, Retarget(9, step=False)),
 }
 
 
