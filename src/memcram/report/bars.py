@@ -98,10 +98,11 @@ def _token_axis(axes: Axes, values: "pd.Series[Any]", high: float, room: float) 
     if len(reached) and largest / reached.min() > _LOG_FROM:
         axes.set_xscale("log")
         axes.set_xlim(1, largest**room)
+        plain_ticks(axes, "x")
         axes.set_xticks([10.0**n for n in range(1 + int(np.log10(largest)))])
     else:
         axes.set_xlim(0, largest * (room + 0.05))
-    plain_ticks(axes, "x")
+        plain_ticks(axes, "x")
 
 
 def draw_bars(
