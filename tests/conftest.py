@@ -1,4 +1,4 @@
-"""Models that many tests share; loading costs more than most tests."""
+"""Models that many tests share: loading them takes longer than most tests."""
 
 import sys
 from pathlib import Path

@@ -15,7 +15,7 @@ VOCABULARY = 257  # the 256 bytes, and BOS
 
 
 def byte_tokenizer(*, lower_and_strip=False, prepend_space=False):
-    """One token a byte; by itself it round-trips any text."""
+    """Return a tokenizer with one token per byte; without options it round-trips any text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"<s>": 0} | {symbol: i + 1 for i, symbol in enumerate(alphabet)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

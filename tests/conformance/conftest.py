@@ -1,4 +1,4 @@
-"""Prints the conformance table, family × check, at the end of the run."""
+"""Print the conformance table, family × check, at the end of the run."""
 
 import pytest
 
@@ -7,10 +7,9 @@ COLUMN = "conformance "
 
 @pytest.fixture
 def note(request, record_property):
-    """Put a measured value into the table: `note(column, value)`.
+    """Return a function that adds a measured value to the table: `note(column, value)`.
 
-    The values travel as properties of the test's report, so that they arrive from parallel
-    workers too.
+    Values are properties of the test's report, so that those of parallel workers arrive too.
     """
     family = request.getfixturevalue("family")
 

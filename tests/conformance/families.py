@@ -1,6 +1,6 @@
 """One tiny random-weight model per family, of the real architecture: the conformance table's rows.
 
-Widths and initial ranges are such that a vector holds 8 tokens after some hundred steps.
+Widths and initial ranges are chosen so that a vector holds 8 tokens after some hundred steps.
 """
 
 from transformers import (
@@ -82,7 +82,7 @@ FAMILIES = {
     "Qwen2": Qwen2Config(**_USUAL, num_key_value_heads=2, tie_word_embeddings=True),
     "Qwen3": Qwen3Config(**_USUAL, num_key_value_heads=2, head_dim=32, tie_word_embeddings=True),
     "Gemma-2": Gemma2Config(
-        # Sharp attention, which trained weights would bring along.
+        # Sharp attention, as trained weights have it.
         **_GEMMA | {"query_pre_attn_scalar": 1, "initializer_range": 0.05},
         sliding_window=12,
         layer_types=["sliding_attention", "full_attention"],

@@ -1,4 +1,4 @@
-"""Every family is one row of `families.FAMILIES`, and every check here holds for all of them."""
+"""Checks that hold for every family; a family is one row of `families.FAMILIES`."""
 
 import dataclasses
 
@@ -81,14 +81,14 @@ def difference(a, b):
 
 
 @torch.no_grad()
-def test_trunk_and_head_make_the_module(lm64, embeds, logits, rounding, note):
+def test_trunk_and_head_equal_the_module(lm64, embeds, logits, rounding, note):
     whole = lm64.module(inputs_embeds=embeds, use_cache=False).logits
     note("parts/whole", difference(logits, whole))
     assert difference(logits, whole) < rounding
 
 
 @torch.no_grad()
-def test_embeddings_are_those_the_module_makes_of_ids(lm64, ids, rounding, note):
+def test_embeddings_equal_those_of_the_module(lm64, ids, rounding, note):
     by_ids = lm64.module(input_ids=ids, use_cache=False).logits
     by_embeds = lm64.head(lm64.hidden(lm64.embed(ids)))
     note("ids/embeds", difference(by_embeds, by_ids))
@@ -96,13 +96,13 @@ def test_embeddings_are_those_the_module_makes_of_ids(lm64, ids, rounding, note)
     assert lm64.embed(ids).shape == (*ids.shape, lm64.input_width)
 
 
-def test_the_start_is_as_large_as_the_embeddings(lm64):
+def test_init_has_the_size_of_the_embeddings(lm64):
     everything = lm64.embed(torch.arange(lm64.module.get_input_embeddings().weight.shape[0]))
     assert lm64.embedding_std == pytest.approx(everything.std().item(), rel=1e-5)
 
 
 @torch.no_grad()
-def test_padding_and_mates_change_nothing(lm64, embeds, logits, rounding, note):
+def test_padding_and_batch_mates_change_nothing(lm64, embeds, logits, rounding, note):
     short = embeds[:1, :13]
     alone = lm64.head(lm64.hidden(short))
     note("padding, mates", difference(alone, logits[:1, :13]))
@@ -110,7 +110,7 @@ def test_padding_and_mates_change_nothing(lm64, embeds, logits, rounding, note):
 
 
 @torch.no_grad()
-def test_cached_logits_are_the_uncached(lm64, embeds, logits, rounding, note):
+def test_cached_logits_equal_uncached_logits(lm64, embeds, logits, rounding, note):
     cache, start = None, 4
     found, cache = lm64.advance(embeds[:, :start], cache)
     steps = [found]
@@ -122,7 +122,7 @@ def test_cached_logits_are_the_uncached(lm64, embeds, logits, rounding, note):
     assert difference(cached, logits[:, start - 1 :]) < rounding
 
 
-def test_vectors_do_not_depend_on_mates(lm64, ids, rounding, note):
+def test_vectors_do_not_depend_on_batch_mates(lm64, ids, rounding, note):
     recipe = dataclasses.replace(
         memcram.get_recipe("default"), strategy=Fixed(steps=10, margin=1e9)
     )
@@ -153,11 +153,11 @@ def test_gradient_of_the_vectors_is_dense(lm64, embeds):
     inputs = embeds.clone().requires_grad_()
     lm64.head(lm64.hidden(inputs))[:, 12].sum().backward()
     assert (inputs.grad[:, 0] != 0).all()
-    assert (inputs.grad[:, 13:] == 0).all()  # causal: what comes later has no say
+    assert (inputs.grad[:, 13:] == 0).all()  # causal: later positions have no effect
 
 
-def test_generate_is_the_one_of_transformers(lm64, mems, note):
-    """Ids only: which of two equal logits wins is not at stake in float64."""
+def test_generate_equals_that_of_transformers(lm64, mems, note):
+    """Only ids are compared; in float64 no two logits are equal."""
     n = 24
     ours = lm64.generate(mems, n)
     theirs = lm64.module.generate(
@@ -172,7 +172,7 @@ def test_generate_is_the_one_of_transformers(lm64, mems, note):
     assert torch.equal(ours, theirs)
 
 
-def test_a_batch_that_shrinks_decodes_as_each_chunk_alone(lm64, mems, note):
+def test_shrinking_batch_decodes_each_chunk_as_alone(lm64, mems, note):
     lengths = [3, 12, 5, 2]
     together = decoding.greedy(lm64, list(mems), lengths)
     found = 0.0
@@ -203,7 +203,7 @@ def test_crammed_stored_read_and_decoded_exactly(lm, note):
 
 
 @torch.no_grad()
-def test_the_first_layers_alone_are_those_of_the_whole(folder, lm64, embeds, note):
+def test_first_layers_equal_those_of_the_whole_model(folder, lm64, embeds, note):
     short = memcram.load_lm(str(folder), device="cpu", dtype="float64", layers=1)
     assert (short.layers, lm64.layers) == (1, 2)
     whole, kept = lm64.module.state_dict(), short.module.state_dict()

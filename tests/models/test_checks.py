@@ -107,7 +107,7 @@ def test_refused_when_loaded(kind, tmp_path):
     assert str(caught.value).startswith(f"{folder}: ")
 
 
-def test_the_default_range_of_weights_hides_no_later_token(tmp_path):
+def test_small_weights_do_not_hide_a_bidirectional_model(tmp_path):
     """Small weights make the effect of a later token small, next to the largest logit."""
     config = tiny.llama_config(initializer_range=0.02, is_causal=False)
     with pytest.raises(ModelError, match="bidirectional"):
@@ -126,14 +126,26 @@ def lm(tiny_folder):
     return memcram.load_lm(str(tiny_folder), device="cpu")
 
 
-def test_a_cache_that_forgets_is_refused(lm, monkeypatch):
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+def test_head_that_multiplies_is_refused(lm, monkeypatch, size):
+    """However small the logits are."""
+    with torch.no_grad():
+        lm.module.model.norm.weight.mul_(size)
+    check_model(lm)
+    head = lm.head
+    monkeypatch.setattr(lm, "head", lambda hidden: 0.99 * head(hidden))
+    with pytest.raises(ModelError, match="changes its logits"):
+        check_model(lm)
+
+
+def test_cache_that_forgets_is_refused(lm, monkeypatch):
     advance = lm.advance
     monkeypatch.setattr(lm, "advance", lambda embeds, cache: advance(embeds, None))
     with pytest.raises(ModelError, match="other logits when it decodes with a cache"):
         check_model(lm)
 
 
-def test_a_cache_that_cannot_drop_texts_is_refused(lm, monkeypatch):
+def test_cache_that_cannot_drop_texts_is_refused(lm, monkeypatch):
     advance = lm.advance
 
     def hidden(embeds, cache):

@@ -1,4 +1,4 @@
-"""Greedy decoding is transformers' own, whatever else is in the batch."""
+"""Greedy decoding equals that of transformers, whatever else is in the batch."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def random_mem(lm, *shape, seed=0, scale=3.0):
 
 
 def generate(lm, mem, n):
-    """What transformers decodes; eos, which would end it early, is produced by `min_new_tokens`."""
+    """Decode with transformers; `min_new_tokens` keeps eos from ending a text early."""
     prefix = lm.prefix.expand(len(mem), *lm.prefix.shape)
     embeds = torch.cat([mem, prefix], dim=1)
     return lm.module.generate(
@@ -37,7 +37,7 @@ def test_equals_transformers_generate(batch, k, layout):
 
 
 def test_eos_does_not_end_a_text(tiny_lm):
-    """The tiny model's eos is made the most likely token, and stays a token like any other."""
+    """The tiny model's eos becomes the most likely token, and is decoded like any other."""
     mem = random_mem(tiny_lm, 1, 1)
     first = tiny_lm.generate(mem, n_tokens=1)[0, 0].item()
     before = tiny_lm.module.generation_config.eos_token_id
@@ -53,7 +53,7 @@ SHAPES = [(1, 5), (3, 17), (1, 30), (2, 1), (1, 2), (3, 16), (1, 29)]  # K, toke
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 64, 100_000])
-def test_chunks_side_by_side_equal_one_by_one(pocket, batch_tokens):
+def test_chunks_in_a_batch_equal_chunks_decoded_alone(pocket, batch_tokens):
     mems = [random_mem(pocket, k, seed=i) for i, (k, _) in enumerate(SHAPES)]
     lengths = [n for _, n in SHAPES]
     seen = []

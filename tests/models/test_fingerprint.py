@@ -46,7 +46,7 @@ def test_pocket_is_frozen():
     assert {path.name for path in root.iterdir() if path.is_file()} == set(POCKET)
 
 
-def test_it_does_not_depend_on_the_place(folder, tiny_folder):
+def test_fingerprint_does_not_depend_on_the_path(folder, tiny_folder):
     assert fingerprint(folder) == fingerprint(tiny_folder)
 
 
@@ -62,7 +62,7 @@ def test_it_does_not_depend_on_the_place(folder, tiny_folder):
         ("README.md", {}),
     ],
 )
-def test_noise_keeps_it(folder, tiny_folder, file, changes):
+def test_incidental_settings_keep_the_fingerprint(folder, tiny_folder, file, changes):
     edit(folder / file, **changes)
     assert fingerprint(folder) == fingerprint(tiny_folder)
 
@@ -78,12 +78,14 @@ def test_noise_keeps_it(folder, tiny_folder, file, changes):
         ("tokenizer_config.json", {"add_prefix_space": True}),
     ],
 )
-def test_what_decides_logits_or_tokens_alters_it(folder, tiny_folder, file, changes):
+def test_settings_that_change_logits_or_tokens_change_the_fingerprint(
+    folder, tiny_folder, file, changes
+):
     edit(folder / file, **changes)
     assert fingerprint(folder) != fingerprint(tiny_folder)
 
 
-def test_one_weight_alters_it(folder, tiny_folder):
+def test_one_weight_changes_the_fingerprint(folder, tiny_folder):
     path = folder / "model.safetensors"
     tensors = safetensors.torch.load_file(path)
     next(iter(tensors.values())).view(-1)[0] += 1e-3
@@ -91,7 +93,7 @@ def test_one_weight_alters_it(folder, tiny_folder):
     assert fingerprint(folder) != fingerprint(tiny_folder)
 
 
-def test_another_bos_alters_it(folder, tiny_folder):
+def test_another_bos_changes_the_fingerprint(folder, tiny_folder):
     """In the layout `mem+bos` the BOS token is an input like any other."""
     edit(folder / "config.json", bos_token_id=5)
     edit(folder / "tokenizer_config.json", bos_token="a")
@@ -115,7 +117,7 @@ def shards(folder):
     return sorted(set(index.values()))
 
 
-def test_files_that_are_not_loaded_keep_it(folder, tiny_folder, tiny_lm):
+def test_files_that_are_not_loaded_keep_the_fingerprint(folder, tiny_folder, tiny_lm):
     """An archive saved next to the model, or a second copy of the weights in a whole download."""
     safetensors.torch.save_file({"x": torch.zeros(2)}, folder / "text.mem.safetensors")
     shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
@@ -137,7 +139,7 @@ def test_shards_are_those_of_the_index(folder):
     assert fingerprint(folder) != before
 
 
-def test_a_config_may_name_another_weight_file(folder):
+def test_config_may_name_another_weight_file(folder):
     (folder / "model.safetensors").rename(folder / "other.safetensors")
     edit(folder / "config.json", transformers_weights="other.safetensors")
     assert weight_files(folder) == ["other.safetensors"]
@@ -146,7 +148,7 @@ def test_a_config_may_name_another_weight_file(folder):
 
 
 @pytest.mark.parametrize("layers", [None, 1])
-def test_an_archive_made_when_every_weight_file_counted_is_still_read(folder, tiny_lm, layers):
+def test_archive_made_when_every_weight_file_counted_is_still_read(folder, tiny_lm, layers):
     (folder / "consolidated.safetensors").write_bytes(b"never loaded")
     names = ["consolidated.safetensors", "model.safetensors"]
     earlier = folder_fingerprint(folder, names)
@@ -160,7 +162,7 @@ def test_an_archive_made_when_every_weight_file_counted_is_still_read(folder, ti
     assert tiny_lm.identity.earlier_fingerprint is None
 
 
-def test_a_replacement_of_the_same_size_and_time_is_noticed(tmp_path, monkeypatch):
+def test_replacement_of_the_same_size_and_time_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("memcram.models.fingerprint._REMEMBERED_FROM_BYTES", 4)
     weights, other = tmp_path / "weights", tmp_path / "other"
@@ -177,7 +179,7 @@ def test_a_replacement_of_the_same_size_and_time_is_noticed(tmp_path, monkeypatc
     assert file_sha256(weights) not in (first, second)
 
 
-def test_the_hash_of_a_large_file_is_remembered_until_it_changes(tmp_path, monkeypatch):
+def test_hash_of_a_large_file_is_cached_until_it_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("memcram.models.fingerprint._REMEMBERED_FROM_BYTES", 4)
     calls = []
@@ -194,7 +196,7 @@ def test_the_hash_of_a_large_file_is_remembered_until_it_changes(tmp_path, monke
     assert len(calls) == 2
 
 
-def test_a_broken_memory_is_ignored(tmp_path, monkeypatch):
+def test_damaged_hash_cache_is_ignored(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("memcram.models.fingerprint._REMEMBERED_FROM_BYTES", 4)
     (tmp_path / "memcram").mkdir()

@@ -27,7 +27,7 @@ def refused(name):
     return message
 
 
-def test_an_adapter_next_to_the_model(folder):
+def test_adapter_next_to_the_model(folder):
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     message = refused(folder)
     assert message.startswith(f"{folder}: ")
@@ -36,7 +36,7 @@ def test_an_adapter_next_to_the_model(folder):
 
 
 @pytest.mark.parametrize("base", ["x/y", None])
-def test_an_adapter_alone(tmp_path, base):
+def test_adapter_alone(tmp_path, base):
     config = {"peft_type": "LORA", "base_model_name_or_path": base}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     message = refused(tmp_path)
@@ -46,7 +46,7 @@ def test_an_adapter_alone(tmp_path, base):
 @pytest.mark.parametrize(
     "file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
 )
-def test_a_git_lfs_pointer(folder, file):
+def test_git_lfs_pointer(folder, file):
     (folder / file).write_text(LFS)
     assert f"{file} is a Git LFS pointer" in refused(folder)
 
@@ -61,21 +61,21 @@ def test_a_git_lfs_pointer(folder, file):
         (lambda content: b"[]", "is not a JSON object"),
     ],
 )
-def test_a_damaged_tokenizer_file(folder, file, damage, message):
+def test_damaged_tokenizer_file(folder, file, damage, message):
     path = folder / file
     path.write_bytes(damage(path.read_bytes()))
     assert f"{file} {message}" in refused(folder)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": {}}'])
-def test_a_damaged_index(folder, content):
+def test_damaged_index(folder, content):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(content)
     message = refused(folder)
     assert "model.safetensors.index.json" in message
 
 
-def test_a_gguf_file(tmp_path):
+def test_gguf_file(tmp_path):
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF\3\0\0\0")
     assert "GGUF files cannot be loaded" in refused(file)

@@ -1,4 +1,4 @@
-"""The facts of a model, and that its parts are the whole."""
+"""Facts of a model, and that its parts equal the whole."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_right_padding_changes_nothing_before_it(family):
         )
 
 
-def test_the_gradient_reaches_the_inputs(family):
+def test_gradient_reaches_the_inputs(family):
     lm, width = family
     embeds = torch.randn(1, 4, width, requires_grad=True)
     lm.head(lm.hidden(embeds))[0, -1, 0].backward()
@@ -83,7 +83,7 @@ def test_layout_without_bos_has_no_prefix(tiny_lm):
     assert tiny_lm.prefix.shape == (0, 32)
 
 
-def test_a_model_without_bos_refuses_that_layout(tiny_lm):
+def test_model_without_bos_refuses_that_layout(tiny_lm):
     class NoBos:
         bos_token_id = None
 

@@ -28,14 +28,14 @@ def refused(name, **arguments):
     return message
 
 
-def test_the_packaged_model_loads_by_name_and_by_folder(pocket):
+def test_packaged_model_loads_by_name_and_by_folder(pocket):
     by_folder = memcram.load_lm(str(memcram.packaged_models()["pocket"]), device="cpu")
     assert by_folder.identity.fingerprint == pocket.identity.fingerprint
     assert pocket.identity.id == "pocket"
     assert pocket.identity.revision is None
 
 
-def test_a_local_folder_loads(tiny_lm, tiny_folder):
+def test_local_folder_loads(tiny_lm, tiny_folder):
     assert tiny_lm.identity.id == str(tiny_folder)
     assert (tiny_lm.input_width, tiny_lm.vocab_size, tiny_lm.max_positions) == (32, 257, 128)
 
@@ -74,7 +74,7 @@ def test_attention_is_what_was_asked_for(tiny_folder, attention):
         ("device", "meta", "cpu"),
     ],
 )
-def test_a_wrong_choice_names_what_was_given_and_what_is_allowed(argument, value, allowed):
+def test_wrong_choice_names_what_was_given_and_what_is_allowed(argument, value, allowed):
     message = refused("pocket", **{argument: value})
     assert argument in message
     assert repr(value) in message
@@ -84,18 +84,18 @@ def test_a_wrong_choice_names_what_was_given_and_what_is_allowed(argument, value
 @pytest.mark.parametrize(
     "name", ["./nowhere", "/no/such/folder", "a/b/c", "../x", "a b", "", "--x"]
 )
-def test_a_name_that_is_nothing(name, tmp_path, monkeypatch):
+def test_name_of_no_model(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = refused(name)
     assert "pocket" in message or "config.json" in message
 
 
-def test_a_home_folder_of_nobody():
+def test_home_folder_of_an_unknown_user():
     assert "not a folder" in refused("~no-such-user-here/model")
 
 
 @pytest.mark.parametrize("name", ["pocket", "folder"])
-def test_a_revision_belongs_to_the_hub(name, folder):
+def test_revision_is_only_for_hub_models(name, folder):
     message = refused("pocket" if name == "pocket" else folder, revision="main")
     assert message.startswith("revision: got 'main'")
 
@@ -125,12 +125,12 @@ def test_no_tokenizer(folder):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "no-such-type"}'])
-def test_a_config_that_is_none(folder, content):
+def test_damaged_config(folder, content):
     (folder / "config.json").write_text(content)
     assert "could not be loaded" in refused(folder)
 
 
-def test_weights_that_lack_a_tensor(folder):
+def test_weights_without_a_tensor(folder):
     path = folder / "model.safetensors"
     tensors = safetensors.torch.load_file(path)
     lost = sorted(tensors)[3]
@@ -148,14 +148,14 @@ def test_weights_of_another_shape(folder):
     assert str(folder) in refused(folder)
 
 
-def test_weights_cut_short(folder):
+def test_truncated_weights(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     assert "could not be loaded" in refused(folder)
 
 
 def error(kind):
-    """A hub error with a message of two lines; those of HTTP want a response no test has."""
+    """Make a hub error with a message of two lines, without the HTTP response it requires."""
     raised = kind.__new__(kind)
     raised.args = ("first line\nsecond line",)
     return raised
@@ -173,7 +173,7 @@ def error(kind):
         (OSError, "download failed"),
     ],
 )
-def test_what_the_hub_can_refuse(monkeypatch, kind, advice):
+def test_errors_of_the_hub(monkeypatch, kind, advice):
     def refuse(*_, **__):
         raise error(kind)
 
@@ -183,7 +183,7 @@ def test_what_the_hub_can_refuse(monkeypatch, kind, advice):
     assert advice in message
 
 
-def test_a_hub_id_loads_like_a_folder(monkeypatch, folder):
+def test_hub_id_loads_like_a_folder(monkeypatch, folder):
     asked = {}
 
     def download(name, **arguments):
@@ -198,13 +198,13 @@ def test_a_hub_id_loads_like_a_folder(monkeypatch, folder):
     assert lm.identity.revision == folder.name  # the hub's cache names a snapshot by its commit
 
 
-def test_the_shape_needs_no_weights(folder):
+def test_model_shape_needs_no_weights(folder):
     (folder / "model.safetensors").unlink()
     assert model_shape(str(folder)) == (32, 257)
     assert model_shape("pocket") == (256, 4096)
 
 
-def test_all_layers_are_the_whole_model(tiny_folder, tiny_lm):
+def test_keeping_all_layers_is_the_whole_model(tiny_folder, tiny_lm):
     whole = memcram.load_lm(str(tiny_folder), device="cpu", layers=2)
     assert whole.identity == tiny_lm.identity
     short = memcram.load_lm(str(tiny_folder), device="cpu", layers=1)
@@ -215,13 +215,13 @@ def test_all_layers_are_the_whole_model(tiny_folder, tiny_lm):
 
 
 @pytest.mark.parametrize("layers", [0, -1, 3])
-def test_layers_that_there_are_not(tiny_folder, layers):
+def test_number_of_layers_out_of_range(tiny_folder, layers):
     message = refused(tiny_folder, layers=layers)
     assert message == f"layers: got {layers}, allowed: 1 to 2 ({tiny_folder})"
 
 
-def test_a_model_that_can_not_be_cut(tiny_folder, monkeypatch):
-    """A family whose number of layers is not read from this key would keep all of them."""
+def test_model_that_cannot_be_cut_to_its_first_layers(tiny_folder, monkeypatch):
+    """A family that reads its number of layers from another key would keep all of them."""
     from memcram.models import loading
 
     load = loading.AutoModelForCausalLM.from_pretrained

@@ -1,4 +1,4 @@
-"""What scoring says is what the whole module says, text by text."""
+"""Scores of a batch equal those of the whole module, text by text."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def by_hand(lm, ids, mem=None):
 
 @pytest.mark.parametrize("layout", ["mem", "mem+bos"])
 @pytest.mark.parametrize("with_mem", [False, True])
-def test_scores_are_the_definitions(tiny_folder, texts, mems, layout, with_mem):
+def test_scores_equal_their_definitions(tiny_folder, texts, mems, layout, with_mem):
     lm = memcram.load_lm(str(tiny_folder), device="cpu", dtype="float64", layout=layout)
     chosen = mems if with_mem else None
     for i, one in enumerate(scoring.score(lm, texts, chosen)):
@@ -52,7 +52,7 @@ def test_scores_are_the_definitions(tiny_folder, texts, mems, layout, with_mem):
         torch.testing.assert_close(got, expected.double(), rtol=0, atol=1e-6, equal_nan=True)
 
 
-def test_the_first_token_may_be_given(tiny_lm64, texts, mems):
+def test_first_token_given(tiny_lm64, texts, mems):
     free = scoring.score(tiny_lm64, texts, mems)
     given = scoring.score(tiny_lm64, texts, mems, first_token_given=True)
     for one, other in zip(free, given, strict=True):
@@ -80,7 +80,7 @@ def test_scores_of_crammed_vectors_are_those_the_engine_kept(pocket, prose):
     assert (crammed.learned_step <= crammed.best_step).all()
 
 
-def test_autocast_computes_in_less_and_keeps_float32_vectors(prose):
+def test_autocast_keeps_float32_vectors(prose):
     lm = memcram.load_lm("pocket", device="cpu", autocast="bfloat16")
     assert lm.dtype_name == "float32+bfloat16"
     recipe = memcram.get_recipe("default").with_steps(40)
@@ -95,11 +95,11 @@ def test_autocast_computes_in_less_and_keeps_float32_vectors(prose):
         memcram.compress("a text", lm)
 
 
-def test_a_recipe_that_gives_t1_away_makes_no_archive(pocket):
+def test_recipe_that_is_given_t1_makes_no_archive(pocket):
     with pytest.raises(UsageError, match=r"kuratov2025\+t1"):
         memcram.compress("a text", pocket, recipe="kuratov2025")
 
 
-def test_a_recipe_of_fixed_length_has_no_horizon(pocket):
+def test_recipe_of_fixed_length_has_no_horizon(pocket):
     with pytest.raises(UsageError, match="given length"):
         memcram.compress("a text", pocket, recipe="kuratov2025+t1")

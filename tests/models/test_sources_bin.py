@@ -14,7 +14,7 @@ CONVERSION = "refs/pr/7"
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub that holds a config at `main`, and the converted weights where a test puts them."""
+    """A fake hub with a config at `main`, and converted weights where a test adds them."""
     asked: list[str | None] = []
     weights: set[str] = set()
 
@@ -47,7 +47,7 @@ def offer(monkeypatch, answer):
     )
 
 
-def test_the_conversion_is_used_where_the_hub_offers_it(hub, monkeypatch):
+def test_conversion_is_used_where_the_hub_offers_it(hub, monkeypatch):
     asked, weights = hub
     weights.add(CONVERSION)
     offer(monkeypatch, CONVERSION)
@@ -69,7 +69,7 @@ def test_without_a_conversion_the_error_names_the_command(hub, monkeypatch, refu
     assert "save_pretrained('old-model')" in message
 
 
-def test_the_conversion_of_main_does_not_stand_in_for_another_revision(hub, monkeypatch):
+def test_conversion_of_main_is_not_used_for_another_revision(hub, monkeypatch):
     _, weights = hub
     weights.add(CONVERSION)
     offer(monkeypatch, CONVERSION)
@@ -78,18 +78,18 @@ def test_the_conversion_of_main_does_not_stand_in_for_another_revision(hub, monk
     assert f"M.from_pretrained('{NAME}', revision='step1000')" in str(caught.value)
 
 
-def test_a_conversion_without_weights_is_refused(hub, monkeypatch):
+def test_conversion_without_weights_is_refused(hub, monkeypatch):
     offer(monkeypatch, CONVERSION)
     with pytest.raises(ModelError, match="no weights"):
         find_model(NAME)
 
 
-def test_the_config_alone_needs_no_conversion(hub, monkeypatch):
+def test_config_alone_needs_no_conversion(hub, monkeypatch):
     offer(monkeypatch, AssertionError("not to be asked"))
     assert find_model(NAME, config_only=True).id == NAME
 
 
-def test_a_local_folder_with_pickled_weights_is_refused_with_the_command(tmp_path: Path):
+def test_local_folder_with_pickled_weights_is_refused_with_the_command(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"never opened")
     with pytest.raises(ModelError, match=r"never opens.*python -c") as caught:

@@ -1,12 +1,12 @@
-"""Positions: which hidden state predicts which token, input length, room, exact prefix, margins."""
+"""Account for positions: which one predicts which token, input length, room, exact prefix."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# CPU kernels work in blocks and finish with scalar code that rounds differently. With lengths in
-# whole blocks, no value depends on where it stands in a batch.
+# CPU kernels work in blocks and finish with scalar code that rounds differently. If lengths are
+# whole blocks, no value depends on its place in a batch.
 LENGTH_BLOCK = 16
 
 
@@ -77,16 +77,16 @@ class Accounting:
 
 
 def padded_length(longest: int, max_positions: int | None) -> int:
-    """Positions of the forward pass, in whole blocks where the model has room."""
+    """Positions of a forward pass: whole blocks, unless the model has too few positions."""
     blocks = -(-longest // LENGTH_BLOCK) * LENGTH_BLOCK
     return blocks if max_positions is None else max(longest, min(blocks, max_positions))
 
 
 def margins(logits: Tensor, targets: Tensor) -> Tensor:
-    """Target logit − best other logit, per token.
+    """Target logit − largest other logit, per token.
 
-    A token is the argmax exactly if its margin is positive; a tie (0) counts as wrong, since which
-    of the two wins is up to the kernel.
+    A token is the argmax if and only if its margin is positive; a tie (0) counts as wrong, because
+    the kernel decides which of the two wins.
 
     Args:
         logits: (token, vocabulary).

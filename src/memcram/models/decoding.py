@@ -1,6 +1,6 @@
-"""Free-running greedy decoding from `[mem]`, many chunks side by side, with a cache.
+"""Decode `[mem]` greedily and free-running, many chunks in a batch, with a KV cache.
 
-This is the judge of everything: a text counts as exact only if `greedy` returns it.
+Exactness is decided here: a text counts as exact only if `greedy` returns it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,25 +16,25 @@ _ACCELERATOR_BATCH_TOKENS = 65_536
 
 
 class CachedLM(Protocol):
-    """What decoding needs of a model."""
+    """The part of a model that decoding uses."""
 
     prefix: Tensor
     device: torch.device
     dtype: torch.dtype
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Input vectors of ids."""
+        """Return the input vectors of ids."""
 
     def advance(self, embeds: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """Logits after the last position, and the cache."""
+        """Return the logits after the last position, and the new cache."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One chunk decoded.
+    """Result of decoding one chunk.
 
     Attributes:
-        ids: (n,) the tokens; where `forced` named a token, that one.
+        ids: (n,) the tokens, including those that `forced` replaced.
         predicted: (n,) the argmax at each position, given the tokens of `ids` before it.
         margins: (n,) logit of `ids` minus the best other logit.
     """
@@ -56,11 +56,11 @@ def greedy(
 
     Args:
         lm: the model.
-        mems: per chunk (K, input_width); K may differ from chunk to chunk.
+        mems: per chunk (K, input_width); K may differ between chunks.
         n_tokens: tokens per chunk.
-        forced: per chunk (n,) token ids that replace the prediction, −1 where there is none.
-        batch_tokens: cached positions a batch may hold; None takes what the device likes.
-        on_chunk: called with the number of chunks each finished batch held.
+        forced: per chunk (n,) token ids that replace the prediction; −1 keeps the prediction.
+        batch_tokens: cached positions per batch; None: a device-dependent default.
+        on_chunk: called after each batch with the number of its chunks.
     """
     results: list[Decoded | None] = [None] * len(mems)
     usual = _CPU_BATCH_TOKENS if lm.device.type == "cpu" else _ACCELERATOR_BATCH_TOKENS
@@ -75,7 +75,7 @@ def greedy(
 
 
 def _groups(vectors: Sequence[int], n_tokens: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Chunks with the same K, longest first, so that a batch can shrink from its end."""
+    """Yield groups of chunks with the same K, longest first, so that a batch shrinks at its end."""
     order = sorted(range(len(vectors)), key=lambda i: (vectors[i], -n_tokens[i], i))
     group: list[int] = []
     for i in order:
@@ -91,7 +91,7 @@ def _groups(vectors: Sequence[int], n_tokens: Sequence[int], budget: int) -> Ite
 def _greedy_batch(
     lm: CachedLM, mems: list[Tensor], n_tokens: list[int], forced: list[Tensor] | None
 ) -> list[Decoded]:
-    """One batch of equal K, sorted by falling length; nothing leaves the device inside the loop."""
+    """Decode one batch of equal K, longest first; nothing leaves the device inside the loop."""
     longest = n_tokens[0]
     mem = torch.stack(list(mems)).to(lm.device, lm.dtype)
     embeds = torch.cat([mem, lm.prefix.expand(len(mem), *lm.prefix.shape)], dim=1)  # (B, K+p, W)
@@ -107,7 +107,7 @@ def _greedy_batch(
     cache: Any = None
     for position in range(longest):
         active = sum(n > position for n in n_tokens)
-        if 2 * active <= len(embeds):  # halving keeps the copies of the cache few
+        if 2 * active <= len(embeds):  # halving keeps copies of the cache rare
             cache.reorder_cache(torch.arange(active, device=lm.device))
             embeds = embeds[:active]
         logits, cache = lm.advance(embeds, cache)

@@ -1,4 +1,4 @@
-"""What really differs between model families; everything else is read off the module itself."""
+"""Split a causal LM into trunk and head: the only place that knows differences of families."""
 
 import inspect
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Parts:
-    """A causal LM taken apart: `head(trunk(embeds)) == module(embeds).logits`.
+    """The two parts of a causal LM: `head(trunk(embeds)) == module(embeds).logits`.
 
     Attributes:
         trunk: the module that turns input vectors into final hidden states.
@@ -24,13 +24,13 @@ class Parts:
     cache_argument: str
 
 
-def take_apart(module: Any) -> Parts:
+def split(module: Any) -> Parts:
     """Split a transformers causal LM into trunk and head.
 
-    Training needs logits only where a token is counted, so the head is applied to those hidden
-    states alone. Families that do more than a linear map after the trunk (Gemma's soft cap,
-    Cohere's and Granite's scale) have it repeated here; the conformance test and a check at load
-    time compare the parts with the whole.
+    Training needs logits only where a token is counted, so the head is applied only to those hidden
+    states. What families do besides a linear map after the trunk is repeated here (Gemma's soft
+    cap; the scales of Cohere and Granite); the conformance tests and a check at load compare the
+    parts with the whole.
     """
     trunk = module.base_model
     linear = module.get_output_embeddings()

@@ -14,7 +14,7 @@ from memcram.files import write_atomically
 # Hashing takes about a second per gigabyte; small files are not worth an entry.
 _REMEMBERED_FROM_BYTES = 32 * 2**20
 
-# Keys that say how a model was saved or is to be sampled, not what it computes.
+# Keys that describe how a model was saved or is sampled from, not what it computes.
 _INCIDENTAL_CONFIG_KEYS = frozenset(
     {
         "_attn_implementation",
@@ -54,7 +54,7 @@ _TOKENIZER_CONFIG_KEYS = (
     "sp_model_kwargs",
     "tokenizer_class",
 )
-# Padding and truncation are settings of the last caller who saved the file.
+# Padding and truncation are settings of whoever saved the file last.
 _INCIDENTAL_TOKENIZER_KEYS = frozenset({"padding", "truncation"})
 
 
@@ -113,7 +113,7 @@ def _read_memory() -> dict[str, Any]:
 
 
 def _remember(memory: dict[str, Any]) -> None:
-    # Without a writable cache the hash is only computed again.
+    # Without a writable cache the hash is computed again each time.
     with contextlib.suppress(OSError, UsageError, RuntimeError):
         path = _memory_path()
         path.parent.mkdir(parents=True, exist_ok=True)

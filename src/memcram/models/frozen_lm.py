@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import input_length, room
 from memcram.models.decoding import greedy
-from memcram.models.families import take_apart
+from memcram.models.families import split
 from memcram.models.modes import DTYPE_NAMES, Layout
 
 
@@ -110,7 +110,7 @@ class FrozenLM:
         self.module: Any = module.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.identity = identity
-        self._parts = take_apart(self.module)
+        self._parts = split(self.module)
         self._embedding = self.module.get_input_embeddings()
         config = self.module.config.get_text_config()
         self.input_width: int = self._embedding.weight.shape[1]

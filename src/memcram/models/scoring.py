@@ -1,4 +1,4 @@
-"""What the frozen LM makes of a text under teacher forcing, with `[mem]` and without."""
+"""Teacher-forced nats, margins and ranks of texts, with `[mem]` and without."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ _LOGITS_AT_ONCE = 2**25
 
 @dataclass(frozen=True)
 class Scored:
-    """One text, token by token.
+    """Scores of one text, token by token.
 
-    Where nothing predicts t₁ (it is given, or nothing stands before it), its nats and margin are
-    NaN and its rank is −1.
+    Where nothing predicts t₁ (it is given, or no position precedes it), its nats and margin are NaN
+    and its rank is −1.
 
     Attributes:
         nats: (N,) −log p(tᵢ).
         margins: (N,) in logits.
-        ranks: (N,) how many other tokens have a larger or equal logit; 0 is the argmax.
+        ranks: (N,) number of other tokens with a larger or equal logit; 0 for the argmax.
     """
 
     nats: Tensor
@@ -42,17 +42,17 @@ def score(
     *,
     first_token_given: bool = False,
 ) -> list[Scored]:
-    """Score texts side by side, in batches that fit.
+    """Score texts in batches.
 
     Args:
         lm: the model.
         ids: (N,) per text, N ≥ 1.
-        mems: (K, input_width) per text; None scores the bare LM, in whose layout `mem` nothing
-            stands before t₁.
-        first_token_given: don't score t₁ although something predicts it.
+        mems: (K, input_width) per text; None scores the bare LM, where no position precedes t₁ in
+            the layout `mem`.
+        first_token_given: do not score t₁, even if a position predicts it.
 
     Returns:
-        one a text, on the CPU.
+        one per text, on the CPU.
     """
     usual = _CPU_BATCH_TOKENS if lm.device.type == "cpu" else _ACCELERATOR_BATCH_TOKENS
     nothing = torch.zeros(0, lm.input_width)

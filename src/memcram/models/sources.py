@@ -66,13 +66,13 @@ def is_here(name: str) -> bool:
     return name in packaged_models() or _format_of(_expanded(name)) is not None
 
 
-def model_beside(folder: Path, name: str) -> str:
+def nearest_model(folder: Path, name: str) -> str:
     """Name to load a model by that a file in `folder` mentions.
 
     A model in that folder takes precedence over one in the working directory and on the hub.
     """
-    beside = folder / name
-    return str(beside) if name not in packaged_models() and _format_of(beside) else name
+    near = folder / name
+    return str(near) if name not in packaged_models() and _format_of(near) else name
 
 
 def find_model(name: str, revision: str | None = None, *, config_only: bool = False) -> ModelSource:
@@ -165,7 +165,7 @@ def _snapshot(name: str, revision: str | None, wanted: list[str]) -> Path:
 
 
 def _conversion(name: str, revision: str | None) -> str:
-    """The hub's own safetensors conversion of a repository that holds only `.bin` files."""
+    """Find the hub's own safetensors conversion of a repository with only `.bin` files."""
     from huggingface_hub import HfApi
     from transformers.safetensors_conversion import get_conversion_pr_reference
 

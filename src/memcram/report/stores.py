@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from memcram.errors import ModelError, UsageError
 from memcram.models import load_tokenizer
-from memcram.models.sources import is_here, model_beside
+from memcram.models.sources import is_here, nearest_model
 from memcram.report.data import ReportData, StudyPart, combine, results_table
 from memcram.report.explain import TokenView, token_pieces, view_of_record
 from memcram.study.results import TokenRecord
@@ -32,7 +32,7 @@ def load_stores(folders: Sequence[Path]) -> ReportData:
     models: dict[str, tuple[str, str | None]] = {}
     for store in opened:
         rows, place = store.rows(), store.spec_folder
-        found = {name: model_beside(place, name) for name in {row.model for row in rows}}
+        found = {name: nearest_model(place, name) for name in {row.model for row in rows}}
         for row in rows:
             holders.setdefault(row.task, store)
             models.setdefault(row.task, (found[row.model], row.revision))

@@ -15,7 +15,7 @@ from memcram.engine.batch import SEED_STRIDE
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import room
 from memcram.models.frozen_lm import FrozenLM
-from memcram.models.sources import model_beside
+from memcram.models.sources import nearest_model
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies.token_budget import TokenBudget
@@ -337,7 +337,7 @@ class _Grid:
 
 def resolve_model(spec: Spec, model: int) -> str:
     """Return the name to load a model by: a folder next to the spec, or the name itself."""
-    return model_beside(spec.folder, spec.loads[model].entry.id)
+    return nearest_model(spec.folder, spec.loads[model].entry.id)
 
 
 def _inputs_shown(cell: Cell) -> str:
