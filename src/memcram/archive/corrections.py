@@ -1,4 +1,4 @@
-"""Tokens that the vectors miss, or hold too loosely to survive another machine."""
+"""Find tokens that decoding gets wrong, or too narrowly right to survive another machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from memcram.models.decoding import Decoded
 
-# Smallest margin (logits) that is trusted elsewhere, per dtype of the model; measured by
-# benchmarks/logit_noise.py, reasons in docs/decisions/008-guards.md.
+# Smallest margin (logits) that is trusted on other machines, by dtype of the model; reasons in
+# docs/decisions/008-guards.md.
 GUARD_MARGINS: dict[torch.dtype, float] = {
     torch.float64: 0.01,  # parts of some families are computed in float32 even so
     torch.float32: 0.01,
@@ -20,7 +20,7 @@ GUARD_MARGINS: dict[torch.dtype, float] = {
 
 @dataclass(frozen=True)
 class Corrections:
-    """Tokens stored beside the vectors.
+    """Tokens to store in addition to the vectors.
 
     Attributes:
         missed: (token,) positions, in the joined tokens of all chunks, that decoding gets wrong.
@@ -36,7 +36,7 @@ class Corrections:
 def find_corrections(
     decoded: Sequence[Decoded], ids: Sequence[Tensor], guard_margin: float
 ) -> Corrections:
-    """Compare what was decoded along the true tokens with those tokens.
+    """Compare chunks decoded along their true tokens with those tokens.
 
     Args:
         decoded: per chunk, decoded with all its tokens forced.

@@ -1,7 +1,7 @@
-"""Text ↔ token ids, byte for byte, whatever the tokenizer does to the text.
+"""Convert text to token ids and back, byte for byte, even if the tokenizer does not round-trip.
 
-A tokenizer that does not round-trip (it lower-cases, strips, normalises, prepends a space) is
-mended with raw pieces: byte ranges of the decoded text that are replaced by the original's bytes.
+Where a tokenizer changes the text (lower-cases, strips, normalises, prepends a space), raw pieces
+restore it: byte ranges of the decoded text that are replaced by the original bytes.
 """
 
 import difflib
@@ -15,7 +15,7 @@ _JOIN_GAP = 8
 
 
 class Tokenizer(Protocol):
-    """What is needed of a model here."""
+    """The part of a model that is used here."""
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids."""
@@ -26,7 +26,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class RawPiece:
-    """`removed` bytes at byte `offset` of the decoded text stand for the bytes `data`."""
+    """Replaces `removed` bytes at byte `offset` of the decoded text by the bytes `data`."""
 
     offset: int
     removed: int
@@ -35,12 +35,12 @@ class RawPiece:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text as token ids, and what its tokenizer loses.
+    """A text as token ids, and the bytes that its tokenizer does not round-trip.
 
     Attributes:
         ids: all tokens.
-        piece_tokens: tokens of each stretch that is detokenized by itself; sums to `len(ids)`.
-        raw: in order of their offsets, without overlap.
+        piece_tokens: tokens of each piece, which is detokenized on its own; sums to `len(ids)`.
+        raw: raw pieces in order of their offsets, without overlap.
     """
 
     ids: list[int]
@@ -49,7 +49,7 @@ class TokenizedText:
 
 
 def tokenize(text: str, tokenizer: Tokenizer) -> TokenizedText:
-    """Token ids and raw pieces from which `detokenize` gives exactly `text` back."""
+    """Token ids and raw pieces from which `detokenize` restores exactly `text`."""
     ids = tokenizer.tokenize(text)
     decoded = tokenizer.detokenize(ids)
     start, end = _common_ends(decoded, text)
@@ -99,7 +99,7 @@ def _tokenize_by_pieces(text: str, tokenizer: Tokenizer) -> TokenizedText:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Stretches of at most `_PIECE_CHARS` characters, cut before white space where there is any."""
+    """Pieces of at most `_PIECE_CHARS` characters, cut before white space where there is any."""
     start = 0
     while start < len(text):
         end = min(start + _PIECE_CHARS, len(text))
@@ -128,14 +128,14 @@ def _differences(offset: int, decoded: str, text: str) -> list[RawPiece]:
 
 
 def _unequal(decoded: str, text: str) -> Iterator[tuple[int, int, int, int]]:
-    """Ranges i1:i2 of `decoded` that stand for the ranges j1:j2 of `text`, in order."""
+    """Ranges i1:i2 of `decoded` to be replaced by the ranges j1:j2 of `text`, in order."""
     n = len(decoded)
     if n not in (len(text), len(text.strip())):
         matcher = difflib.SequenceMatcher(None, decoded, text, autojunk=False)
         yield from (op[1:] for op in matcher.get_opcodes() if op[0] != "equal")
         return
-    # Case or single characters changed, or the ends stripped: place by place in linear time, where
-    # the search for common stretches is quadratic and worse.
+    # Case or single characters changed, or the ends stripped: compare position by position, in
+    # linear time; SequenceMatcher takes at least quadratic time.
     lead = 0 if n == len(text) else len(text) - len(text.lstrip())
     if lead:
         yield 0, 0, 0, lead
@@ -147,7 +147,7 @@ def _unequal(decoded: str, text: str) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _merge_empty(raw: list[RawPiece]) -> list[RawPiece]:
-    """Join raw pieces that touch, as stretches without any token do."""
+    """Join raw pieces that touch, as those of pieces without any token do."""
     merged: list[RawPiece] = []
     for piece in raw:
         last = merged[-1] if merged else None
@@ -159,7 +159,7 @@ def _merge_empty(raw: list[RawPiece]) -> list[RawPiece]:
 
 
 def _common_ends(a: str, b: str) -> tuple[int, int]:
-    """Characters that `a` and `b` share at the start, and at the end beyond that."""
+    """Lengths of the common prefix of `a` and `b`, and of the common suffix of the rest."""
     if a == b:
         return len(a), 0
     shorter = min(len(a), len(b))
