@@ -1,5 +1,6 @@
 """Errors a user can act on: one line that names what was given and what is allowed."""
 
+import textwrap
 from typing import Final
 
 
@@ -66,6 +67,12 @@ class MemcramError(Exception):
         if self.force_to is not None:
             said += f"; pass {force} to {self.force_to}"
         return said
+
+
+def first_line(error: BaseException, longest: int = 200) -> str:
+    """First line of a foreign error's message, cut to `longest` characters, or its type's name."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return textwrap.shorten(lines[0], longest, placeholder=" …")
 
 
 class UsageError(MemcramError):

@@ -8,11 +8,12 @@ import torch
 from transformers import (
     BertConfig,
     BertGenerationConfig,
-    FalconH1Config,
+    CTRLConfig,
     Gemma3TextConfig,
-    Llama4TextConfig,
     LlamaConfig,
+    MiniMaxConfig,
     OpenAIGPTConfig,
+    ProphetNetConfig,
     RecurrentGemmaConfig,
     RemBertConfig,
     RwkvConfig,
@@ -53,18 +54,23 @@ REFUSED = {
         ),
         "RecurrentGemmaForCausalLM",
     ),
-    "Falcon-H1, whose head multiplies": (
-        FalconH1Config(
-            **_GROUPED,
-            mamba_d_ssm=32,
-            mamba_n_heads=2,
-            mamba_d_head=16,
-            mamba_d_state=8,
-            mamba_n_groups=1,
-            mamba_chunk_size=16,
-            lm_head_multiplier=0.1,
+    "ProphetNet, whose decoder has more than one stream": (
+        ProphetNetConfig(
+            vocab_size=tiny.VOCABULARY,
+            hidden_size=32,
+            decoder_ffn_dim=48,
+            num_decoder_layers=2,
+            num_decoder_attention_heads=2,
         ),
         "changes its logits",
+    ),
+    "MiniMax, whose cache keeps the state of finished texts": (
+        MiniMaxConfig(**_GROUPED, num_local_experts=2, block_size=16),
+        "no usable KV cache",
+    ),
+    "CTRL": (
+        CTRLConfig(**_GPT | {"dff": 48}),
+        "overwrites its input vectors",
     ),
     "Llama, not causal": (LlamaConfig(**_GROUPED, is_causal=False), "bidirectional"),
     "EmbeddingGemma": (
@@ -79,10 +85,6 @@ REFUSED = {
     ),
     "BERT": (BertConfig(**_USUAL), "bidirectional"),
     "BERT for generation": (BertGenerationConfig(**_USUAL, pad_token_id=1), "bidirectional"),
-    "Llama 4": (
-        Llama4TextConfig(**_GROUPED, intermediate_size_mlp=48, head_dim=16, num_local_experts=2),
-        "trunk and head",
-    ),
     "RemBERT": (
         RemBertConfig(
             **_USUAL,
@@ -145,12 +147,12 @@ def test_cache_that_forgets_is_refused(lm, monkeypatch):
         check_model(lm)
 
 
-def test_cache_that_cannot_drop_texts_is_refused(lm, monkeypatch):
+def test_cache_that_drops_no_texts_is_refused(lm, monkeypatch):
     advance = lm.advance
 
     def hidden(embeds, cache):
         logits, found = advance(embeds, cache and cache.inner)
-        return logits, SimpleNamespace(inner=found)
+        return logits, SimpleNamespace(inner=found, reorder_cache=lambda rows: None)
 
     monkeypatch.setattr(lm, "advance", hidden)
     with pytest.raises(ModelError, match="no usable KV cache"):

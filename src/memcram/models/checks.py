@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memcram.errors import ModelError
+from memcram.errors import ModelError, first_line
+from memcram.models.decoding import keep_first
 from memcram.models.frozen_lm import FrozenLM
 
 _TEXTS, _POSITIONS, _KEPT = 3, 8, 5
@@ -42,8 +43,9 @@ def check_model(lm: FrozenLM) -> None:
     """Refuse a model that memcram cannot work with.
 
     Raises:
-        ModelError: logits are not finite; a later input changes earlier logits; the head is not
-            the one memcram applies; or decoding with a cache fails or gives other logits.
+        ModelError: input vectors are overwritten; logits are not finite; a later input changes
+            earlier logits; the head is not the one memcram applies; or decoding with a cache fails
+            or gives other logits.
     """
     kind = f"{lm.identity.id}: {type(lm.module).__name__}"
     tolerance = _HALF if lm.dtype.itemsize < 4 or lm.autocast is not None else _FULL
@@ -53,7 +55,10 @@ def check_model(lm: FrozenLM) -> None:
     changed[:, _KEPT:] = 3 * probe[:, _KEPT:].roll(1, 0).flip(1)
     batch = torch.cat([probe, changed])
 
+    given = batch.clone()
     whole = _run(lambda: lm.logits(batch), f"{kind} cannot be run on input vectors")
+    if not torch.equal(batch, given):
+        raise ModelError(f"{kind} overwrites its input vectors, which memcram trains")
     if not whole.isfinite().all():
         raise ModelError(f"{lm.identity.id}: {_not_finite(lm)}")
     first, second = whole[:_TEXTS, :_KEPT], whole[_TEXTS:, :_KEPT]
@@ -69,7 +74,7 @@ def check_model(lm: FrozenLM) -> None:
             "architecture"
         )
     cached = _run(lambda: _cached(lm, probe), f"{kind} has no usable KV cache")
-    uncached = whole[:_TEXTS, _KEPT - 1 :]
+    uncached = torch.cat([whole[:_TEXTS, _KEPT - 1 : -1].flatten(0, 1), whole[:1, -1]])
     if not _difference(cached, uncached, tolerance.position) <= tolerance.parts:
         raise ModelError(f"{kind} gives other logits when it decodes with a cache")
 
@@ -89,15 +94,18 @@ def _in_parts(lm: FrozenLM, embeds: Tensor) -> Tensor:
 
 
 def _cached(lm: FrozenLM, embeds: Tensor) -> Tensor:
-    """Logits after the first positions at once and after each further one, from a cache."""
+    """Logits after the first positions at once and after each further one, from a cache.
+
+    Decoding drops finished texts from the cache, so that the last position is that of the first
+    text only.
+    """
     logits, cache = lm.advance(embeds[:, :_KEPT], None)
     steps = [logits]
-    for position in range(_KEPT, _POSITIONS):
+    for position in range(_KEPT, _POSITIONS - 1):
         logits, cache = lm.advance(embeds[:, position : position + 1], cache)
         steps.append(logits)
-    # Decoding drops finished texts from the cache.
-    cache.reorder_cache(torch.arange(1, device=lm.device))
-    return torch.stack(steps, dim=1)
+    logits, _ = lm.advance(keep_first(1, embeds[:, -1:], cache), cache)
+    return torch.cat([torch.stack(steps, dim=1).flatten(0, 1), logits[:1]])
 
 
 def _run(compute: Callable[[], Tensor], failure: str) -> Tensor:
@@ -107,8 +115,7 @@ def _run(compute: Callable[[], Tensor], failure: str) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{failure} ({reason})") from error
+        raise ModelError(f"{failure} ({first_line(error)})") from error
 
 
 def _difference(found: Tensor, expected: Tensor, position: float = 1.0) -> float:

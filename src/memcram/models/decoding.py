@@ -88,6 +88,20 @@ def _groups(vectors: Sequence[int], n_tokens: Sequence[int], budget: int) -> Ite
         yield group
 
 
+def keep_first(texts: int, embeds: Tensor, cache: Any) -> Tensor:
+    """Drop all but the first texts of a batch from a cache and from the next inputs.
+
+    A cache that has no such operation (xLSTM's) keeps all texts, as do the inputs.
+
+    Returns:
+        the next inputs (batch, position, input_width).
+    """
+    if not hasattr(cache, "reorder_cache"):
+        return embeds
+    cache.reorder_cache(torch.arange(texts, device=embeds.device))
+    return embeds[:texts]
+
+
 def _greedy_batch(
     lm: CachedLM, mems: list[Tensor], n_tokens: list[int], forced: list[Tensor] | None
 ) -> list[Decoded]:
@@ -108,8 +122,7 @@ def _greedy_batch(
     for position in range(longest):
         active = sum(n > position for n in n_tokens)
         if 2 * active <= len(embeds):  # halving keeps copies of the cache rare
-            cache.reorder_cache(torch.arange(active, device=lm.device))
-            embeds = embeds[:active]
+            embeds = keep_first(active, embeds, cache)
         logits, cache = lm.advance(embeds, cache)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         values, best = logits.topk(2, dim=-1)

@@ -1,7 +1,7 @@
 """Split a causal LM into trunk and head: the only place that knows differences of families."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +24,36 @@ class Parts:
     cache_argument: str
 
 
+_FACTORS = ("logit_scale", "lm_head_multiplier")
+_DIVISORS = ("logits_scaling", "logits_mup_width_multiplier")
+_CAPS = ("final_logit_softcapping", "output_logit_soft_cap")
+
+
+def _number(config: Any, names: Sequence[str], default: float | None) -> Any:
+    """Value of the first of some settings that a config has and that is not 0 or None."""
+    return next((value for name in names if (value := getattr(config, name, None))), default)
+
+
 def split(module: Any) -> Parts:
     """Split a transformers causal LM into trunk and head.
 
     Training needs logits only where a token is counted, so the head is applied only to those hidden
-    states. What families do besides a linear map after the trunk is repeated here (Gemma's soft
-    cap; the scales of Cohere and Granite); the conformance tests and a check at load compare the
-    parts with the whole.
+    states. What families do besides a linear map after the trunk is repeated here: scales (Cohere,
+    Granite, Falcon-H1, Inkling), soft caps (Gemma, xLSTM), and the layer before the linear map
+    (ModernBERT). The conformance tests and a check at load compare the parts with the whole.
     """
     trunk = module.base_model
+    if trunk is module:  # Llama 4, whose config names a base model it does not have
+        trunk = module.model
     linear = module.get_output_embeddings()
+    first = getattr(module, "lm_head", linear)
     config = module.config.get_text_config()
-    cap: float | None = getattr(config, "final_logit_softcapping", None)
-    scale = float(getattr(config, "logit_scale", 1.0) or 1.0)
-    scale /= float(getattr(config, "logits_scaling", 1.0) or 1.0)
+    cap = _number(config, _CAPS, None)
+    scale = _number(config, _FACTORS, 1.0) / _number(config, _DIVISORS, 1.0)
 
     def head(hidden: Tensor) -> Tensor:
-        logits: Tensor = linear(hidden.to(linear.weight.dtype))
+        hidden = hidden.to(linear.weight.dtype)
+        logits: Tensor = linear(hidden if first is linear else first(hidden))
         if scale != 1.0:
             logits = logits * scale
         if cap is not None:

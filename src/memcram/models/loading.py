@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from memcram.errors import MemcramError, ModelError, UsageError
+from memcram.errors import MemcramError, ModelError, UsageError, first_line
 from memcram.models.checks import check_model
 from memcram.models.frozen_lm import FrozenLM, ModelIdentity
 from memcram.models.modes import LAYOUTS, DtypeName, Layout, dtype_of
@@ -227,14 +227,7 @@ def _reported(source: ModelSource, what: str = "") -> Iterator[None]:
     except (MemcramError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise ModelError(
-            f"{source.id}: {what}could not be loaded ({_first_line(error)})"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        raise ModelError(f"{source.id}: {what}could not be loaded ({first_line(error)})") from error
 
 
 @contextlib.contextmanager

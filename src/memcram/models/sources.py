@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from memcram.errors import ModelError
+from memcram.errors import ModelError, first_line
 from memcram.models.folder import ADAPTER, CONFIG, FOLDER, WEIGHTS, WEIGHTS_INDEX
 from memcram.models.formats import ModelFormat
 
@@ -158,10 +158,7 @@ def _snapshot(name: str, revision: str | None, wanted: list[str]) -> Path:
             argument="model",
         ) from error
     except (hub.HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"{name}: the download failed ({reason[0] if reason else type(error).__name__})"
-        ) from error
+        raise ModelError(f"{name}: the download failed ({first_line(error)})") from error
 
 
 def _conversion(name: str, revision: str | None) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from memcram.errors import TextError, UsageError
+from memcram.errors import TextError, UsageError, first_line
 from memcram.texts.chunks import BookSource, Document, collapse, second_half
 from memcram.texts.passages import Passage, cut_in_turn
 from memcram.texts.sample import TextSample, Tokenize
@@ -112,9 +112,9 @@ def load_rows(dataset: str, config: str, split: str, revision: str | None, colum
             revision=revision,
         )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TextError(
-            f"{dataset!r}, split {split!r}, can't be loaded: {reason}", argument="dataset"
+            f"{dataset!r}, split {split!r}, can't be loaded: {first_line(error)}",
+            argument="dataset",
         ) from error
     if column not in rows.column_names:
         allowed = ", ".join(rows.column_names)
