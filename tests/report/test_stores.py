@@ -132,7 +132,7 @@ def test_a_folder_that_is_gone_is_not_looked_for_on_the_hub(monkeypatch):
     assert asked == [("org/tiny", "0a1b")]
 
 
-def test_a_nearest_model_the_spec_is_found_from_anywhere(
+def test_model_next_to_the_spec_is_found_from_anywhere(
     tmp_path, rows_and_records, tiny_folder, monkeypatch
 ):
     rows, records = rows_and_records
