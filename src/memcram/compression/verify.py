@@ -1,12 +1,17 @@
-"""Decode an archive on this machine, and measure its margins."""
+"""Decode archives, check what comes back, and measure margins."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from memcram.archive.format import Archive
-from memcram.compression.chunks import OnProgress
-from memcram.compression.codec import decode_archive, open_archive
+from memcram.archive.pieces import detokenize
+from memcram.compression.chunks import CodecProgress, OnProgress
+from memcram.errors import ArchiveError
+from memcram.models import decoding
+from memcram.models.decoding import Decoded
 from memcram.models.frozen_lm import FrozenLM
+from memcram.models.modes import DTYPE_NAMES
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,74 @@ def verify(
         min_margin=min(finite, default=None),
         max_margin_shift=max(shifts, default=None),
     )
+
+
+def open_archive(archive: Archive | str | Path) -> Archive:
+    """The archive itself, or the one in the file at this path."""
+    return archive if isinstance(archive, Archive) else Archive.read(archive)
+
+
+def decode_archive(
+    archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None
+) -> tuple[bytes, list[Decoded]]:
+    """The bytes of an archive as `decompress` returns them, and its decoded chunks.
+
+    Raises:
+        ArchiveError: made with another model, or the bytes are not those that went in.
+    """
+    check_model(archive, lm)
+    lengths = archive.chunk_tokens
+    done = 0
+
+    def report(chunks: int) -> None:
+        nonlocal done
+        done += chunks
+        if on_progress is not None:
+            tokens = sum(lengths) * done // len(lengths)
+            on_progress(CodecProgress(done, tokens, sum(lengths)))
+
+    decoded = decoding.greedy(lm, archive.mems, lengths, archive.forced(), on_chunk=report)
+    ids = [token for chunk in decoded for token in chunk.ids.tolist()]
+    try:
+        data = detokenize(ids, archive.tensors.piece_tokens.tolist(), archive.raw_pieces, lm)
+    except ValueError as error:
+        raise ArchiveError(f"inconsistent ({error})", argument="archive") from error
+    found, promised = hashlib.sha256(data).hexdigest(), archive.manifest.text.sha256
+    if found != promised:
+        raise ArchiveError(
+            f"the decoded text has SHA-256 {found[:12]}…, the archive promises {promised[:12]}…; "
+            "nothing was written",
+            argument="archive",
+        )
+    return data, decoded
+
+
+def check_model(archive: Archive, lm: FrozenLM) -> None:
+    """Refuse a model that is not the one an archive was made with.
+
+    Raises:
+        ArchiveError: another width, vocabulary, model, dtype or layout; both are named.
+    """
+    made, own = archive.manifest, lm.identity
+    shape = f"width {made.model.input_width}, vocabulary {made.model.vocab_size}"
+    own_shape = f"width {lm.input_width}, vocabulary {lm.vocab_size}"
+    if own_shape != shape:
+        raise _other_model(f"made with {made.model.id} ({shape}), but {own.id} has {own_shape}")
+    if not own.matches(made.model.fingerprint):
+        raise _other_model(
+            f"made with {made.model.id} (fingerprint {made.model.fingerprint[:12]}…), "
+            f"but {own.id} has {own.fingerprint[:12]}…"
+        )
+    if (DTYPE_NAMES[lm.dtype], lm.layout) != (made.dtype, made.layout):
+        raise _other_model(
+            f"made in {made.dtype} with layout {made.layout}, but the model is loaded in "
+            f"{DTYPE_NAMES[lm.dtype]} with layout {lm.layout}"
+        )
+    lengths = zip(archive.tensors.chunk_vectors.tolist(), archive.chunk_tokens, strict=True)
+    longest = max((lm.input_length(k, n) for k, n in lengths), default=0)
+    if lm.max_positions is not None and longest > lm.max_positions:
+        raise _other_model(f"a chunk needs {longest} positions, {own.id} has {lm.max_positions}")
+
+
+def _other_model(problem: str) -> ArchiveError:
+    return ArchiveError(problem, argument="archive")

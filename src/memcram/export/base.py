@@ -6,7 +6,7 @@ from typing import Protocol
 
 from memcram.archive.format import Archive
 from memcram.archive.pieces import detokenize
-from memcram.compression.codec import check_model
+from memcram.compression.verify import check_model
 from memcram.errors import UsageError
 from memcram.models import decoding
 from memcram.models.frozen_lm import FrozenLM

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from memcram.archive import Archive
-from memcram.compression.codec import check_model
+from memcram.compression.verify import check_model
 from memcram.models import decoding
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.scoring import score
