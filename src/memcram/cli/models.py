@@ -1,6 +1,7 @@
 """models: list the packaged models, inspect any."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -56,21 +57,25 @@ def inspect(
 ) -> None:
     """Print the size, tokenizer, capacity bound and speed of MODEL.
 
-    MODEL is a packaged name, a local folder or a hub id; it is loaded and checked. The speed is
-    measured with a few optimiser steps of one text on this device.
+    MODEL is a packaged name, a local folder, a GGUF file or a hub id; it is loaded and checked. The
+    speed is measured with a few optimiser steps of one text on this device.
 
     \b
     Examples:
       memcram models inspect pocket
+      memcram models inspect SmolLM2-135M-Instruct.Q4_1.gguf
       memcram models inspect EleutherAI/pythia-160m --dtype bfloat16 --json
     """
     from memcram.engine.speed import measure_speed
     from memcram.models import load_lm
     from memcram.models.facts import model_facts
+    from memcram.models.gguf import GGUF, gguf_facts
     from memcram.recipes import get_recipe
 
     lm = load_lm(model, revision=revision, device=device, dtype=dtype)
     found = asdict(model_facts(lm)) | asdict(measure_speed(lm, get_recipe("default")))
+    if GGUF.matches(Path(model)):
+        found["gguf"] = gguf_facts(Path(model))
     if as_json:
         print_json(found)
     else:

@@ -46,7 +46,7 @@ model_option = click.option(
     metavar="MODEL",
     default="pocket",
     show_default=True,
-    help="Packaged name, local folder or hub id.",
+    help="Packaged name, local folder, GGUF file or hub id.",
 )
 revision_option = click.option(
     "--revision", metavar="REV", help="Branch, tag or commit of a hub model."

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from memcram.errors import UsageError
 from memcram.files import write_atomically
 
@@ -67,7 +69,27 @@ def folder_fingerprint(folder: Path, weights: Sequence[str]) -> str:
     """
     parts = {
         "weights": {name: file_sha256(folder / name) for name in weights},
-        "config": _without(_read_json(folder / "config.json"), _INCIDENTAL_CONFIG_KEYS),
+        "config": _without(read_json(folder / "config.json"), _INCIDENTAL_CONFIG_KEYS),
+        "tokenizer": _tokenizer_parts(folder),
+    }
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def module_fingerprint(module: Any, folder: Path) -> str:
+    """SHA-256 (hex) over converted weights, config and tokenizer.
+
+    Args:
+        module: in float32; its tensors are hashed by name.
+        folder: holds the converted config and tokenizer.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    parts = {
+        "weights": digest.hexdigest(),
+        "config": _without(read_json(folder / "config.json"), _INCIDENTAL_CONFIG_KEYS),
         "tokenizer": _tokenizer_parts(folder),
     }
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
@@ -99,14 +121,19 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _memory_path() -> Path:
+def cache_folder() -> Path:
+    """Folder for what can be computed again."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "memcram" / "weights.json"
+    return Path(cache) / "memcram"
+
+
+def _memory_path() -> Path:
+    return cache_folder() / "weights.json"
 
 
 def _read_memory() -> dict[str, Any]:
     try:
-        memory = _read_json(_memory_path())
+        memory = read_json(_memory_path())
     except (OSError, ValueError, RuntimeError):
         return {}
     return memory if isinstance(memory, dict) else {}
@@ -127,19 +154,20 @@ def _tokenizer_parts(folder: Path) -> dict[str, Any]:
         if not path.is_file():
             continue
         if path.suffix == ".json":
-            content = _without(_read_json(path), _INCIDENTAL_TOKENIZER_KEYS)
+            content = _without(read_json(path), _INCIDENTAL_TOKENIZER_KEYS)
             canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
             parts[name] = hashlib.sha256(canonical.encode()).hexdigest()
         else:
             parts[name] = file_sha256(path)
     config = folder / "tokenizer_config.json"
     if config.is_file():
-        settings = _read_json(config)
+        settings = read_json(config)
         parts["settings"] = {key: settings.get(key) for key in _TOKENIZER_CONFIG_KEYS}
     return parts
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

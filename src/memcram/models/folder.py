@@ -1,6 +1,7 @@
 """Model folders of transformers: config.json, safetensors weights and tokenizer files."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,21 @@ class FolderFormat:
         """No further keyword arguments."""
         return {}
 
-    def fingerprint(self, path: Path, module: Any) -> str:
+    def converted(self, path: Path) -> Path | None:
+        """Nothing is converted."""
+        return None
+
+    def original_config(self, path: Path) -> Path | None:
+        """Nothing is converted."""
+        return None
+
+    def keep_converted(self, path: Path, config: Any, tokenizer: Any) -> None:
+        """Nothing is converted."""
+
+    def check_loaded(self, path: Path, module: Any) -> None:
+        """transformers itself reports missing weights of a folder."""
+
+    def fingerprint(self, path: Path, load: Callable[[], Any]) -> str:
         """SHA-256 (hex) over the weight files that are loaded, the config and the tokenizer."""
         return folder_fingerprint(path, weight_files(path))
 

@@ -3,6 +3,7 @@
 A format is one file with a class that satisfies `ModelFormat`, and one row of `sources.FORMATS`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,12 +32,36 @@ class ModelFormat(Protocol):
     def options(self, path: Path) -> dict[str, Any]:
         """Keyword arguments of every `from_pretrained` call, besides the usual ones."""
 
-    def fingerprint(self, path: Path, module: Any) -> str:
+    def converted(self, path: Path) -> Path | None:
+        """Folder for config and tokenizer if they are converted on loading, which takes long.
+
+        It may not exist yet; `keep_converted` fills it. None: nothing is converted.
+        """
+
+    def original_config(self, path: Path) -> Path | None:
+        """Folder of a config.json that replaces the converted config, or None."""
+
+    def keep_converted(self, path: Path, config: Any, tokenizer: Any) -> None:
+        """Check a converted config and fill the folder `converted`, if it can be written.
+
+        Raises:
+            ModelError: the conversion lost something that decides logits.
+        """
+
+    def check_loaded(self, path: Path, module: Any) -> None:
+        """Refuse a whole module that lacks some of the model's weights.
+
+        Raises:
+            ModelError: says what is missing.
+        """
+
+    def fingerprint(self, path: Path, load: Callable[[], Any]) -> str:
         """SHA-256 (hex) over what decides logits and tokens.
 
         Args:
             path: the model.
-            module: the loaded module, for formats whose weights are converted on loading.
+            load: returns the whole module in float32, for formats whose weights are converted on
+                loading.
         """
 
     def earlier_fingerprint(self, path: Path) -> str | None:

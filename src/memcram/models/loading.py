@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from memcram.errors import MemcramError, ModelError, UsageError, first_line
 from memcram.models.checks import check_model
+from memcram.models.folder import FOLDER
 from memcram.models.frozen_lm import FrozenLM, ModelIdentity
 from memcram.models.modes import LAYOUTS, DtypeName, Layout, dtype_of
 from memcram.models.sources import ModelSource, find_model
@@ -30,10 +33,10 @@ def load_lm(
     autocast: DtypeName | torch.dtype | None = None,
     layers: int | None = None,
 ) -> FrozenLM:
-    """Load a frozen LM by packaged name, local folder or hub id.
+    """Load a frozen LM by packaged name, local folder, GGUF file or hub id.
 
     Args:
-        name: `pocket`, a folder in transformers' format, or a hub id.
+        name: `pocket`, a folder in transformers' format, a GGUF file, or a hub id.
         revision: hub branch, tag or commit.
         device: `cuda`, `cuda:1`, `mps`, `cpu`, or a torch.device; None: the first available of
             cuda, mps, cpu.
@@ -68,14 +71,20 @@ def load_lm(
     tokenizer = _load_tokenizer(source)
     config = None if layers is None else _shortened(source, layers)
     module = _load_module(source, weights, attention, config).to(target)
-    identity = _identity(source, module, None if config is None else layers)
+    whole = module if config is None and weights == torch.float32 else None
+    identity = _identity(source, whole, None if config is None else layers)
     with _reported(source, f"{type(module).__name__} "):
         lm = FrozenLM(module, tokenizer, identity, layout, cast)
         check_model(lm)
     return lm
 
 
-def _identity(source: ModelSource, module: Any, layers: int | None) -> ModelIdentity:
+def _identity(source: ModelSource, whole: Any, layers: int | None) -> ModelIdentity:
+    """The identity of a model; `whole` is all of its module in float32, where that is loaded."""
+
+    def load() -> Any:
+        return _load_module(source, torch.float32, None) if whole is None else whole
+
     def of_layers(found: str) -> str:
         if layers is None:
             return found
@@ -85,7 +94,7 @@ def _identity(source: ModelSource, module: Any, layers: int | None) -> ModelIden
     return ModelIdentity(
         source.id,
         source.revision,
-        of_layers(source.format.fingerprint(source.path, module)),
+        of_layers(source.format.fingerprint(source.path, load)),
         layers,
         None if earlier is None else of_layers(earlier),
     )
@@ -184,7 +193,7 @@ def _load_module(
     with _reported(source):
         module, report = AutoModelForCausalLM.from_pretrained(
             source.folder,
-            config=config,
+            config=_load_config(source) if config is None else config,
             dtype=dtype,
             attn_implementation=attention,
             use_safetensors=True,
@@ -199,23 +208,46 @@ def _load_module(
             f"{source.id}: the weights lack {len(missing)} tensors of the architecture "
             f"(the first: {missing[0]}); the folder is incomplete, or has another model's config"
         )
-    if config is not None and not report["unexpected_keys"]:
+    if config is None:
+        source.format.check_loaded(source.path, module)
+    elif not report["unexpected_keys"] and source.format is FOLDER:
         raise ModelError(f"{source.id}: {type(module).__name__} cannot be cut to its first layers")
     return module
 
 
 def _load_config(source: ModelSource) -> Any:
+    folder, options = _converted(source)
     with _reported(source):
         return AutoConfig.from_pretrained(
-            source.folder, local_files_only=True, trust_remote_code=False, **source.options
+            folder, local_files_only=True, trust_remote_code=False, **options
         )
 
 
 def _load_tokenizer(source: ModelSource) -> Any:
+    folder, options = _converted(source)
     with _reported(source, "the tokenizer "):
         return AutoTokenizer.from_pretrained(
-            source.folder, local_files_only=True, trust_remote_code=False, **source.options
+            folder, local_files_only=True, trust_remote_code=False, **options
         )
+
+
+def _converted(source: ModelSource) -> tuple[Path, dict[str, Any]]:
+    """Folder of config and tokenizer, and the options to load them with."""
+    folder = source.format.converted(source.path)
+    if folder is None:
+        return source.folder, source.options
+    if not folder.is_dir():
+        usual = {"local_files_only": True, "trust_remote_code": False}
+        with _reported(source):
+            original = source.format.original_config(source.path)
+            config = (
+                AutoConfig.from_pretrained(source.folder, **usual, **source.options)
+                if original is None
+                else AutoConfig.from_pretrained(original, **usual)
+            )
+            tokenizer = AutoTokenizer.from_pretrained(source.folder, **usual, **source.options)
+            source.format.keep_converted(source.path, config, tokenizer)
+    return (folder, {}) if folder.is_dir() else (source.folder, source.options)
 
 
 @contextlib.contextmanager
@@ -238,7 +270,9 @@ def _quiet_transformers() -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        # Its bar for GGUF tensors ignores both settings.
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:

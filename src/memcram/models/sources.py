@@ -9,9 +9,10 @@ from typing import Any
 from memcram.errors import ModelError, first_line
 from memcram.models.folder import ADAPTER, CONFIG, FOLDER, WEIGHTS, WEIGHTS_INDEX
 from memcram.models.formats import ModelFormat
+from memcram.models.gguf import GGUF
 
 # File formats of local models; a path belongs to the first that matches.
-FORMATS: tuple[ModelFormat, ...] = (FOLDER,)
+FORMATS: tuple[ModelFormat, ...] = (GGUF, FOLDER)
 
 _SMALL_FILES = [
     CONFIG,
@@ -93,11 +94,6 @@ def find_model(name: str, revision: str | None = None, *, config_only: bool = Fa
         _refuse_revision(name, revision, "a local model")
         found.check(path, name, config_only=config_only)
         return ModelSource(name, path, None, found)
-    if path.suffix == ".gguf" and path.is_file():
-        raise ModelError(
-            f"{name}: GGUF files cannot be loaded; name the transformers folder or hub id of the "
-            "model that the file was converted from"
-        )
     if not _HUB_ID.fullmatch(name) or ".." in name or "--" in name:
         raise ModelError(
             f"{name!r} is not a packaged model ({', '.join(packaged)}), not a folder, and not a "

@@ -1,0 +1,166 @@
+"""GGUF files: loaded as the model they hold, or refused in one line."""
+
+import json
+
+import pytest
+import torch
+
+import memcram
+import tiny
+from memcram import ModelError
+from memcram.cli import run
+from models import gguf_files
+
+TEXT = "the cat the dog"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "memcram" / "gguf"
+
+
+@pytest.fixture
+def file(tmp_path):
+    return gguf_files.write(tmp_path / "tiny.gguf")
+
+
+def load(path, **options):
+    return memcram.load_lm(str(path), device="cpu", **options)
+
+
+@torch.no_grad()
+def test_the_logits_are_those_of_the_original(file):
+    ids = torch.tensor([[0, 7, 3, 250, 9]])
+    expected = gguf_files.model()(ids).logits
+    lm = load(file)
+    torch.testing.assert_close(lm.head(lm.hidden(lm.embed(ids))), expected, atol=1e-5, rtol=1e-5)
+    assert lm.detokenize(lm.tokenize(" the the 12 ü\n")) == " the the 12 ü\n"
+
+
+def test_there_and_back(file):
+    lm = load(file)
+    archive = memcram.compress(TEXT, lm, chunk_tokens=8, steps=300)
+    assert memcram.decompress(archive, load(file)) == TEXT.encode()
+    assert archive.manifest.model.id == str(file)
+
+
+def test_config_and_tokenizer_are_converted_once(file, cache, monkeypatch):
+    first = load(file)
+    [folder] = cache.iterdir()
+    assert {"config.json", "fingerprint", "tokenizer.json"} <= {p.name for p in folder.iterdir()}
+    monkeypatch.setattr("memcram.models.gguf.read_gguf", lambda path: pytest.fail("read again"))
+    again = load(file, dtype="bfloat16")
+    assert again.identity == first.identity
+    assert again.tokenize(TEXT) == first.tokenize(TEXT)
+
+
+def test_without_a_cache_it_loads_all_the_same(file, tmp_path, monkeypatch):
+    expected = load(file).identity.fingerprint
+    (tmp_path / "no folder").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no folder"))
+    lm = load(file)
+    assert lm.identity.fingerprint == expected
+    assert lm.tokenize(TEXT)
+
+
+def test_the_fingerprint_is_of_the_dequantised_tensors(file, tmp_path):
+    other = gguf_files.write(tmp_path / "other.gguf", seed=1)
+    same = tmp_path / "same.gguf"
+    same.write_bytes(file.read_bytes())
+    assert load(same).identity.fingerprint == load(file).identity.fingerprint
+    assert load(other).identity.fingerprint != load(file).identity.fingerprint
+
+
+def test_a_folder_with_one_file(file):
+    lm = load(file.parent)
+    assert lm.identity.fingerprint == load(file).identity.fingerprint
+
+
+def test_a_folder_with_two_files_is_refused(file):
+    gguf_files.write(file.parent / "second.gguf")
+    with pytest.raises(ModelError, match=r"2 GGUF files; name one of second.gguf, tiny.gguf"):
+        load(file.parent)
+
+
+SCALED = [
+    ({"settings": {"rope.scaling.type": "linear", "rope.scaling.factor": 8.0}}, "rope.scaling"),
+    ({"settings": {"rope.scaling.factor": 8.0}}, "rope.scaling.factor"),
+    ({"tensors": {"rope_freqs.weight": torch.ones(8)}}, "rope_freqs.weight"),
+    ({"settings": {"rope.freq_base_swa": 5000.0}}, "rope.freq_base_swa"),
+    ({"settings": {"attention.value_length": 12.0}}, "attention.value_length"),
+    ({"settings": {"logit_scale": 2.0}}, "logit_scale"),
+    ({"settings": {"some.new_setting": 2.0}}, "some.new_setting"),
+]
+
+
+@pytest.mark.parametrize(("changes", "named"), SCALED)
+def test_what_transformers_drops_is_refused(tmp_path, changes, named):
+    file = gguf_files.write(tmp_path / "scaled.gguf", **changes)
+    with pytest.raises(ModelError, match=named):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"rope.scaling.type": "none"}, {"attention.key_length": 16.0}]
+)
+def test_settings_that_change_nothing_are_accepted(tmp_path, settings):
+    load(gguf_files.write(tmp_path / "plain.gguf", settings=settings))
+
+
+def test_the_original_config_next_to_the_file_replaces_the_metadata(tmp_path, file):
+    folder = tmp_path / "with config"
+    folder.mkdir()
+    changes = {"settings": {"rope.scaling.type": "linear", "rope.scaling.factor": 8.0}}
+    gguf_files.write(folder / "scaled.gguf", **changes)
+    config = gguf_files.model().config
+    config.rope_parameters = {"rope_type": "linear", "factor": 8.0, "rope_theta": 10_000.0}
+    config.save_pretrained(folder)
+    scaled = load(folder)
+    assert scaled.module.config.rope_parameters["factor"] == 8.0
+    assert scaled.identity.fingerprint != load(file).identity.fingerprint
+
+
+def test_tensors_that_transformers_leaves_out_are_refused(tmp_path):
+    bias = {"blk.0.attn_q.bias": torch.ones(32)}
+    with pytest.raises(ModelError, match=r"parameters, of which transformers built"):
+        load(gguf_files.write(tmp_path / "biased.gguf", tensors=bias))
+
+
+def test_an_architecture_that_transformers_does_not_load(tmp_path):
+    file = gguf_files.write(tmp_path / "neox.gguf", architecture="gptneox")
+    with pytest.raises(ModelError, match="'gptneox', which transformers does not load"):
+        load(file)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 24, 400, 5000])
+def test_a_damaged_file_is_one_line_and_exit_2(file, tmp_path, capsys, kept):
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(file.read_bytes()[:kept])
+    (tmp_path / "a.txt").write_text(TEXT)
+    assert run(["compress", str(tmp_path / "a.txt"), "--model", str(damaged)]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("\n") == 1
+    assert "damaged.gguf" in err
+
+
+def test_inspect_says_what_was_read(file, capsys):
+    assert run(["models", "inspect", str(file), "--device", "cpu", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["vocab_size"] == len(gguf_files.TOKENS)
+    assert facts["gguf"]["architecture"] == "llama"
+    assert facts["gguf"]["quantisations"] == {"F32": 21}
+    assert facts["gguf"]["tokenizer_pre"] == "smollm"
+
+
+def test_bound_reads_the_config_alone(file, capsys):
+    assert run(["bound", str(file), "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)["bounds"]
+    assert row["input_width"] == 32
+
+
+def test_safetensors_weights_take_precedence(tmp_path):
+    folder = tiny.save_model(tmp_path / "both", tiny.llama_config())
+    gguf_files.write(folder / "also.gguf")
+    assert load(folder).vocab_size == tiny.VOCABULARY
