@@ -73,9 +73,3 @@ def test_damaged_index(folder, content):
     (folder / "model.safetensors.index.json").write_text(content)
     message = refused(folder)
     assert "model.safetensors.index.json" in message
-
-
-def test_gguf_file(tmp_path):
-    file = tmp_path / "model.gguf"
-    file.write_bytes(b"GGUF\3\0\0\0")
-    assert "GGUF files cannot be loaded" in refused(file)

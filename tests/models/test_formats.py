@@ -8,11 +8,11 @@ import torch
 import memcram
 from memcram import ModelError
 from memcram.models import model_shape, sources
-from memcram.models.folder import FOLDER
+from memcram.models.folder import FolderFormat
 from memcram.models.sources import is_here, nearest_model
 
 
-class PointerFormat:
+class PointerFormat(FolderFormat):
     """A file `NAME.model` whose content is the path of a model folder."""
 
     def matches(self, path):
@@ -21,7 +21,7 @@ class PointerFormat:
     def check(self, path, name, *, config_only):
         if not path.read_text():
             raise ModelError(f"{name}: the file is empty")
-        FOLDER.check(self.folder(path), name, config_only=config_only)
+        super().check(self.folder(path), name, config_only=config_only)
 
     def folder(self, path):
         return Path(path.read_text())
@@ -29,8 +29,8 @@ class PointerFormat:
     def options(self, path):
         return {"subfolder": ""}
 
-    def fingerprint(self, path, module):
-        return f"{sum(p.double().sum().item() for p in module.parameters()):.9f}"
+    def fingerprint(self, path, load):
+        return f"{sum(p.double().sum().item() for p in load().parameters()):.9f}"
 
     def earlier_fingerprint(self, path):
         return None
