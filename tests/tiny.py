@@ -67,7 +67,12 @@ def save_model(folder: Path, config, tokenizer=None, seed=0) -> Path:
     """Write a random-weight model with a tokenizer in transformers' format."""
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config).eval().save_pretrained(folder)
+    save_tokenizer(folder, tokenizer)
+    return folder
+
+
+def save_tokenizer(folder: Path, tokenizer=None) -> None:
+    """Write the byte tokenizer, or another one, in transformers' format."""
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer or byte_tokenizer(), bos_token="<s>", eos_token="<s>"
     ).save_pretrained(folder)
-    return folder

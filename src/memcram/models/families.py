@@ -27,11 +27,18 @@ class Parts:
 _FACTORS = ("logit_scale", "lm_head_multiplier")
 _DIVISORS = ("logits_scaling", "logits_mup_width_multiplier")
 _CAPS = ("final_logit_softcapping", "output_logit_soft_cap")
+_POSITIONS = ("max_position_embeddings", "max_target_positions", "max_seq_len")
 
 
 def _number(config: Any, names: Sequence[str], default: float | None) -> Any:
     """Value of the first of some settings that a config has and that is not 0 or None."""
     return next((value for name in names if (value := getattr(config, name, None))), default)
+
+
+def max_positions(config: Any) -> int | None:
+    """Longest input by a model's config; None if the config names none (Mamba, BLOOM)."""
+    found: int | None = _number(config, _POSITIONS, None)
+    return found
 
 
 def split(module: Any) -> Parts:

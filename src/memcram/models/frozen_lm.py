@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import input_length, room
 from memcram.models.decoding import greedy
-from memcram.models.families import split
+from memcram.models.families import max_positions, split
 from memcram.models.modes import DTYPE_NAMES, Layout
 
 
@@ -116,7 +116,7 @@ class FrozenLM:
         self.input_width: int = self._embedding.weight.shape[1]
         self.embedding_rows: int = self._embedding.weight.shape[0]
         self.vocab_size: int = self.module.get_output_embeddings().weight.shape[0]
-        self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
+        self.max_positions = max_positions(config)
         bos = tokenizer.bos_token_id
         self.bos_id: int | None = bos if bos is not None else config.bos_token_id
         self.parameters: int = sum(p.numel() for p in self.module.parameters())
