@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench lint format setup clean
+.PHONY: help demo test test-all architectures bench lint format setup clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1  \2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -29,6 +29,9 @@ test: setup lint ## check style and types, and run the tests
 
 test-all: setup lint ## the same, with the slow tests
 	$(PYTEST)
+
+architectures: setup ## try every architecture of transformers and write docs/architectures.md
+	PYTHONPATH=tests:tests/conformance $(BIN)/python -m sweep docs/architectures.md
 
 bench: setup ## measure speed, as ratios within one run
 	$(BIN)/python benchmarks/speed.py

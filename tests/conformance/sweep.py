@@ -1,7 +1,7 @@
 """Write docs/architectures.md: what becomes of every causal-LM architecture of transformers.
 
-`make architectures` runs it; it takes some minutes.
-Each architecture runs in a process of its own, so that none can stop the others.
+`make architectures` runs it, in some minutes. Each architecture has a process of its own, so that
+none can stop the others.
 """
 
 import multiprocessing
