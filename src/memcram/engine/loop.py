@@ -19,6 +19,7 @@ from memcram.engine.state import initial_state, tree_map, where
 from memcram.errors import ModelError
 from memcram.models.accounting import Accounting, padded_length
 from memcram.models.frozen_lm import FrozenLM
+from memcram.recipes.objectives.base import MarginObjective, TokenScores
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Continue, Decision, Measurement, Outcome, Retarget, Stop
 
@@ -248,7 +249,6 @@ class Engine:
 
         The head runs over some rows at a time, which bounds the memory of the logits.
         """
-        objective = self.recipe.objective
         size = max(1, _LOGITS_AT_ONCE // self.lm.vocab_size // ROW_BLOCK) * ROW_BLOCK
         pieces = zip(
             counted.split(size), batch.targets.split(size), batch.weights.split(size), strict=True
@@ -256,12 +256,20 @@ class Engine:
         losses, margins, gradients = [], [], []
         for hidden, targets, weights in pieces:
             hidden.requires_grad_()
-            scores = objective(self.lm.head(hidden), targets)
+            scores = self._scores(hidden, targets)
             total = (scores.loss * weights).sum()
             gradients.append(torch.autograd.grad(total, hidden)[0])
             losses.append(scores.loss.detach())
             margins.append(scores.margin.detach())
         return torch.cat(losses), torch.cat(margins), torch.cat(gradients)
+
+    def _scores(self, hidden: Tensor, targets: Tensor) -> TokenScores:
+        """Loss and margin per token; a loss of the margin alone needs two logits per token."""
+        objective = self.recipe.objective
+        if isinstance(objective, MarginObjective) and self.lm.has_sparse_margins:
+            margin = self.lm.margins(hidden, targets)
+            return TokenScores(objective.of_margin(margin), margin.detach())
+        return objective(self.lm.head(hidden), targets)
 
     def _decide(self, batch: Batch, seen: Tensor) -> dict[int, Decision]:
         decisions: dict[int, Decision] = {}

@@ -1,12 +1,13 @@
 """Split a causal LM into trunk and head: the only place that knows differences of families."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from memcram.models.head import Head
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Parts:
     """
 
     trunk: nn.Module
-    head: Callable[[Tensor], Tensor]
+    head: Head
     cache_argument: str
 
 
@@ -58,15 +59,6 @@ def split(module: Any) -> Parts:
     cap = _number(config, _CAPS, None)
     scale = _number(config, _FACTORS, 1.0) / _number(config, _DIVISORS, 1.0)
 
-    def head(hidden: Tensor) -> Tensor:
-        hidden = hidden.to(linear.weight.dtype)
-        logits: Tensor = linear(hidden if first is linear else first(hidden))
-        if scale != 1.0:
-            logits = logits * scale
-        if cap is not None:
-            logits = torch.tanh(logits / cap) * cap
-        return logits
-
     parameters = inspect.signature(trunk.forward).parameters
     argument = "cache_params" if "cache_params" in parameters else "past_key_values"
-    return Parts(trunk, head, argument)
+    return Parts(trunk, Head(linear, None if first is linear else first, scale, cap), argument)

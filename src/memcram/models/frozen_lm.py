@@ -227,6 +227,23 @@ class FrozenLM:
         with self._modes():
             return self._parts.head(hidden)
 
+    @property
+    def has_sparse_margins(self) -> bool:
+        """Whether `margins` may replace logits: not where half precision rounds the logits."""
+        return self.autocast is None and self.dtype.itemsize >= 4
+
+    def margins(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Target logit minus best other logit, without all logits in memory.
+
+        Args:
+            hidden: (n, d) final hidden states.
+            targets: (n,) ids.
+
+        Returns:
+            (n,) in float32 or float64, with gradient to `hidden` through two logits per row.
+        """
+        return self._parts.head.margins(hidden, targets)
+
     def advance(self, embeds: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Feed `embeds` (batch, position, input_width) after what `cache` holds (None: nothing).
 

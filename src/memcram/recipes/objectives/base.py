@@ -28,3 +28,11 @@ class Objective(Protocol):
 
     def with_margin(self, at_least: float) -> "Objective":
         """The same loss, wide enough to have a gradient at margins of about `at_least` logits."""
+
+
+@runtime_checkable
+class MarginObjective(Objective, Protocol):
+    """Loss that depends on the margin alone, so that most logits need no gradient."""
+
+    def of_margin(self, margin: Tensor) -> Tensor:
+        """Loss (token,) of margins (token,) in logits."""

@@ -25,7 +25,12 @@ class HingeMargin:
     def __call__(self, logits: Tensor, targets: Tensor) -> TokenScores:
         """Score logits (token, vocabulary) against targets (token,)."""
         margin = margins(logits, targets)
-        return TokenScores((self.tau - margin).clamp(min=0) ** self.power, margin.detach())
+        return TokenScores(self.of_margin(margin), margin.detach())
+
+    def of_margin(self, margin: Tensor) -> Tensor:
+        """Loss (token,) of margins (token,) in logits."""
+        loss: Tensor = (self.tau - margin).clamp(min=0) ** self.power
+        return loss
 
     def with_margin(self, at_least: float) -> "HingeMargin":
         """The same loss with τ of at least twice the margin."""

@@ -27,7 +27,11 @@ class SmoothMargin:
     def __call__(self, logits: Tensor, targets: Tensor) -> TokenScores:
         """Score logits (token, vocabulary) against targets (token,)."""
         margin = margins(logits, targets)
-        return TokenScores(self.tau * functional.softplus(-margin / self.tau), margin.detach())
+        return TokenScores(self.of_margin(margin), margin.detach())
+
+    def of_margin(self, margin: Tensor) -> Tensor:
+        """Loss (token,) of margins (token,) in logits."""
+        return self.tau * functional.softplus(-margin / self.tau)
 
     def with_margin(self, at_least: float) -> "SmoothMargin":
         """The same loss with τ of at least half the margin.
