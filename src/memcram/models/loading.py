@@ -237,15 +237,17 @@ def _converted(source: ModelSource) -> tuple[Path, dict[str, Any]]:
     if folder is None:
         return source.folder, source.options
     if not folder.is_dir():
-        usual = {"local_files_only": True, "trust_remote_code": False}
+        original = source.format.original_config(source.path)
         with _reported(source):
-            original = source.format.original_config(source.path)
-            config = (
-                AutoConfig.from_pretrained(source.folder, **usual, **source.options)
-                if original is None
-                else AutoConfig.from_pretrained(original, **usual)
+            config = AutoConfig.from_pretrained(
+                original or source.folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                **({} if original else source.options),
             )
-            tokenizer = AutoTokenizer.from_pretrained(source.folder, **usual, **source.options)
+            tokenizer = AutoTokenizer.from_pretrained(
+                source.folder, local_files_only=True, trust_remote_code=False, **source.options
+            )
             source.format.keep_converted(source.path, config, tokenizer)
     return (folder, {}) if folder.is_dir() else (source.folder, source.options)
 
