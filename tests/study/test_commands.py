@@ -106,7 +106,7 @@ def test_export_of_an_empty_store_has_the_columns(place, capsys):
 def test_new_lists(capsys):
     code, out, _ = command(capsys, "new", "--list", "--json")
     assert code == 0
-    assert len(json.loads(out)["studies"]) == 18
+    assert len(json.loads(out)["studies"]) == 28
     assert command(capsys, "new")[0] == 2
 
 

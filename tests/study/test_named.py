@@ -10,7 +10,10 @@ from tokenizers import processors
 
 import tiny
 from memcram.errors import UsageError
-from memcram.metrics.published import published_grid
+from memcram.metrics.published import published_grid, published_results
+from memcram.recipes.catalogue import get_recipe
+from memcram.recipes.objectives.cold_cross_entropy import ColdCrossEntropy
+from memcram.recipes.parametrisations import LowDim
 from memcram.study import named
 from memcram.study.grid import cell_samples, cells
 from memcram.study.named import named_studies, spec_text
@@ -30,6 +33,8 @@ ARCHITECTURES = {
 }
 # One of each architecture; the others are slow tests.
 QUICK = ("pythia-160m", "opt-350m", "mamba-130m", "llama-3.2-1b", "smollm2-1.7b", "gemma-3-4b")
+QUICK += ("smollm2-135m", "pythia-1.4b-horizon")
+REPOSITORY = "tarasov2026-repo"
 NAMES = [study.name for study in named_studies()]
 SCALE = 0.01
 
@@ -96,7 +101,10 @@ def test_two_steps_on_a_tiny_model(name, tmp_path, measured):
                 assert found == cell_samples(spec, cell)
 
 
-@pytest.mark.parametrize("name", NAMES)
+IN_THE_PAPERS = [study.name for study in named_studies() if study.source != REPOSITORY]
+
+
+@pytest.mark.parametrize("name", IN_THE_PAPERS)
 def test_unscaled_spec_is_the_published_grid(name, tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(spec_text(name))
@@ -122,6 +130,56 @@ def test_unscaled_spec_is_the_published_grid(name, tmp_path):
         cap = entry.lengths_up_to
         found[entry.name, cell.length, cell.vectors, cap, cell_samples(spec, cell)] += 1
     assert found == wanted
+
+
+SINCE = [study for study in named_studies() if study.source == REPOSITORY]
+
+
+def test_every_value_of_the_repository_has_a_study():
+    rows = [row for row in published_results() if row.study == REPOSITORY]
+    assert {study.model for study in SINCE} == {row.hf_id for row in rows}
+    assert len(rows) == 12
+
+
+@pytest.mark.parametrize("study", SINCE, ids=lambda study: study.name)
+def test_studies_of_the_repository_have_its_settings(study, tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(spec_text(study.name))
+    spec = read_spec(path).study
+    [entry], [texts] = spec.models, spec.texts
+    assert (entry.id, spec.kind, texts.source) == (study.model, "horizon", "hub-books")
+    rows = [row for row in published_results() if (row.study, row.hf_id) == (REPOSITORY, entry.id)]
+    cold = any("temperature" in row.quantity for row in rows)
+    assert (spec.samples, spec.vectors, spec.dtype) == (50 if cold else 10, [1], "bfloat16")
+    recipes = [get_recipe(name) for name in spec.recipes]
+    assert {quantity(recipe) for recipe in recipes} == {row.quantity for row in rows}
+    assert {recipe.group_size for recipe in recipes} == {None}  # one W per text
+    assert {recipe.horizon.steps for recipe in recipes} == {10_000}
+
+
+def quantity(recipe):
+    """The published quantity that a recipe measures."""
+    if isinstance(recipe.parametrisation, LowDim):
+        assert recipe.parametrisation == LowDim(k=256, in_group=False)
+        return "exact_horizon_low_dim"
+    if isinstance(recipe.objective, ColdCrossEntropy):
+        return f"exact_horizon_temperature_{recipe.objective.T:g}"
+    return "exact_horizon"
+
+
+def test_the_learning_rates_of_the_published_values_are_used_where_known():
+    [direct, low_dim] = tomllib.loads(spec_text("smollm2-135m"))["recipes"]
+    assert get_recipe(direct).optimiser.lr == 1
+    assert get_recipe(low_dim).optimiser.lr == 0.01
+    [direct] = tomllib.loads(spec_text("pythia-410m-horizon"))["recipes"]
+    assert get_recipe(direct).optimiser.lr == 0.5
+    tried = tomllib.loads(spec_text("llama-3.2-1b-horizon"))["recipes"]
+    assert [get_recipe(name).optimiser.lr for name in tried] == [0.1, 0.5, 1, 5]
+
+
+def test_a_model_with_two_studies_is_named_by_its_grid():
+    assert 'kind = "capacity"' in spec_text("EleutherAI/pythia-410m")
+    assert 'kind = "horizon"' in spec_text("HuggingFaceTB/SmolLM2-360M")
 
 
 def test_prefix_takes_one_of_the_positions(tmp_path, monkeypatch):

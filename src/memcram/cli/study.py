@@ -71,7 +71,8 @@ def new(
 ) -> None:
     """Write the spec of a named study, or a starter spec for any MODEL.
 
-    The named studies are those of the two papers, one per model.
+    The named studies are those of the two papers, one per model, and of the values that the authors
+    of the second paper added later.
 
     \b
     Examples:

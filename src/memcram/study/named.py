@@ -7,13 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memcram.errors import UsageError
-from memcram.metrics.published import PublishedGrid, published_grid
+from memcram.metrics.published import (
+    PublishedGrid,
+    PublishedResult,
+    published_grid,
+    published_results,
+)
 from memcram.models.accounting import room
 from memcram.models.modes import Layout
 
 # Longest input of models for which some published cells are too long to be run.
 _POSITIONS = {"EleutherAI/pythia-160m": 2048}
 _PROGRESSIVE = ("HuggingFaceTB/SmolLM2-1.7B", "google/gemma-3-4b-pt")
+# Learning rates in the repository of the second paper's authors, direct and low-dimensional; for
+# these models those of the published values, for others all that were tried.
+_REPOSITORY = "tarasov2026-repo"
+_RATES = {
+    "HuggingFaceTB/SmolLM2-135M": (("1",), ("0.01",)),
+    "EleutherAI/pythia": (("0.5",), ("0.5", "0.01")),
+    "": (("0.1", "0.5", "1", "5"), ("0.1", "0.01")),
+}
 # The texts of the first paper, by their names in its grid.
 _TEXTS = {
     "books": 'source = "hub-chunks"\ndataset = "yurakuratov/pg19_valid_1k_chunks"',
@@ -22,6 +35,7 @@ _TEXTS = {
     '# path = "glove.6B.300d.txt"  # the published list: its first 100,000 words\n'
     "# top = 100000",
 }
+_PG19 = '\n[[texts]]\nname = "pg19"\nsource = "hub-books"  # PG-19, validation split\n'
 _HUB_NOTE = "# The published texts come from the hub and need the extra: memcram[datasets]."
 
 
@@ -33,18 +47,28 @@ class NamedStudy:
         name: as passed to `study new`.
         model: hub id.
         kind: kind of study.
+        source: of the published values, as in `data/published_results.csv`.
     """
 
     name: str
     model: str
     kind: str
+    source: str
 
 
 def named_studies() -> list[NamedStudy]:
     """List all named studies, starting with those of the first paper."""
     first = dict.fromkeys(row.hf_id for row in published_grid())
-    return [NamedStudy(short_name(model), model, "capacity") for model in first] + [
-        NamedStudy(short_name(model), model, "horizon") for model in _PROGRESSIVE
+    since = dict.fromkeys(row.hf_id for row in _repository_rows())
+    return [
+        *(NamedStudy(short_name(model), model, "capacity", "kuratov2025") for model in first),
+        *(NamedStudy(short_name(model), model, "horizon", "tarasov2026") for model in _PROGRESSIVE),
+        *(
+            NamedStudy(
+                short_name(model) + "-horizon" * (model in first), model, "horizon", _REPOSITORY
+            )
+            for model in since
+        ),
     ]
 
 
@@ -78,6 +102,8 @@ def spec_text(name: str, scale: float = 1.0, layout: Layout = "mem") -> str:
         raise UsageError(argument="name", got=name, allowed="printable characters")
     for study in named_studies():
         if name in (study.name, study.model):
+            if study.source == _REPOSITORY:
+                return _repository(study, scale, layout)
             if study.kind == "horizon":
                 return _progressive(study, scale, layout)
             rows = [row for row in published_grid() if row.hf_id == study.model]
@@ -161,13 +187,54 @@ def _progressive(study: NamedStudy, scale: float, layout: Layout) -> str:
         f"samples = {_samples(50, scale)}\n"
         'dtype = "bfloat16"  # weights, as published\n'
         "seed = 0\n"
-        '\n[[texts]]\nname = "pg19"\nsource = "hub-books"  # PG-19, validation split\n'
+        f"{_PG19}"
     )
 
 
 def _low_dim(model: str) -> str:
     """Return the low-dimensional recipe with the published k: 32 for Gemma, else 256."""
     return "tarasov2026+low-dim" + ("@k=32" if "gemma" in model else "")
+
+
+def _repository(study: NamedStudy, scale: float, layout: Layout) -> str:
+    """Write the study of a model that the second paper's authors measured after the paper."""
+    rows = [row for row in _repository_rows() if row.hf_id == study.model]
+    # The values at a temperature are means of 50 texts, of which the others use the first 10.
+    samples = 50 if any("temperature" in row.quantity for row in rows) else 10
+    recipes = [recipe for row in rows for recipe in _repository_recipes(row)]
+    values = ", ".join(f"{row.quantity} {row.mean:g}" for row in rows)
+    listed = "".join(f"  {_toml(recipe)},\n" for recipe in recipes)
+    return (
+        f"# Development repository of Tarasov et al., July 2026: horizons of {study.model}.\n"
+        "# Published: mean tokens correct under teacher forcing, at the best learning rate:\n"
+        f"# {values}\n"
+        f"{_HUB_NOTE}\n\n"
+        f"name = {_toml(study.name)}\n"
+        'kind = "horizon"\n'
+        f"{_models(study.model, layout)}"
+        f"recipes = [\n{listed}]\n"
+        "vectors = [1]\n"
+        f"samples = {_samples(samples, scale)}\n"
+        'dtype = "bfloat16"  # weights, as published\n'
+        "seed = 0\n"
+        f"{_PG19}"
+    )
+
+
+def _repository_rows() -> list[PublishedResult]:
+    return [row for row in published_results() if row.study == _REPOSITORY]
+
+
+def _repository_recipes(row: PublishedResult) -> list[str]:
+    """Return the recipes that a value was the best of."""
+    direct, low_dim = next(rates for begin, rates in _RATES.items() if row.hf_id.startswith(begin))
+    if row.quantity.endswith("low_dim"):
+        # W and b belong to one text.
+        own_map = "tarasov2026+low-dim@in_group=false,group_size=null"
+        return [f"{own_map},lr={rate}" for rate in low_dim]
+    _, at, temperature = row.quantity.partition("_temperature_")
+    cold = f",T={temperature}" if at else ""
+    return [f"tarasov2026@lr={rate}{cold}" for rate in direct]
 
 
 def _starter(model: str, scale: float, layout: Layout) -> str:
