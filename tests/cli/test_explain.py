@@ -1,13 +1,12 @@
 """`memcram explain` and `memcram study report`, as far as they need no store."""
 
 import json
+import re
 
 import pytest
 
 import memcram
 from memcram.cli import run
-from memcram.cli.command import ShownError
-from memcram.cli.report import report
 
 
 @pytest.fixture
@@ -57,8 +56,8 @@ def test_wrong_use_is_one_line_and_exit_2(folder, capsys, arguments, names):
         (["--published", "--force"], "--output: .* holds files that are not part of a report"),
     ],
 )
-def test_a_report_that_can_not_be(tmp_path, arguments, names):
+def test_a_report_that_can_not_be(tmp_path, capsys, arguments, names):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(ShownError, match=names):
-        report.main([*arguments, "-o", str(tmp_path)], standalone_mode=False)
+    assert run(["study", "report", *arguments, "-o", str(tmp_path)]) == 2
+    assert re.search(names, capsys.readouterr().err)
     assert [one.name for one in tmp_path.iterdir()] == ["thesis.txt"]
