@@ -24,7 +24,7 @@ from memcram.cli import main  # the only import of anything but public names
 HERE = Path(__file__).parent
 STAGE = HERE / "stage"
 EXPECTED = HERE / "expected"
-# Stands for a value that is measured anew and differs from machine to machine.
+# Placeholder for a measured value that differs from machine to machine.
 ANY = "*"
 
 # Name of the text, and the model that decodes it, by the name of the archive.

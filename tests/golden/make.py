@@ -2,11 +2,11 @@
 
     python tests/golden/make.py
 
-Everything is written anew: `stage/`, a folder as a user may have it, with texts, a small model,
+Everything is rewritten: `stage/`, a folder as a user may have it, with texts, a small model,
 archives, an interrupted compression, specs and stores; and `expected/`, what the commands say of
 it. The tests compare later code with these files, so make them again only where a change of format
 or behaviour is meant, and read what `git diff` then shows. Old archives and stores must still open:
-add new ones beside them rather than replace them.
+add new ones next to them instead of replacing them.
 """
 
 import contextlib

@@ -312,7 +312,7 @@ def test_path_figure_where_a_text_has_later_starts_only():
 
 
 def test_a_record_without_a_path_is_left_out():
-    """Rows of a store that is older, beside newer ones."""
+    """Rows of an older store next to newer ones."""
     rows, records = solutions()
     assert not len(ablation_data.path_data(rows, records))
     found = {("b", 1): PATHS["b", 1], ("c", 0): PATHS["a", 0]}

@@ -21,7 +21,7 @@ def measured():
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_figures():
-    """Rendering is tested beside the figures, and takes longer than all the rest."""
+    """Figures are rendered in their own tests; that takes longer than all the rest."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "to_svg", lambda *_: b"<svg/>")
         patch.setattr(page, "to_png", lambda *_: b"PNG")

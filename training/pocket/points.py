@@ -1,6 +1,6 @@
 """Draw horizon and gains against training, depth and width.
 
-    python -m training.pocket.points table MODEL… --beside runs --texts UNSEEN -o models.csv
+    python -m training.pocket.points table MODEL… --spec-folder runs --texts UNSEEN -o models.csv
     python -m training.pocket.points draw training.csv depth.csv --models models.csv -o training.png
     python -m training.pocket.points curves NAME=curve.csv… -o curves.png
 
@@ -107,19 +107,21 @@ def quality_data(rows: DataFrame, models: DataFrame) -> DataFrame:
     return found.sort_values("nats_per_token", ascending=False, ignore_index=True)
 
 
-def quality_table(models: Sequence[str], beside: Path, texts: Path, sample: Sample) -> DataFrame:
+def quality_table(
+    models: Sequence[str], spec_folder: Path, texts: Path, sample: Sample
+) -> DataFrame:
     """One row per model: nats per token on the same windows of unseen books.
 
     Args:
         models: packaged names and folders, as the study calls them.
-        beside: folder that relative names start at, that of the study's spec.
+        spec_folder: folder that relative names start at, that of the study's spec.
         texts: folder of .txt books.
         sample: windows of each.
     """
     packaged = packaged_models()
     found = []
     for model in models:
-        one = evaluate(packaged.get(model, beside / model), texts, sample)
+        one = evaluate(packaged.get(model, spec_folder / model), texts, sample)
         found.append(
             {
                 "model": model,
@@ -264,16 +266,16 @@ def main() -> None:
 
 @main.command()
 @click.argument("models", nargs=-1, required=True)
-@click.option("--beside", type=click.Path(exists=True, path_type=Path), default=Path())
+@click.option("--spec-folder", type=click.Path(exists=True, path_type=Path), default=Path())
 @click.option("--texts", type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--windows", type=int, default=8, show_default=True, help="Windows per book.")
 @click.option("--length", type=int, default=128, show_default=True, help="Tokens per window.")
 @click.option("-o", "out", type=click.Path(path_type=Path), required=True)
 def table(
-    models: tuple[str, ...], beside: Path, texts: Path, windows: int, length: int, out: Path
+    models: tuple[str, ...], spec_folder: Path, texts: Path, windows: int, length: int, out: Path
 ) -> None:
-    """Measure nats per token of MODELS, named as in a study with its spec in --beside."""
-    quality_table(models, beside, texts, Sample(windows, length)).to_csv(out, index=False)
+    """Measure nats per token of MODELS, named as in a study with its spec in --spec-folder."""
+    quality_table(models, spec_folder, texts, Sample(windows, length)).to_csv(out, index=False)
     print(out.read_text(), end="")
 
 
