@@ -1,6 +1,7 @@
 """Wrap a frozen LM: ids → embeddings → hidden states → logits, and what is known about it."""
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +9,14 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import input_length, room
 from memcram.models.decoding import greedy
 from memcram.models.families import max_positions, split
+from memcram.models.linear import freeze_linears
 from memcram.models.modes import DTYPE_NAMES, Layout
 
 
@@ -108,9 +110,11 @@ class FrozenLM:
         autocast: torch.dtype | None = None,
     ) -> None:
         self.module: Any = module.eval().requires_grad_(False)
+        freeze_linears(self.module)
         self.tokenizer = tokenizer
         self.identity = identity
         self._parts = split(self.module)
+        self._copies: dict[torch.dtype, FrozenLM] = {}
         self._embedding = self.module.get_input_embeddings()
         config = self.module.config.get_text_config()
         self.input_width: int = self._embedding.weight.shape[1]
@@ -134,6 +138,27 @@ class FrozenLM:
         # Gemma's embedding scales what it looks up.
         scale = float(getattr(self._embedding, "embed_scale", 1.0))
         self.embedding_std: float = scale * self._embedding.weight.float().std().item()
+
+    def in_dtype(self, dtype: torch.dtype) -> "FrozenLM":
+        """The same model with weights of another dtype; each copy is made once and kept.
+
+        Buffers such as rotary frequencies keep their precision.
+        """
+        if dtype == self.dtype:
+            return self
+        if dtype not in self._copies:
+            other = copy.copy(self)
+            # Parameters are cast one by one, so the copy is never in memory in both dtypes.
+            cast: dict[int, Any] = {
+                id(one): nn.Parameter(one.to(dtype), requires_grad=False)
+                for one in self.module.parameters()
+            }
+            other.module = copy.deepcopy(self.module, cast)
+            other._parts = split(other.module)
+            other._embedding = other.module.get_input_embeddings()
+            other.dtype, other.prefix, other._copies = dtype, self.prefix.to(dtype), {}
+            self._copies[dtype] = other
+        return self._copies[dtype]
 
     # -- text and tokens ------------------------------------------------------------------------
 
@@ -232,17 +257,20 @@ class FrozenLM:
         """Whether `margins` may replace logits: not where half precision rounds the logits."""
         return self.autocast is None and self.dtype.itemsize >= 4
 
-    def margins(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def margins(self, hidden: Tensor, targets: Tensor, search: "FrozenLM | None" = None) -> Tensor:
         """Target logit minus best other logit, without all logits in memory.
 
         Args:
             hidden: (n, d) final hidden states.
             targets: (n,) ids.
+            search: a copy in a lower precision that finds the best other token.
 
         Returns:
             (n,) in float32 or float64, with gradient to `hidden` through two logits per row.
         """
-        return self._parts.head.margins(hidden, targets)
+        return self._parts.head.margins(
+            hidden, targets, None if search is None else search._parts.head
+        )
 
     def advance(self, embeds: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Feed `embeds` (batch, position, input_width) after what `cache` holds (None: nothing).

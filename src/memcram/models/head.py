@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from memcram.models.linear import frozen_linear
 
 # Logits held at once while searching: rows × vocabulary entries, 16 MiB in float32. Neither
 # depends on the batch, so a row's result does not either.
@@ -34,18 +35,20 @@ class Head:
         """Logits (..., vocabulary) of hidden states (..., d)."""
         return self._post(self.linear(self._inputs(hidden)))
 
-    def margins(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def margins(self, hidden: Tensor, targets: Tensor, search: "Head | None" = None) -> Tensor:
         """Target logit minus best other logit, with a gradient through these two alone.
 
         Args:
             hidden: (n, d).
             targets: (n,) ids.
+            search: the same head in a lower precision, to find the best other token with; None:
+                this one.
 
         Returns:
             (n,) in float32, or float64 if the weights are.
         """
         inputs = self._inputs(hidden)
-        others = self._best_others(inputs.detach(), targets)
+        others = (search or self)._best_others(inputs.detach(), targets)
         weight, bias = self.linear.weight, self.linear.bias
         wide = torch.float64 if weight.dtype == torch.float64 else torch.float32
         ids = torch.stack([targets, others], 1)  # (n, 2)
@@ -72,12 +75,13 @@ class Head:
 
     def _search(self, inputs: Tensor, targets: Tensor) -> Tensor:
         weight, bias = self.linear.weight, self.linear.bias
+        inputs = inputs.to(weight.dtype)
         index = targets[:, None]
         best = inputs.new_full((len(inputs),), float("-inf"))
         best_id = torch.zeros_like(targets)
         for first in range(0, len(weight), _SEARCH_TOKENS):
             part = slice(first, first + _SEARCH_TOKENS)
-            linear = functional.linear(inputs, weight[part], None if bias is None else bias[part])
+            linear = frozen_linear(inputs, weight[part], None if bias is None else bias[part])
             logits = self._post(linear)
             # The target is excluded where it is in this block, without asking the device.
             local = (index - first).clamp(0, logits.shape[1] - 1)
