@@ -14,6 +14,8 @@ from torch import Tensor
 
 from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room, group_mean, units
 from memcram.engine.best import keep_best, keep_path, restore_best
+from memcram.engine.compute import ComputeDtype, choose_compute_dtype
+from memcram.engine.finishing import finished, finishing_recipe
 from memcram.engine.result import Crammed, crammed_of
 from memcram.engine.state import initial_state, tree_map, where
 from memcram.errors import ModelError
@@ -56,6 +58,13 @@ class Engine:
         poll_every: steps between host synchronisations; in between, the device keeps the best
             vectors on its own. None: 1 on a CPU and for a strategy that must see every step,
             else 8.
+        compute_dtype: dtype of the trunk while optimising: `auto` (bfloat16 where that is measured
+            to be faster and the model is large), `float32`, `bfloat16`, or a torch.dtype. Vectors
+            optimised in a lower precision than the model's are finished in the model's before
+            they are returned (`engine/finishing.py`).
+
+    Raises:
+        UsageError: the model cannot be optimised in `compute_dtype`.
 
     Example:
         >>> import torch, memcram
@@ -74,6 +83,7 @@ class Engine:
         recipe: Recipe,
         batch_tokens: int | None = None,
         poll_every: int | None = None,
+        compute_dtype: ComputeDtype | torch.dtype = "auto",
     ) -> None:
         on_cpu = lm.device.type == "cpu"
         usual = _CPU_BATCH_TOKENS if on_cpu else _ACCELERATOR_BATCH_TOKENS
@@ -82,6 +92,13 @@ class Engine:
         self.batch_tokens = batch_tokens or usual
         often = on_cpu or recipe.strategy.every_step
         self.poll_every = poll_every or (1 if often else 8)
+        self.compute_dtype = choose_compute_dtype(lm, compute_dtype)
+        self._trunk = lm.in_dtype(self.compute_dtype)
+        self._finisher: Engine | None = None
+        if self.compute_dtype != lm.dtype:
+            self._finisher = Engine(
+                lm, finishing_recipe(recipe), batch_tokens, poll_every, compute_dtype=lm.dtype
+            )
         self._master = torch.float64 if lm.dtype == torch.float64 else torch.float32
 
     def run(
@@ -118,7 +135,13 @@ class Engine:
                     self._shrink(batch, waiting, error)
                     continue
                 steps += 1
-                retired = self._follow(batch, decisions)
+                ended = self._follow(batch, decisions)
+                retired = [crammed for _, crammed in ended]
+                if self._finisher is not None:
+                    # Until finished, a text that Ctrl-C finds here counts as interrupted.
+                    retired = [replace(one, outcome=Outcome.INTERRUPTED) for one in retired]
+                    for i, one in finished(self._finisher.run, self.recipe, ended):
+                        retired[i] = one
                 done += len(retired)
                 if follow_up is not None:
                     following = [follow_up(crammed) for crammed in retired]
@@ -146,7 +169,7 @@ class Engine:
 
     def _prepare(self, slot: Slot) -> None:
         """Create a text's state on the device, when it joins a batch for the first time."""
-        lm, request = self.lm, slot.request
+        lm, request = self._trunk, slot.request
         generator = torch.Generator().manual_seed(request.seed)
         parametrisation = self.recipe.parametrisation
         shape = (request.vectors, parametrisation.start_width(lm.input_width))
@@ -201,7 +224,9 @@ class Engine:
         self.batch_tokens = max(1, length * len(batch.slots))
         waiting[:0] = back
 
-    def _follow(self, batch: Batch, decisions: dict[int, Decision]) -> list[Crammed]:
+    def _follow(
+        self, batch: Batch, decisions: dict[int, Decision]
+    ) -> list[tuple[CramRequest, Crammed]]:
         """Carry out what was decided, after the step; return the texts that are done."""
         targets = {row: d for row, d in decisions.items() if isinstance(d, Retarget)}
         stops = {row: d for row, d in decisions.items() if isinstance(d, Stop)}
@@ -215,7 +240,10 @@ class Engine:
             batch.seat([slot for row, slot in enumerate(slots) if row not in stops])
         elif targets:
             batch.index()
-        return [self._retired(slots[row], stop.outcome) for row, stop in stops.items()]
+        return [
+            (slots[row].request, self._retired(slots[row], stop.outcome))
+            for row, stop in stops.items()
+        ]
 
     def _retired(self, slot: Slot, outcome: Outcome) -> Crammed:
         return crammed_of(slot, outcome, self.recipe, self.lm.dtype)
@@ -229,7 +257,7 @@ class Engine:
             for name, trained in batch.rows.parameters.items()
         }
         mem = self.recipe.parametrisation.mem(parameters).to(self.lm.dtype)
-        hidden = self.lm.hidden(batch.embeds(mem))
+        hidden = self._trunk.hidden(batch.embeds(mem.to(self._trunk.dtype)))
         counted = hidden.flatten(0, 1).index_select(0, batch.states)
         loss, margin, gradient = self._score(batch, counted.detach())
         seen = keep_best(batch, self.recipe.strategy, loss, margin)
@@ -267,7 +295,7 @@ class Engine:
         """Loss and margin per token; a loss of the margin alone needs two logits per token."""
         objective = self.recipe.objective
         if isinstance(objective, MarginObjective) and self.lm.has_sparse_margins:
-            margin = self.lm.margins(hidden, targets)
+            margin = self.lm.margins(hidden, targets, self._trunk)
             return TokenScores(objective.of_margin(margin), margin.detach())
         return objective(self.lm.head(hidden), targets)
 
@@ -316,7 +344,8 @@ class Engine:
         clocks = [max(1, slot.clock) for slot in batch.slots]
         for name, values in parameters.items():
             gradient = values.grad
-            assert gradient is not None, name
+            if gradient is None:  # a constant of the parametrisation
+                continue
             if name in self.recipe.parametrisation.shared:
                 gradient = group_mean(gradient, batch.slots, resting)
             trained = rows.parameters[name]

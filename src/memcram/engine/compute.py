@@ -1,0 +1,66 @@
+"""Choose the dtype in which the trunk runs while vectors are optimised."""
+
+import time
+from functools import cache
+from typing import Literal, get_args
+
+import torch
+
+from memcram.errors import UsageError
+from memcram.models.frozen_lm import FrozenLM
+from memcram.models.linear import frozen_linear
+from memcram.models.modes import DTYPE_NAMES, DTYPES
+
+ComputeDtype = Literal["auto", "float32", "bfloat16"]
+COMPUTE_DTYPES: tuple[str, ...] = get_args(ComputeDtype)
+
+# Below this many parameters the trunk is not what costs, and finishing costs more than it saves.
+_MIN_PARAMETERS = 50_000_000
+# Finishing costs some steps, so a small gain is none.
+_MIN_GAIN = 1.3
+_PROBE_ROWS, _PROBE_RUNS = 512, 3
+
+
+def choose_compute_dtype(lm: FrozenLM, wanted: ComputeDtype | torch.dtype) -> torch.dtype:
+    """Return the dtype of the trunk while optimising.
+
+    Args:
+        lm: the model; its dtype is that of the vectors.
+        wanted: a dtype, or `auto`: bfloat16 for a large float32 model on a device that is measured
+            to multiply matrices faster in it, else the model's dtype.
+
+    Raises:
+        UsageError: it is neither the model's dtype nor bfloat16 for a wider one.
+    """
+    if wanted == "auto":
+        is_candidate = lm.dtype == torch.float32 and lm.parameters >= _MIN_PARAMETERS
+        if not is_candidate or lm.autocast is not None:
+            return lm.dtype
+        return torch.bfloat16 if _gain(lm.device, lm.input_width) >= _MIN_GAIN else lm.dtype
+    own = [DTYPE_NAMES[lm.dtype]]
+    if lm.dtype.itemsize >= 4 and lm.autocast is None:
+        own.append("bfloat16")
+    name = DTYPE_NAMES.get(wanted) if isinstance(wanted, torch.dtype) else wanted
+    if name is None or name not in own:
+        allowed = ", ".join(["auto", *own])
+        raise UsageError(argument="compute_dtype", got=str(name or wanted), allowed=allowed)
+    return DTYPES[name]
+
+
+@cache
+def _gain(device: torch.device, width: int) -> float:
+    """Seconds in float32 / seconds in bfloat16 of a matrix product of the model's width."""
+    inputs = torch.randn(_PROBE_ROWS, width, device=device)
+    weight = torch.randn(4 * width, width, device=device)
+    return _seconds(inputs, weight) / _seconds(inputs.bfloat16(), weight.bfloat16())
+
+
+@torch.no_grad()
+def _seconds(inputs: torch.Tensor, weight: torch.Tensor) -> float:
+    """Time of the fastest of some runs; the first prepares the kernel."""
+    times = []
+    for _ in range(1 + _PROBE_RUNS):
+        began = time.perf_counter()
+        frozen_linear(inputs, weight).sum().item()  # waits for the device
+        times.append(time.perf_counter() - began)
+    return min(times[1:])

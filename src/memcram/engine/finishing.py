@@ -1,0 +1,136 @@
+"""Finish vectors in the model's dtype that were optimised in a lower precision.
+
+Rounding of the trunk in bfloat16 hides which tokens are correct in float32. A few small steps in
+the model's own dtype, from the vectors found, repair that; only what is measured there counts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from memcram.engine.batch import CramRequest
+from memcram.engine.result import Crammed
+from memcram.recipes.component import component
+from memcram.recipes.objectives.smooth_margin import SmoothMargin
+from memcram.recipes.optimisers.adamw import AdamW
+from memcram.recipes.parametrisations import Parameters
+from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Outcome
+from memcram.recipes.strategies.horizon import Horizon
+
+# Steps relative to the root mean square of a vector, see docs/decisions/012-low-precision.md.
+_RATE = 2e-3
+_STEPS = 50
+_WHOLE = 2**31 - 1
+
+
+@component
+class Relative:
+    """mem = s · u: each vector in units of the root mean square s of its initial value.
+
+    Only u is trained, so that a learning rate is relative to the size of the vector, whatever that
+    is: optimised vectors differ in it by a factor of 20.
+    """
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def start_width(self, input_width: int) -> int:
+        """The width itself."""
+        return input_width
+
+    def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
+        """`unit` (K, width), and the constant `scale` (K, 1)."""
+        tiny = torch.finfo(start.dtype).tiny
+        scale = start.square().mean(-1, keepdim=True).sqrt().clamp(min=tiny)
+        return {"unit": start / scale, "scale": scale}
+
+    def mem(self, parameters: Parameters) -> Tensor:
+        """s · u of every row, (slot, K, width)."""
+        return parameters["scale"].detach() * parameters["unit"]
+
+    def for_one_text(self) -> "Relative":
+        """The same: nothing is shared."""
+        return self
+
+
+def finishing_recipe(recipe: Recipe) -> Recipe:
+    """The recipe that finishes the vectors of `recipe`, to the same margin.
+
+    A strategy that keeps a prefix is given the prefix that is held, and keeps what it can of it.
+    """
+    strategy = recipe.strategy.with_steps(_STEPS)
+    if strategy.keeps_prefix:
+        margin = strategy.held_margin
+        strategy = Horizon(_STEPS, patience=_STEPS + 1, first=_WHOLE, lookahead=0, margin=margin)
+    objective = recipe.objective
+    return replace(
+        recipe,
+        name=f"{recipe.name}, finished",
+        objective=objective if isinstance(objective, SmoothMargin) else SmoothMargin(),
+        optimiser=AdamW(lr=_RATE, betas=(0.9, 0.9)),
+        parametrisation=Relative(),
+        strategy=strategy,
+        horizon=None,
+        group_size=None,
+    )
+
+
+def finished(
+    run: Callable[[Iterable[CramRequest]], Iterator[Crammed]],
+    recipe: Recipe,
+    ended: Sequence[tuple[CramRequest, Crammed]],
+) -> Iterator[tuple[int, Crammed]]:
+    """Finish texts side by side; yield each with its index, in no fixed order.
+
+    Args:
+        run: crams requests with `finishing_recipe(recipe)` in the model's dtype.
+        recipe: of the low-precision phase.
+        ended: texts and their low-precision results.
+    """
+    keeps_prefix = recipe.strategy.keeps_prefix
+    requests = []
+    for i, (request, low) in enumerate(ended):
+        ids = request.ids
+        if keeps_prefix:
+            ids = ids[: int(recipe.first_token_given) + low.n_correct]
+        if keeps_prefix and not low.n_correct:
+            yield i, low
+        else:
+            requests.append(CramRequest(i, ids, request.vectors, request.seed, start=low.mem))
+    for high in run(requests):
+        assert isinstance(high.key, int)
+        yield high.key, _joined(ended[high.key][1], high, keeps_prefix=keeps_prefix)
+
+
+def _joined(low: Crammed, high: Crammed, *, keeps_prefix: bool) -> Crammed:
+    """The result of both phases: the cost of both, and what was measured in the second."""
+    outcome = high.outcome
+    if keeps_prefix and outcome is Outcome.CORRECT:
+        outcome = low.outcome  # of the whole text, which the prefix may be
+    best_step = low.steps + high.best_step
+    before = low.learned_step[: len(high.learned_step)]
+    was_correct = (high.learned_step == 0) & (before >= 0)
+    later = torch.where(high.learned_step < 0, -1, high.learned_step + low.steps)
+    path_steps, path = low.path_steps, low.path
+    if path_steps is not None and path is not None:
+        path_steps = torch.cat([path_steps, torch.tensor([best_step])])
+        path = torch.cat([path, high.mem[None]])
+    return replace(
+        high,
+        key=low.key,
+        outcome=outcome,
+        learned_step=torch.where(was_correct, before, later),
+        best_step=best_step,
+        steps=low.steps + high.steps,
+        token_steps=low.token_steps + high.token_steps,
+        min_loss=low.min_loss,
+        curve=low.curve,
+        rises=low.rises,
+        path_steps=path_steps,
+        path=path,
+    )
