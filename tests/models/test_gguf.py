@@ -1,14 +1,19 @@
 """GGUF files: loaded as the model they hold, or refused in one line."""
 
 import json
+import re
 
 import pytest
 import torch
 
 import memcram
 import tiny
-from memcram import ModelError
+from memcram import ModelError, UsageError
 from memcram.cli import run
+from memcram.models import load_tokenizer
+from memcram.study.grid import expand
+from memcram.study.read import read_spec
+from memcram.study.store import Store
 from models import gguf_files
 
 TEXT = "the cat the dog"
@@ -108,17 +113,138 @@ def test_settings_that_change_nothing_are_accepted(tmp_path, settings):
     load(gguf_files.write(tmp_path / "plain.gguf", settings=settings))
 
 
-def test_the_original_config_next_to_the_file_replaces_the_metadata(tmp_path, file):
-    folder = tmp_path / "with config"
-    folder.mkdir()
-    changes = {"settings": {"rope.scaling.type": "linear", "rope.scaling.factor": 8.0}}
-    gguf_files.write(folder / "scaled.gguf", **changes)
+SCALING = {"settings": {"rope.scaling.type": "linear", "rope.scaling.factor": 8.0}}
+
+
+@pytest.fixture
+def scaled(tmp_path):
+    return gguf_files.write(tmp_path / "scaled.gguf", **SCALING)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Folder of the config.json that the scaled file was converted from."""
+    folder = tmp_path / "original"
     config = gguf_files.model().config
     config.rope_parameters = {"rope_type": "linear", "factor": 8.0, "rope_theta": 10_000.0}
     config.save_pretrained(folder)
-    scaled = load(folder)
-    assert scaled.module.config.rope_parameters["factor"] == 8.0
-    assert scaled.identity.fingerprint != load(file).identity.fingerprint
+    return folder
+
+
+def test_the_original_config_next_to_the_file_replaces_the_metadata(file, scaled, config):
+    scaled.rename(config / scaled.name)
+    lm = load(config)
+    assert lm.module.config.rope_parameters["factor"] == 8.0
+    assert lm.identity.fingerprint != load(file).identity.fingerprint
+
+
+def test_the_original_config_from_another_folder(file, scaled, config, cache):
+    lm = load(scaled, config=config)
+    assert lm.module.config.rope_parameters["factor"] == 8.0
+    assert lm.identity.fingerprint != load(file).identity.fingerprint
+    scaled.rename(config / scaled.name)
+    assert load(config).identity.fingerprint == lm.identity.fingerprint
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_plain_file_with_another_config_is_another_model(file, config):
+    plain, scaled = load(file), load(file, config=str(config))
+    assert plain.identity.fingerprint != scaled.identity.fingerprint
+    assert load(file).identity == plain.identity
+
+
+def test_the_refusal_names_the_argument(scaled, config):
+    with pytest.raises(ModelError) as caught:
+        load(scaled)
+    assert caught.value.argument == "config"
+    with pytest.raises(UsageError, match=r"^config: '.*none' has no config.json"):
+        load(scaled, config=config / "none")
+
+
+@pytest.mark.parametrize("name", ["pocket", "EleutherAI/pythia-160m", None])
+def test_a_config_is_for_gguf_alone(name, tiny_folder, config):
+    with pytest.raises(UsageError, match=r"^config: got .* is not a GGUF model"):
+        load(name or tiny_folder, config=config)
+
+
+def test_a_config_that_the_tensors_do_not_fit(file, config):
+    content = json.loads((config / "config.json").read_text())
+    (config / "config.json").write_text(json.dumps(content | {"intermediate_size": 40}))
+    with pytest.raises(ModelError, match=re.escape(str(file))):
+        load(file, config=config)
+
+
+def test_every_command_takes_the_config(scaled, config, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text(TEXT * 8)
+    model = ["--model", str(scaled), "--device", "cpu"]
+    given = ["--config", str(config), "--device", "cpu"]
+
+    def ran(*words):
+        code = run([*map(str, words)])
+        return code, capsys.readouterr()
+
+    code, said = ran("compress", "a.txt", *model)
+    assert (code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith(f"memcram: --config: '{scaled}' sets rope.scaling.type")
+    quick = ["--steps", "10", "--chunk-tokens", "8", "-q"]
+    assert ran("compress", "a.txt", *model, *given, *quick)[0] == 0
+    archive = "a.txt.mem.safetensors"
+    code, said = ran("decompress", archive, "-o", "-")
+    assert code == 2
+    assert "--config" in said.err
+    code, said = ran("decompress", archive, "-o", "-", *given)
+    assert (code, said.out) == (0, TEXT * 8)
+    assert ran("verify", archive, *given)[0] == 0
+    assert ran("explain", archive, "-o", "a.html", *given)[0] == 0
+    code, said = ran("export", "transformers", archive, "-o", "vectors", *given)
+    assert "only memcram applies corrections" in said.err  # after the model was loaded
+    few = ["--samples", "2", "--steps", "3", "-q"]
+    assert ran("horizon", "a.txt", "--max-tokens", "6", *model, *given, *few)[0] == 0
+    assert ran("plan", "a.txt", *model, *given, *few)[0] == 0
+    code, said = ran("models", "inspect", scaled, *given, "--json")
+    assert code == 0
+    assert json.loads(said.out)["gguf"]["config"] == str(config / "config.json")
+
+
+STUDY = """
+name = "a"
+kind = "horizon"
+models = [{{ id = "scaled.gguf"{config} }}]
+lengths = [4]
+samples = 2
+steps = 3
+[[texts]]
+name = "words"
+source = "random-words"
+words = 20
+"""
+
+
+def test_a_study_takes_the_config(scaled, config, tmp_path, capsys):
+    spec = tmp_path / "a.toml"
+    spec.write_text(STUDY.format(config=""))
+    assert run(["study", "run", str(spec), "--device", "cpu", "-q"]) == 2
+    assert "models[0].config: " in capsys.readouterr().err
+    spec.write_text(STUDY.format(config=f', config = "{config.name}"'))
+    assert run(["study", "run", str(spec), "--device", "cpu", "-q"]) == 0
+    store = Store(tmp_path / "a.study")
+    assert {row.fingerprint for row in store.rows()} == {
+        load(scaled, config=config).identity.fingerprint
+    }
+    assert load_tokenizer(str(scaled))([5]) == load(scaled, config=config).detokenize([5])
+
+
+def test_the_path_of_a_file_is_no_part_of_a_task(file, tmp_path):
+    found = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "scaled.gguf").write_bytes(file.read_bytes())
+        (folder / "a.toml").write_text(STUDY.format(config=""))
+        spec = read_spec(folder / "a.toml")
+        found.append([task.id for task in expand(spec, 0, load(folder / "scaled.gguf"))])
+    assert found[0] == found[1]
 
 
 def test_tensors_that_transformers_leaves_out_are_refused(tmp_path):

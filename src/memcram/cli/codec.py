@@ -17,7 +17,7 @@ from memcram.cli.command import Command
 from memcram.cli.console import ShowProgress, print_fields, print_json, progress_bar
 from memcram.cli.options import (
     STREAM,
-    archive_model_option,
+    archive_model_options,
     check_input,
     check_output,
     chunk_tokens_option,
@@ -25,11 +25,10 @@ from memcram.cli.options import (
     dtype_option,
     force_option,
     json_option,
-    model_option,
+    model_options,
     quiet_option,
     read_input,
     recipe_option,
-    revision_option,
     seed_option,
     stacked,
     steps_option,
@@ -54,7 +53,8 @@ if TYPE_CHECKING:
     metavar="FILE",
     help=f"Archive to write, or - for standard output.  [default: TEXT{ARCHIVE_SUFFIX}]",
 )
-@stacked(model_option, revision_option, vectors_option, chunk_tokens_option, recipe_option)
+@model_options
+@stacked(vectors_option, chunk_tokens_option, recipe_option)
 @stacked(steps_option, seed_option, device_option, dtype_option)
 @stacked(force_option, json_option, quiet_option)
 def compress(
@@ -62,6 +62,7 @@ def compress(
     output: str | None,
     model: str,
     revision: str | None,
+    config: str | None,
     vectors: int,
     chunk_tokens: int | None,
     recipe: str,
@@ -102,7 +103,7 @@ def compress(
 
     content = codec.decode_text(data, text)
     chosen = codec.get_recipe_with(recipe, steps).for_one_text()
-    lm = load_lm(model, revision=revision, device=device, dtype=dtype)
+    lm = load_lm(model, revision=revision, config=config, device=device, dtype=dtype)
     # Finished chunks are kept next to the output, so that an interrupted run can resume.
     partial = None if output == STREAM else Path(output.removesuffix(ARCHIVE_SUFFIX) + ".partial")
     with progress_bar("cramming", unit="tokens", quiet=quiet) as show:
@@ -139,11 +140,13 @@ def compress(
     metavar="FILE",
     help=f"Text to write, or - for standard output.  [default: ARCHIVE without {ARCHIVE_SUFFIX}]",
 )
-@stacked(archive_model_option, device_option, force_option, json_option, quiet_option)
+@archive_model_options
+@stacked(device_option, force_option, json_option, quiet_option)
 def decompress(
     archive: str,
     output: str | None,
     model: str | None,
+    config: str | None,
     device: str | None,
     force: bool,
     as_json: bool,
@@ -169,7 +172,7 @@ def decompress(
 
     from memcram.compression import codec
 
-    lm = open_model(opened, model, device)
+    lm = open_model(opened, model, config, device)
     with progress_bar("decoding", unit="tokens", quiet=quiet) as show:
         data = codec.decompress(opened, lm, _chunks(show))
     write_output(output, data)
@@ -220,8 +223,16 @@ def inspect(archive: str, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("archive")
-@stacked(archive_model_option, device_option, json_option, quiet_option)
-def verify(archive: str, model: str | None, device: str | None, as_json: bool, quiet: bool) -> None:
+@archive_model_options
+@stacked(device_option, json_option, quiet_option)
+def verify(
+    archive: str,
+    model: str | None,
+    config: str | None,
+    device: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Decode ARCHIVE on this machine, compare checksums, and measure its margins.
 
     \b
@@ -233,7 +244,7 @@ def verify(archive: str, model: str | None, device: str | None, as_json: bool, q
 
     import memcram.compression as library
 
-    lm = open_model(opened, model, device)
+    lm = open_model(opened, model, config, device)
     with progress_bar("decoding", unit="tokens", quiet=quiet) as show:
         found = library.verify(opened, lm, _chunks(show))
     report = {"archive": archive, "restored": True, **asdict(found)}
@@ -254,14 +265,23 @@ def open_archive(name: str, argument: str = "archive") -> "Archive":
     return Archive.read(name)
 
 
-def open_model(opened: "Archive", model: str | None, device: str | None) -> "FrozenLM":
+def open_model(
+    opened: "Archive", model: str | None, config: str | None, device: str | None
+) -> "FrozenLM":
     """The model that an archive names, or that the user names instead."""
     from memcram.models import load_lm
 
     made = opened.manifest
     name = made.model.id if model is None else model
     revision = made.model.revision if model is None else None
-    return load_lm(name, revision=revision, device=device, dtype=made.dtype, layout=made.layout)
+    return load_lm(
+        name,
+        revision=revision,
+        config=config,
+        device=device,
+        dtype=made.dtype,
+        layout=made.layout,
+    )
 
 
 def _chunks(show: ShowProgress) -> "Callable[[CodecProgress], None]":

@@ -9,7 +9,7 @@ from memcram.cli.command import Command
 from memcram.cli.console import print_fields, print_json
 from memcram.cli.options import (
     STREAM,
-    archive_model_option,
+    archive_model_options,
     check_output,
     device_option,
     force_option,
@@ -25,12 +25,14 @@ from memcram.errors import UsageError
 @click.argument("source", metavar="ARCHIVE|STORE")
 @click.argument("text_id", required=False)
 @click.option("-o", "--output", required=True, metavar="FILE", help="Page to write, or -.")
-@stacked(archive_model_option, device_option, force_option, json_option)
+@archive_model_options
+@stacked(device_option, force_option, json_option)
 def explain(
     source: str,
     text_id: str | None,
     output: str,
     model: str | None,
+    config: str | None,
     device: str | None,
     force: bool,
     as_json: bool,
@@ -51,9 +53,9 @@ def explain(
     need_extra("explain", "jinja2")
     place = Path(source)
     if place.is_dir():
-        if model is not None or device is not None:
-            given = "device" if model is None else "model"
-            raise UsageError("a STORE holds all that is shown; leave it out", argument=given)
+        for given, value in {"model": model, "config": config, "device": device}.items():
+            if value is not None:
+                raise UsageError("a STORE holds all that is shown; leave it out", argument=given)
         need_extra("explain", "pandas")
         from memcram.report.explain import explain_page
         from memcram.report.stores import view_of_text
@@ -67,7 +69,7 @@ def explain(
         from memcram.report.explain import explain_page, view_of_archive
 
         name = "standard input" if source == STREAM else place.name
-        view = view_of_archive(opened, open_model(opened, model, device), name)
+        view = view_of_archive(opened, open_model(opened, model, config, device), name)
     write_output(output, explain_page(view))
     told = {"output": output, "tokens": len(view.pieces), "horizon": view.horizon}
     if as_json:

@@ -7,16 +7,23 @@ import click
 from memcram.cli.codec import open_archive, open_model
 from memcram.cli.command import Command
 from memcram.cli.console import print_fields, print_json
-from memcram.cli.options import archive_model_option, device_option, json_option, stacked
+from memcram.cli.options import archive_model_options, device_option, json_option, stacked
 
 
 @click.command(cls=Command)
 @click.argument("runtime")
 @click.argument("archive")
 @click.option("-o", "--output", metavar="DIR", required=True, help="Folder to create.")
-@stacked(archive_model_option, device_option, json_option)
+@archive_model_options
+@stacked(device_option, json_option)
 def export(
-    runtime: str, archive: str, output: str, model: str | None, device: str | None, as_json: bool
+    runtime: str,
+    archive: str,
+    output: str,
+    model: str | None,
+    config: str | None,
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Export ARCHIVE for another program, RUNTIME, with a README that says how to decode it.
 
@@ -34,7 +41,7 @@ def export(
     get_exporter(runtime)
     check_folder(Path(output))
     opened = open_archive(archive)
-    target = open_model(opened, model, device)
+    target = open_model(opened, model, config, device)
     folder = export_archive(opened, target, runtime, output)
     summary = opened.summary()
     report = {

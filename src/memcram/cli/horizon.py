@@ -13,11 +13,10 @@ from memcram.cli.options import (
     device_option,
     dtype_option,
     json_option,
-    model_option,
+    model_options,
     quiet_option,
     read_input,
     recipe_option,
-    revision_option,
     seed_option,
     stacked,
     steps_option,
@@ -46,7 +45,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="Tokens of the longest sample.  [default: the model's positions, or the capacity bound]",
 )
-@stacked(model_option, revision_option, vectors_option, recipe_option, steps_option)
+@model_options
+@stacked(vectors_option, recipe_option, steps_option)
 @stacked(token_steps_option, seed_option, device_option, dtype_option, json_option, quiet_option)
 def horizon(
     texts: tuple[str, ...],
@@ -54,6 +54,7 @@ def horizon(
     max_tokens: int | None,
     model: str,
     revision: str | None,
+    config: str | None,
     vectors: int,
     recipe: str,
     steps: int | None,
@@ -92,7 +93,7 @@ def horizon(
     if token_steps is not None:
         chosen = chosen.with_token_steps(token_steps)
     chosen = get_recipe_with(chosen, steps).for_one_text()
-    lm = load_lm(model, revision=revision, device=device, dtype=dtype)
+    lm = load_lm(model, revision=revision, config=config, device=device, dtype=dtype)
     longest = longest_sample(lm, vectors)
     if max_tokens is not None and max_tokens > longest:
         raise UsageError(argument="max_tokens", got=max_tokens, allowed=f"1 to {longest}")

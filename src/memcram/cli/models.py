@@ -8,7 +8,14 @@ import click
 
 from memcram.cli.command import Group
 from memcram.cli.console import print_fields, print_json, print_table
-from memcram.cli.options import device_option, dtype_option, json_option, revision_option
+from memcram.cli.options import (
+    config_option,
+    device_option,
+    dtype_option,
+    json_option,
+    revision_option,
+    stacked,
+)
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -48,12 +55,14 @@ def models(context: click.Context, as_json: bool) -> None:
 
 @models.command()
 @click.argument("model", metavar="MODEL")
-@revision_option
-@device_option
-@dtype_option
-@json_option
+@stacked(revision_option, config_option, device_option, dtype_option, json_option)
 def inspect(
-    model: str, revision: str | None, device: str | None, dtype: Any, as_json: bool
+    model: str,
+    revision: str | None,
+    config: str | None,
+    device: str | None,
+    dtype: Any,
+    as_json: bool,
 ) -> None:
     """Print the size, tokenizer, capacity bound and speed of MODEL.
 
@@ -72,10 +81,10 @@ def inspect(
     from memcram.models.gguf import GGUF, gguf_facts
     from memcram.recipes import get_recipe
 
-    lm = load_lm(model, revision=revision, device=device, dtype=dtype)
+    lm = load_lm(model, revision=revision, config=config, device=device, dtype=dtype)
     found = asdict(model_facts(lm)) | asdict(measure_speed(lm, get_recipe("default")))
     if GGUF.matches(Path(model)):
-        found["gguf"] = gguf_facts(Path(model))
+        found["gguf"] = gguf_facts(Path(model), None if config is None else Path(config))
     if as_json:
         print_json(found)
     else:

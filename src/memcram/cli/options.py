@@ -51,13 +51,16 @@ model_option = click.option(
 revision_option = click.option(
     "--revision", metavar="REV", help="Branch, tag or commit of a hub model."
 )
+config_option = click.option(
+    "--config",
+    metavar="FOLDER",
+    help="Folder with the original config.json of a GGUF model.  [default: the file's metadata]",
+)
 archive_model_option = click.option(
     "--model",
     metavar="MODEL",
     help="Where to load the archive's model from.  [default: the name in its manifest]",
 )
-
-
 vectors_option = click.option(
     "--vectors",
     "-K",
@@ -119,6 +122,10 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
         return command
 
     return decorate
+
+
+model_options = stacked(model_option, revision_option, config_option)
+archive_model_options = stacked(archive_model_option, config_option)
 
 
 def check_input(name: str, argument: str) -> None:

@@ -12,11 +12,10 @@ from memcram.cli.options import (
     device_option,
     dtype_option,
     json_option,
-    model_option,
+    model_options,
     quiet_option,
     read_input,
     recipe_option,
-    revision_option,
     seed_option,
     stacked,
     steps_option,
@@ -58,7 +57,8 @@ _ROWS = (
     metavar="N",
     help="Chunks to cram for each K, spread over TEXT.",
 )
-@stacked(model_option, revision_option, recipe_option, steps_option, seed_option)
+@model_options
+@stacked(recipe_option, steps_option, seed_option)
 @stacked(device_option, dtype_option, json_option, quiet_option)
 def plan(
     text: str,
@@ -66,6 +66,7 @@ def plan(
     samples: int,
     model: str,
     revision: str | None,
+    config: str | None,
     recipe: str,
     steps: int | None,
     seed: int,
@@ -93,7 +94,7 @@ def plan(
 
     content = decode_text(data, text)
     chosen = get_recipe_with(recipe, steps).for_one_text()
-    lm = load_lm(model, revision=revision, device=device, dtype=dtype)
+    lm = load_lm(model, revision=revision, config=config, device=device, dtype=dtype)
     total = samples * len(vectors)
     with progress_bar("growing", unit="chunks", quiet=quiet) as show:
         found = estimate.plan(

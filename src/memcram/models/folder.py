@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from memcram.errors import ModelError
+from memcram.errors import ModelError, UsageError
 from memcram.models.fingerprint import TOKENIZER_FILES, folder_fingerprint
 
 CONFIG = "config.json"
@@ -23,6 +23,18 @@ class FolderFormat:
     def matches(self, path: Path) -> bool:
         """Whether the path is a folder."""
         return path.is_dir()
+
+    def with_config(self, path: Path, config: Path) -> "FolderFormat":
+        """Refuse another config: nothing is converted.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"got {str(config)!r}, but {str(path)!r} is not a GGUF model: it has its own {CONFIG}",
+            argument="config",
+            got=str(config),
+        )
 
     def check(self, path: Path, name: str, *, config_only: bool) -> None:
         """Refuse a folder without config or safetensors weights, and one with an adapter.

@@ -14,6 +14,17 @@ class ModelFormat(Protocol):
     def matches(self, path: Path) -> bool:
         """Whether a path is a model in this format, complete or not."""
 
+    def with_config(self, path: Path, config: Path) -> "ModelFormat":
+        """The same format with a folder whose config.json replaces the converted config.
+
+        Args:
+            path: the model.
+            config: the folder.
+
+        Raises:
+            UsageError: the folder has no config.json, or the format converts no config.
+        """
+
     def check(self, path: Path, name: str, *, config_only: bool) -> None:
         """Refuse a model that is incomplete or that cannot be loaded as it is.
 

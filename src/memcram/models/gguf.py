@@ -1,10 +1,4 @@
-"""GGUF files: what they say about a model, and what transformers would drop of it.
-
-transformers loads a GGUF file by rebuilding a config and a tokenizer from the file's metadata. What
-it does not know it drops silently: rope scaling above all, which changes every logit. So the
-metadata is read here first, and a file whose model would not be the one it describes is refused,
-unless the original config comes with it.
-"""
+"""Load models from GGUF files, with the config and tokenizer that transformers converts."""
 
 import atexit
 import contextlib
@@ -13,9 +7,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,69 +16,45 @@ from typing import Any
 from memcram.errors import ModelError, UsageError
 from memcram.files import write_atomically
 from memcram.models.fingerprint import cache_folder, file_sha256, module_fingerprint
+from memcram.models.gguf_metadata import (
+    check_all_loaded,
+    check_complete,
+    check_installed,
+    read_gguf,
+)
 
 SUFFIX = ".gguf"
-_MAGIC = b"GGUF"
-
-# Settings that transformers does not read, and the config attributes they must agree with: where
-# they do, dropping them changes nothing.
-_IMPLIED = {
-    "attention.key_length": ("head_dim",),
-    "attention.value_length": ("v_head_dim", "head_dim"),
-    "attn_logit_softcapping": ("attn_logit_softcapping",),
-    "final_logit_softcapping": ("final_logit_softcapping",),
-    "attention.sliding_window": ("sliding_window",),
-    "vocab_size": ("vocab_size",),
-    "feed_forward_length": ("intermediate_size", "n_inner"),
-    "logit_scale": ("logit_scale",),
-    "embedding_scale": ("embedding_multiplier",),
-    "residual_scale": ("residual_multiplier",),
-    "attention.scale": ("attention_multiplier",),
-}
-# Settings that decide no logit.
-_INCIDENTAL = {"tensor_data_layout", "rope.dimension_count", "expert_gating_func"}
-_ROPE_FREQUENCIES = "rope_freqs."
-_MAX_ENTRIES = 1024
+_CONFIG = "config.json"
 _FINGERPRINT = "fingerprint"
 
 
 @dataclass(frozen=True)
-class GgufFile:
-    """The metadata of a GGUF file.
+class GgufFormat:
+    """A GGUF file, or a folder with exactly one and no safetensors weights.
+
+    It is loaded with the original config, where there is one: the file's metadata alone may lose
+    something.
 
     Attributes:
-        path: of the file.
-        architecture: llama.cpp's name of the model type.
-        settings: values by key, without the architecture's prefix.
-        tokenizer: values of `tokenizer.ggml.*` but the vocabulary, without the prefix.
-        tensors: names of the tensors.
-        elements: number of their elements, without those of the rotary frequencies.
-        quantisations: number of tensors by storage type, such as Q4_1.
+        config: folder with the original config.json; None: that of the model's own folder, if the
+            model is named as a folder, or else the metadata of the file.
     """
 
-    path: Path
-    architecture: str
-    settings: dict[str, Any]
-    tokenizer: dict[str, Any]
-    tensors: tuple[str, ...]
-    elements: int
-    quantisations: dict[str, int]
+    config: Path | None = None
 
-    @functools.cached_property
-    def rope_scaling(self) -> list[str]:
-        """Keys and tensors that rescale the rotary positions, all of which transformers drops."""
-        keys = [key for key in self.settings if ".scaling." in f".{key}" and key.startswith("rope")]
-        if self.settings.get("rope.scaling.type") == "none":
-            keys = []
-        return keys + [name for name in self.tensors if name.startswith(_ROPE_FREQUENCIES)]
+    def with_config(self, path: Path, config: Path) -> "GgufFormat":
+        """The same format with another folder of the original config.json.
 
-
-class GgufFormat:
-    """A GGUF file, or a folder with exactly one and no config.json.
-
-    A folder with one GGUF file and a config.json, but no safetensors weights, is loaded with that
-    config: the original one, where the file's metadata alone would lose something.
-    """
+        Raises:
+            UsageError: the folder has none.
+        """
+        if not (config / _CONFIG).is_file():
+            raise UsageError(
+                f"{str(config)!r} has no {_CONFIG}; name the folder of the original model's",
+                argument="config",
+                got=str(config),
+            )
+        return replace(self, config=config)
 
     def matches(self, path: Path) -> bool:
         """Whether the path is a GGUF file or a folder with GGUF files in place of weights."""
@@ -113,8 +82,8 @@ class GgufFormat:
         return self._cached(path)
 
     def original_config(self, path: Path) -> Path | None:
-        """The folder itself, where it has a config.json."""
-        config = _config(path)
+        """The folder of the config.json that replaces the metadata, or None."""
+        config = self._config(path)
         return None if config is None else config.parent
 
     def keep_converted(self, path: Path, config: Any, tokenizer: Any) -> None:
@@ -127,8 +96,11 @@ class GgufFormat:
         try:
             config.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
-            with contextlib.suppress(OSError):  # another process was faster
+            try:
                 temporary.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # or else another process was faster
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -153,8 +125,8 @@ class GgufFormat:
         return None
 
     def _cached(self, path: Path) -> Path:
-        _check_installed()
-        file, config = _file(path), _config(path)
+        check_installed()
+        file, config = _file(path), self._config(path)
         packages = ("transformers", "tokenizers", "gguf")
         key = {
             "file": file_sha256(file),
@@ -163,6 +135,11 @@ class GgufFormat:
         }
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return _cache(cache_folder() / "gguf") / digest[:32]
+
+    def _config(self, path: Path) -> Path | None:
+        """The original config.json, or None."""
+        config = (path if self.config is None else self.config) / _CONFIG
+        return config if config.is_file() else None
 
 
 GGUF = GgufFormat()
@@ -193,11 +170,6 @@ def _has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
 
 
-def _config(path: Path) -> Path | None:
-    config = path / "config.json"
-    return config if path.is_dir() and config.is_file() else None
-
-
 def _file(path: Path) -> Path:
     """The GGUF file of a path.
 
@@ -213,64 +185,18 @@ def _file(path: Path) -> Path:
     return found[0]
 
 
-def read_gguf(path: Path) -> GgufFile:
-    """Read the metadata of a GGUF file.
-
-    Raises:
-        ModelError: the extra `gguf` is not installed, the file is not GGUF or damaged, or its
-            architecture is not one that transformers loads from GGUF.
-    """
-    status = path.stat()
-    return _read_gguf(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=4)  # a large vocabulary takes seconds to read
-def _read_gguf(path: Path, size: int, modified: int) -> GgufFile:
-    _check_installed()
-    from gguf import GGUFReader
-    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
-
-    with path.open("rb") as file:
-        if file.read(4) != _MAGIC:
-            raise ModelError(f"{str(path)!r} is not a GGUF file (it does not begin with 'GGUF')")
-    try:
-        reader = GGUFReader(path)
-        fields = {key: field for key, field in reader.fields.items() if not _is_long(field)}
-        values = {key: field.contents() for key, field in fields.items()}
-        architecture = values["general.architecture"]
-        tensors = tuple(tensor.name for tensor in reader.tensors)
-        elements = sum(
-            int(tensor.n_elements)
-            for tensor in reader.tensors
-            if not tensor.name.startswith(_ROPE_FREQUENCIES)
-        )
-        kinds = Counter(tensor.tensor_type.name for tensor in reader.tensors)
-    except Exception as error:  # the reader's errors have no common base
-        raise ModelError(f"{str(path)!r} is a damaged GGUF file ({_reason(error)})") from error
-    known = set(GGUF_SUPPORTED_ARCHITECTURES) | _mapped_architectures()
-    if architecture not in known:
-        raise ModelError(
-            f"{str(path)!r} has the architecture {architecture!r}, which transformers does not "
-            "load from GGUF; pass a folder in transformers' format instead"
-        )
-    return GgufFile(
-        path,
-        architecture,
-        _below(f"{architecture}.", values),
-        _below("tokenizer.ggml.", values),
-        tensors,
-        elements,
-        dict(kinds),
-    )
-
-
-def gguf_facts(path: Path) -> dict[str, Any]:
+def gguf_facts(path: Path, config: Path | None = None) -> dict[str, Any]:
     """What the metadata of a GGUF model say, as `memcram models inspect` prints it.
+
+    Args:
+        path: the file or its folder.
+        config: as for `GgufFormat`.
 
     Raises:
         ModelError: see `read_gguf`.
     """
     file = read_gguf(_file(path))
+    original = GgufFormat(config).original_config(path)
     return {
         "architecture": file.architecture,
         "quantisations": file.quantisations,
@@ -278,121 +204,5 @@ def gguf_facts(path: Path) -> dict[str, Any]:
         "tokenizer_model": file.tokenizer.get("model"),
         "tokenizer_pre": file.tokenizer.get("pre"),
         "settings": file.settings,
-        "config": "the metadata" if _config(path) is None else str(_config(path)),
+        "config": "the metadata" if original is None else str(original / _CONFIG),
     }
-
-
-def check_complete(file: GgufFile, config: Any) -> None:
-    """Refuse a file with settings that transformers drops and that change the logits.
-
-    Args:
-        file: the metadata.
-        config: the config that transformers rebuilt from it.
-
-    Raises:
-        ModelError: names what would be lost.
-    """
-    text = config.get_text_config()
-    lost = list(file.rope_scaling) if not _scales_rope(text) else []
-    read = _keys_read(file.architecture)
-    for key, value in file.settings.items():
-        if key in read or key in _INCIDENTAL or key in file.rope_scaling:
-            continue
-        if key in _IMPLIED and _agrees(text, _IMPLIED[key], value):
-            continue
-        if key.startswith("rope.freq_base"):
-            if value in _rope_bases(text):
-                continue
-        elif key.startswith("rope.scaling."):
-            continue  # of the type `none`
-        lost.append(key)
-    if lost:
-        raise ModelError(
-            f"{str(file.path)!r} sets {', '.join(lost)}, which transformers drops when it loads "
-            "GGUF, so that the logits would be another model's; pass the folder with the original "
-            "config.json as the config, or load the original model"
-        )
-
-
-def check_all_loaded(file: GgufFile, module: Any) -> None:
-    """Refuse a file with tensors that transformers left out.
-
-    Args:
-        file: the metadata.
-        module: the model that transformers built.
-
-    Raises:
-        ModelError: the model has fewer or more parameters than the file.
-    """
-    found = sum(parameter.numel() for parameter in module.parameters())
-    if found != file.elements:
-        raise ModelError(
-            f"{str(file.path)!r} holds {file.elements:,} parameters, of which transformers built "
-            f"a model of {found:,}; load the original model instead"
-        )
-
-
-def _check_installed() -> None:
-    try:
-        import accelerate  # noqa: F401
-        import gguf  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            "GGUF files need the extra 'gguf'; install it with pip install 'memcram[gguf]'"
-        ) from error
-
-
-def _mapped_architectures() -> set[str]:
-    """Architectures of transformers' newer GGUF loader, where this version has it."""
-    try:
-        from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
-    except ImportError:
-        return set()
-    return set(GGUF_CONFIG_ARCHS)
-
-
-def _keys_read(architecture: str) -> set[str]:
-    """Settings that transformers puts into the config."""
-    from transformers.modeling_gguf_pytorch_utils import GGUF_TO_TRANSFORMERS_MAPPING
-
-    mapping = GGUF_TO_TRANSFORMERS_MAPPING["config"].get(architecture, {})
-    return {key for key, name in mapping.items() if name not in (None, -1)}
-
-
-def _is_long(field: Any) -> bool:
-    """Whether a field has an entry per token: a vocabulary, which takes long to read."""
-    return len(field.data) > _MAX_ENTRIES
-
-
-def _below(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)
-    }
-
-
-def _agrees(config: Any, names: tuple[str, ...], value: Any) -> bool:
-    own = next((getattr(config, name) for name in names if hasattr(config, name)), None)
-    if isinstance(own, int | float) and isinstance(value, int | float):
-        return abs(own - value) <= 1e-6 * abs(value)
-    return bool(own == value)
-
-
-def _rope(config: Any) -> list[dict[str, Any]]:
-    """The rope parameters, one dictionary per kind of attention."""
-    found = getattr(config, "rope_parameters", None) or {}
-    if any(isinstance(value, dict) for value in found.values()):
-        return [value for value in found.values() if isinstance(value, dict)]
-    return [found]
-
-
-def _rope_bases(config: Any) -> set[float]:
-    return {float(one["rope_theta"]) for one in _rope(config) if "rope_theta" in one}
-
-
-def _scales_rope(config: Any) -> bool:
-    return any(one.get("rope_type", "default") != "default" for one in _rope(config))
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

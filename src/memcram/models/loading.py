@@ -26,6 +26,7 @@ def load_lm(
     name: str = DEFAULT_MODEL,
     *,
     revision: str | None = None,
+    config: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: DtypeName | torch.dtype = "float32",
     attention: str | None = None,
@@ -38,6 +39,9 @@ def load_lm(
     Args:
         name: `pocket`, a folder in transformers' format, a GGUF file, or a hub id.
         revision: hub branch, tag or commit.
+        config: folder with the original config.json of a GGUF model, in place of the file's own
+            metadata, from which transformers drops rope scaling. None: that of the model's folder,
+            if `name` is a folder that has one, or else the metadata.
         device: `cuda`, `cuda:1`, `mps`, `cpu`, or a torch.device; None: the first available of
             cuda, mps, cpu.
         dtype: `float32` (the portable mode), `bfloat16`, `float16` or `float64`, or a torch.dtype.
@@ -67,12 +71,12 @@ def load_lm(
         _check_choice("attention", attention, ATTENTION)
     _check_choice("layout", layout, LAYOUTS)
     target = _device(device)
-    source = find_model(name, revision)
-    tokenizer = _load_tokenizer(source)
-    config = None if layers is None else _shortened(source, layers)
-    module = _load_module(source, weights, attention, config).to(target)
-    whole = module if config is None and weights == torch.float32 else None
-    identity = _identity(source, whole, None if config is None else layers)
+    source = find_model(name, revision, config=config)
+    tokenizer = _load_tokenizer(source, *_converted(source))
+    shortened = None if layers is None else _shortened(source, layers)
+    module = _load_module(source, weights, attention, shortened).to(target)
+    whole = module if shortened is None and weights == torch.float32 else None
+    identity = _identity(source, whole, None if shortened is None else layers)
     with _reported(source, f"{type(module).__name__} "):
         lm = FrozenLM(module, tokenizer, identity, layout, cast)
         check_model(lm)
@@ -116,14 +120,17 @@ def model_shape(name: str, revision: str | None = None) -> tuple[int, int]:
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Callable[[Sequence[int]], str]:
-    """Return a function that detokenizes ids of a model, without loading its weights.
+    """Return a function that detokenizes ids of a model, without its weights and its config.
 
     It skips no special tokens and cleans nothing up, like `FrozenLM.detokenize`.
 
     Raises:
         ModelError: the model or its tokenizer is not available.
     """
-    tokenizer = _load_tokenizer(find_model(name, revision, config_only=True))
+    source = find_model(name, revision, config_only=True)
+    kept = source.format.converted(source.path)
+    place = (kept, {}) if kept is not None and kept.is_dir() else _original(source)
+    tokenizer = _load_tokenizer(source, *place)
 
     def detokenize(ids: Sequence[int]) -> str:
         text: str = tokenizer.decode(
@@ -223,19 +230,23 @@ def _load_config(source: ModelSource) -> Any:
         )
 
 
-def _load_tokenizer(source: ModelSource) -> Any:
-    folder, options = _converted(source)
+def _load_tokenizer(source: ModelSource, folder: Path, options: dict[str, Any]) -> Any:
     with _reported(source, "the tokenizer "):
         return AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **options
         )
 
 
+def _original(source: ModelSource) -> tuple[Path, dict[str, Any]]:
+    """Folder of the model's own config and tokenizer, and the options to load them with."""
+    return source.folder, source.options
+
+
 def _converted(source: ModelSource) -> tuple[Path, dict[str, Any]]:
-    """Folder of config and tokenizer, and the options to load them with."""
+    """The same of the converted config and tokenizer, where the format converts them."""
     folder = source.format.converted(source.path)
     if folder is None:
-        return source.folder, source.options
+        return _original(source)
     if not folder.is_dir():
         original = source.format.original_config(source.path)
         with _reported(source):
@@ -245,11 +256,10 @@ def _converted(source: ModelSource) -> tuple[Path, dict[str, Any]]:
                 trust_remote_code=False,
                 **({} if original else source.options),
             )
-            tokenizer = AutoTokenizer.from_pretrained(
-                source.folder, local_files_only=True, trust_remote_code=False, **source.options
-            )
+        tokenizer = _load_tokenizer(source, *_original(source))
+        with _reported(source):
             source.format.keep_converted(source.path, config, tokenizer)
-    return (folder, {}) if folder.is_dir() else (source.folder, source.options)
+    return folder, {}
 
 
 @contextlib.contextmanager

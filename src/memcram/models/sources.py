@@ -76,24 +76,37 @@ def nearest_model(folder: Path, name: str) -> str:
     return str(near) if name not in packaged_models() and _format_of(near) else name
 
 
-def find_model(name: str, revision: str | None = None, *, config_only: bool = False) -> ModelSource:
+def find_model(
+    name: str,
+    revision: str | None = None,
+    *,
+    config: str | Path | None = None,
+    config_only: bool = False,
+) -> ModelSource:
     """Find a packaged model, a local model or a hub id, which is downloaded if necessary.
 
-    With `config_only`, the weights are not needed.
+    Args:
+        name: of the model.
+        revision: hub branch, tag or commit.
+        config: folder of the original config.json of a GGUF model.
+        config_only: the weights are not needed.
 
     Raises:
+        UsageError: `config` is not usable, or the model is not GGUF.
         ModelError: nothing has that name, or its files are not available; says what to do.
     """
     packaged = packaged_models()
+    path = _expanded(name)
+    local = None if name in packaged else _format_of(path)
+    if config is not None:
+        local = (local or FOLDER).with_config(path, _expanded(str(config)))
     if name in packaged:
         _refuse_revision(name, revision, "a packaged model")
         return ModelSource(name, packaged[name], None)
-    path = _expanded(name)
-    found = _format_of(path)
-    if found is not None:
+    if local is not None:
         _refuse_revision(name, revision, "a local model")
-        found.check(path, name, config_only=config_only)
-        return ModelSource(name, path, None, found)
+        local.check(path, name, config_only=config_only)
+        return ModelSource(name, path, None, local)
     if not _HUB_ID.fullmatch(name) or ".." in name or "--" in name:
         raise ModelError(
             f"{name!r} is not a packaged model ({', '.join(packaged)}), not a folder, and not a "

@@ -15,6 +15,7 @@ from memcram.engine.batch import SEED_STRIDE
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import room
 from memcram.models.frozen_lm import FrozenLM
+from memcram.models.gguf import GGUF
 from memcram.models.sources import nearest_model
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
@@ -340,6 +341,13 @@ def resolve_model(spec: Spec, model: int) -> str:
     return nearest_model(spec.folder, spec.loads[model].entry.id)
 
 
+def resolve_config(spec: Spec, model: int) -> str | None:
+    """Return the folder of a model's original config: one next to the spec, or as given."""
+    config = spec.loads[model].entry.config
+    near = None if config is None else spec.folder / config
+    return str(near) if near is not None and near.is_dir() else config
+
+
 def _inputs_shown(cell: Cell) -> str:
     if cell.condition.context:
         return f"after {cell.condition.context} tokens of context"
@@ -350,7 +358,8 @@ def _inputs_shown(cell: Cell) -> str:
 def _model_identity(spec: Spec, lm: FrozenLM) -> dict[str, Any]:
     """Collect what determines rows of a model; the path of a folder does not."""
     identity = lm.identity
-    local = Path(identity.id).is_dir()
+    path = Path(identity.id)
+    local = path.is_dir() or GGUF.matches(path)
     return {
         "id": None if local else identity.id,
         "revision": identity.revision,

@@ -19,10 +19,18 @@ from memcram.models import load_lm
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes.recipe import Recipe
 from memcram.study.clock import Clock
-from memcram.study.grid import Task, cell_samples, cells, expand, resolve_model, study_recipe
+from memcram.study.grid import (
+    Task,
+    cell_samples,
+    cells,
+    expand,
+    resolve_config,
+    resolve_model,
+    study_recipe,
+)
 from memcram.study.kinds import KINDS
 from memcram.study.measure import BareScores, Finished, Labels, is_kept, measure, untrained
-from memcram.study.spec import Spec
+from memcram.study.spec import KeyPath, Spec
 from memcram.study.store import Counts, Store
 
 # Finished texts are collected, to be scored and decoded in batches, but not for long: they are
@@ -140,6 +148,7 @@ class _Session:
             return load_lm(
                 resolve_model(self.spec, model),
                 revision=load.entry.revision,
+                config=resolve_config(self.spec, model),
                 device=device,
                 dtype=study.dtype,
                 attention=study.attention,
@@ -147,11 +156,14 @@ class _Session:
                 autocast=study.autocast,
                 layers=load.layers,
             )
-        except UsageError as error:
-            if error.argument != "layers" or load.layers is None:
+        except (UsageError, ModelError) as error:
+            if error.argument == "layers" and load.layers is not None:
+                key: KeyPath = ("layers", study.of_kind("layers").index(load.layers))
+            elif error.argument == "config":
+                key = ("models", study.models.index(load.entry), "config")
+            else:
                 raise
-            index = study.of_kind("layers").index(load.layers)
-            raise self.spec.error_from(("layers", index), error) from error
+            raise self.spec.error_from(key, error) from error
 
     def _pick(self, tasks: Sequence[Task]) -> dict[str, Task]:
         """Select tasks without a row, as many as the limit allows."""

@@ -26,10 +26,14 @@ class _Strict(BaseModel):
 
 
 class ModelEntry(_Strict):
-    """One model of a study; the TOML may give its id alone."""
+    """One model of a study; the TOML may give its id alone.
+
+    `config` is the folder of the original config.json of a GGUF model.
+    """
 
     id: Annotated[str, Field(pattern=r"^[^\x00]+$")]
     revision: str | None = None
+    config: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
     layout: Layout = "mem"
 
 
