@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import memcram
 from memcram.cli import run
 from memcram.engine.loop import Engine
 from memcram.errors import Interrupted, ModelError, UsageError
+from memcram.models.folder import FolderFormat
 from memcram.recipes.catalogue import RECIPES
 from memcram.recipes.strategies import Outcome
 from memcram.study.grid import expand
@@ -30,6 +32,42 @@ def test_resumed_is_uninterrupted(place, measured, whole):
     assert_same(store, whole)
     assert sum(one["texts"] for one in store.runs()) == TEXTS
     assert {one["outcome"] for one in store.runs()} == {"done"}
+
+
+SEEDS = ('name = "small"', 'name = "small"\nkind = "seeds"\nstarts = 2')
+
+
+@pytest.mark.parametrize("changes", [(), (SEEDS, ("samples = 3", "samples = 1"))])
+def test_store_made_when_every_weight_file_counted_is_continued(
+    place, measured, write_spec, tiny_folder, monkeypatch, changes
+):
+    model = shutil.copytree(tiny_folder, place / "model")
+    (model / "consolidated.safetensors").write_bytes(b"never loaded")
+    spec = write_spec((str(tiny_folder), str(model)), *changes)
+    before = FolderFormat().earlier_fingerprint(model)
+    with monkeypatch.context() as earlier_version:
+        earlier_version.setattr(FolderFormat, "fingerprint", lambda *_: before)
+        earlier_version.setattr(FolderFormat, "earlier_fingerprint", lambda *_: None)
+        kept = {row.task for row in measured(spec, limit=5).rows()}
+    store = measured(spec)
+    counts, rows = store.counts(), store.rows()
+    assert kept
+    assert kept < {row.task for row in rows}
+    assert (counts.pending, counts.failed, counts.kept_aside) == (0, 0, 0)
+    assert sum(one["texts"] for one in store.runs()) == len(rows)
+    assert {row.fingerprint for row in rows} == {before}
+
+
+def test_stray_weight_file_does_not_change_the_tasks_of_a_new_store(
+    place, measured, write_spec, tiny_folder
+):
+    model = shutil.copytree(tiny_folder, place / "model")
+    spec = write_spec((str(tiny_folder), str(model)))
+    measured(spec, limit=3)
+    (model / "stray.safetensors").write_bytes(b"never loaded")
+    store = measured(spec)
+    assert store.counts().kept_aside == 0
+    assert sum(one["texts"] for one in store.runs()) == TEXTS
 
 
 def test_second_run_does_nothing(measured, whole, monkeypatch):

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -43,6 +43,11 @@ class ModelIdentity:
     def matches(self, fingerprint: str) -> bool:
         """Whether a fingerprint is that of this model, by the rule of today or an earlier one."""
         return fingerprint in (self.fingerprint, self.earlier_fingerprint)
+
+    def as_before(self) -> "ModelIdentity":
+        """The same identity with the fingerprint of earlier versions."""
+        earlier = self.earlier_fingerprint or self.fingerprint
+        return replace(self, fingerprint=earlier, earlier_fingerprint=None)
 
 
 class _Shared:

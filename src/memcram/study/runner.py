@@ -131,7 +131,7 @@ class _Session:
         entry, study = self.spec.loads[model].entry, self.spec.study
         self.report(f"loading {entry.id}")
         lm = self._load(model, device)
-        tasks = expand(self.spec, model, lm)
+        tasks = self._tasks(model, lm)
         self.store.plan(study.name, model, tasks)
         self._counts = self.store.counts()
         labels = Labels(study.name, study.kind, entry.id)
@@ -164,6 +164,22 @@ class _Session:
             else:
                 raise
             raise self.spec.error_from(key, error) from error
+
+    def _tasks(self, model: int, lm: FrozenLM) -> list[Task]:
+        """List the tasks of a model; with its earlier fingerprint if most rows have that one.
+
+        Tasks and rows are identified by it, so the store of an earlier version is continued.
+        """
+        tasks, identity = expand(self.spec, model, lm), lm.identity
+        if identity.earlier_fingerprint is None:
+            return tasks
+        lm.identity = identity.as_before()
+        former = expand(self.spec, model, lm)
+        finished = self.store.finished()
+        if sum(t.id in finished for t in former) > sum(t.id in finished for t in tasks):
+            return former
+        lm.identity = identity
+        return tasks
 
     def _pick(self, tasks: Sequence[Task]) -> dict[str, Task]:
         """Select tasks without a row, as many as the limit allows."""
