@@ -294,3 +294,27 @@ def test_a_token_outside_the_vocabulary_is_named(tmp_path, monkeypatch, capsys):
     assert run(["compress", "p.txt", "--model", "m", "--device", "cpu"]) == 2
     assert capsys.readouterr().err.startswith("memcram: TEXT: the tokenizer of m finds token 257")
     assert {path.name for path in tmp_path.iterdir()} == {"m", "p.txt"}
+
+
+@pytest.mark.parametrize("chunk_tokens", [None, 8])
+def test_optimised_in_bfloat16_and_exact_in_float32(pocket, chunk_tokens):
+    text = "Snow lay on the sill, and the kettle had begun to sing. Nobody was up yet."
+    options = {"chunk_tokens": chunk_tokens, "steps": 150}
+    archive = memcram.compress(text, pocket, compute_dtype="bfloat16", **options)
+    assert memcram.decompress(archive, pocket).decode() == text
+    assert archive.tensors.vectors.dtype == torch.float32
+    assert archive.manifest.dtype == "float32"
+    assert archive.manifest.recipe["compute_dtype"] == "bfloat16"
+    assert archive.summary()["tokens_corrected"] == 0
+    plain = memcram.compress(text, pocket, compute_dtype="float32", **options)
+    assert "compute_dtype" not in plain.manifest.recipe
+    assert not torch.equal(plain.tensors.vectors[0], archive.tensors.vectors[0])
+
+
+def test_a_partial_folder_is_of_one_compute_dtype(pocket, tmp_path):
+    text = "Snow lay on the sill."
+    memcram.compress(text, pocket, steps=2, partial=tmp_path / "a.partial")
+    with pytest.raises(UsageError, match="other settings"):
+        memcram.compress(
+            text, pocket, steps=2, partial=tmp_path / "a.partial", compute_dtype="bfloat16"
+        )

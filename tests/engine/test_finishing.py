@@ -59,11 +59,12 @@ def test_margins_are_those_of_float32(pocket, prose):
 
 def test_both_phases_count(pocket, prose):
     [request] = requests(prose, 8, count=1)
-    [one] = run(pocket, FIXED.with_steps(3), [request]).values()
-    low_precision = Engine(pocket, FIXED.with_steps(3), compute_dtype="bfloat16")
+    recipe = FIXED.with_steps(3)
+    [one] = run(pocket, recipe, [request]).values()
+    low_precision = Engine(pocket, recipe, compute_dtype="bfloat16")
     low_precision._finisher = None
     [low] = low_precision.run([request])
-    [high] = Engine(pocket, finishing_recipe(FIXED)).run(
+    [high] = Engine(pocket, finishing_recipe(recipe)).run(
         [dataclasses.replace(request, start=low.mem)]
     )
     assert low.steps == 3

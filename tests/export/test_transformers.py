@@ -63,7 +63,7 @@ def archive_of_random_vectors(lm):
     )
     text = lm.detokenize(ids.tolist()).encode()
     recipe = memcram.get_recipe("default")
-    manifest = manifest_of(lm, recipe, 0, text, 24)
+    manifest = manifest_of(lm, recipe.settings(), 0, text, 24)
     manifest = manifest.model_copy(update={"tensors_sha256": tensors.sha256()})
     return memcram.Archive(manifest, tensors)
 

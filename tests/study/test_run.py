@@ -149,6 +149,7 @@ CHANGES = {
     "token-steps": ("steps = 8", "steps = 8\ntoken_steps = 100"),
     "recipe": ("steps = 8", 'steps = 8\nrecipes = ["kuratov2025+t1"]'),
     "dtype": ("steps = 8", 'steps = 8\ndtype = "float64"'),
+    "compute dtype": ("steps = 8", 'steps = 8\ncompute_dtype = "bfloat16"'),
     "source option": ("passage_chars = 60", "passage_chars = 61"),
 }
 
@@ -162,6 +163,21 @@ def test_what_determines_a_row_changes_its_task(write_spec, place, tiny_lm, tiny
     # An option of one source leaves the texts of the other as they are.
     of_one = [task for task in new if task.source == "mine"]
     assert changed == (of_one if change == "source option" else new)
+
+
+@pytest.mark.parametrize("same", ["float32", "auto"])
+def test_the_models_own_dtype_to_compute_in_changes_no_task(write_spec, place, tiny_lm, same):
+    old = [task.id for task in expand(read_spec(place / "small.toml"), 0, tiny_lm)]
+    path = write_spec(("steps = 8", f'steps = 8\ncompute_dtype = "{same}"'), name="b.toml")
+    assert [task.id for task in expand(read_spec(path), 0, tiny_lm)] == old
+
+
+def test_a_compute_dtype_wider_than_the_model_is_refused(write_spec, tiny_folder):
+    lm = memcram.load_lm(str(tiny_folder), device="cpu", dtype="bfloat16")
+    change = 'steps = 8\ndtype = "bfloat16"\ncompute_dtype = "float32"'
+    spec = read_spec(write_spec(("steps = 8", change)))
+    with pytest.raises(UsageError, match="compute_dtype: got 'float32', allowed: auto, bfloat16"):
+        expand(spec, 0, lm)
 
 
 @pytest.mark.parametrize("kind", ["capacity", "horizon"])

@@ -21,6 +21,7 @@ from memcram.cli.options import (
     check_input,
     check_output,
     chunk_tokens_option,
+    compute_dtype_option,
     device_option,
     dtype_option,
     force_option,
@@ -41,6 +42,7 @@ from memcram.files import ARCHIVE_SUFFIX
 if TYPE_CHECKING:
     from memcram.archive import Archive
     from memcram.compression.chunks import CodecProgress
+    from memcram.engine.compute import ComputeDtype
     from memcram.models import FrozenLM
     from memcram.models.modes import DtypeName
 
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 )
 @model_options
 @stacked(vectors_option, chunk_tokens_option, recipe_option)
-@stacked(steps_option, seed_option, device_option, dtype_option)
+@stacked(steps_option, seed_option, device_option, dtype_option, compute_dtype_option)
 @stacked(force_option, json_option, quiet_option)
 def compress(
     text: str,
@@ -70,6 +72,7 @@ def compress(
     seed: int,
     device: str | None,
     dtype: "DtypeName",
+    compute_dtype: "ComputeDtype",
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -114,6 +117,7 @@ def compress(
             chunk_tokens=chunk_tokens,
             recipe=chosen,
             seed=seed,
+            compute_dtype=compute_dtype,
             partial=partial,
             force=force,
             on_progress=_chunks(show),

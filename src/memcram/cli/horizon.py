@@ -10,6 +10,7 @@ import click
 from memcram.cli.command import Command
 from memcram.cli.console import print_fields, print_json, progress_bar
 from memcram.cli.options import (
+    compute_dtype_option,
     device_option,
     dtype_option,
     json_option,
@@ -26,6 +27,7 @@ from memcram.cli.options import (
 from memcram.errors import UsageError
 
 if TYPE_CHECKING:
+    from memcram.engine.compute import ComputeDtype
     from memcram.models.modes import DtypeName
 
 
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
 )
 @model_options
 @stacked(vectors_option, recipe_option, steps_option)
-@stacked(token_steps_option, seed_option, device_option, dtype_option, json_option, quiet_option)
+@stacked(token_steps_option, seed_option, device_option, dtype_option, compute_dtype_option)
+@stacked(json_option, quiet_option)
 def horizon(
     texts: tuple[str, ...],
     samples: int,
@@ -62,6 +65,7 @@ def horizon(
     seed: int,
     device: str | None,
     dtype: "DtypeName",
+    compute_dtype: "ComputeDtype",
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -78,6 +82,7 @@ def horizon(
     """
     started = time.perf_counter()
     from memcram.compression.codec import decode_text, get_recipe_with
+    from memcram.engine.compute import choose_compute_dtype, recorded_settings
     from memcram.metrics.statistics import spread
     from memcram.models import load_lm
     from memcram.recipes.catalogue import get_recipe
@@ -107,6 +112,7 @@ def horizon(
             chosen,
             vectors=vectors,
             seed=seed,
+            compute_dtype=compute_dtype,
             on_poll=lambda status: show(status.done, samples),
         )
     of = spread([one.horizon for one in measured])
@@ -127,7 +133,8 @@ def horizon(
     }
     if as_json:
         each = [asdict(one) for one in measured]
-        print_json(summary | {"settings": chosen.settings(), "samples": each})
+        settings = recorded_settings(chosen, lm, choose_compute_dtype(lm, compute_dtype))
+        print_json(summary | {"settings": settings, "samples": each})
     else:
         low, high = of.ci95 or (of.mean, of.mean)
         print_fields(summary | {"ci95_tokens": f"{low:.2f} to {high:.2f}"})

@@ -111,6 +111,13 @@ dtype_option = click.option(
     show_default=True,
     help="Dtype of the model and the vectors; float32 is portable between machines.",
 )
+compute_dtype_option = click.option(
+    "--compute-dtype",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Dtype of the model while optimising; vectors are finished in --dtype.",
+)
 
 
 def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -9,6 +9,7 @@ import click
 from memcram.cli.command import Command
 from memcram.cli.console import echo, print_fields, print_json, print_table, progress_bar
 from memcram.cli.options import (
+    compute_dtype_option,
     device_option,
     dtype_option,
     json_option,
@@ -23,6 +24,7 @@ from memcram.cli.options import (
 
 if TYPE_CHECKING:
     from memcram.compression.estimate import Plan
+    from memcram.engine.compute import ComputeDtype
     from memcram.models.modes import DtypeName
 
 # Shown for each K, each with an interval.
@@ -59,7 +61,7 @@ _ROWS = (
 )
 @model_options
 @stacked(recipe_option, steps_option, seed_option)
-@stacked(device_option, dtype_option, json_option, quiet_option)
+@stacked(device_option, dtype_option, compute_dtype_option, json_option, quiet_option)
 def plan(
     text: str,
     vectors: tuple[int, ...],
@@ -72,6 +74,7 @@ def plan(
     seed: int,
     device: str | None,
     dtype: "DtypeName",
+    compute_dtype: "ComputeDtype",
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -104,6 +107,7 @@ def plan(
             recipe=chosen,
             samples=samples,
             seed=seed,
+            compute_dtype=compute_dtype,
             on_poll=lambda status: show(status.done, total),
         )
     summary = {

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from memcram.archive.partial import Chunk
 from memcram.engine.batch import SEED_STRIDE, CramRequest
+from memcram.engine.compute import ComputeDtype
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
 from memcram.metrics.bound import capacity_bound
@@ -92,6 +94,7 @@ def cram_chunks(
     plan: ChunkPlan,
     finished: Iterable[Chunk] = (),
     on_progress: OnProgress | None = None,
+    compute_dtype: ComputeDtype | torch.dtype = "auto",
 ) -> Iterator[Chunk]:
     """Yield the chunks that are not in `finished`, each when it is done, in no fixed order.
 
@@ -102,9 +105,11 @@ def cram_chunks(
         plan: where to cut.
         finished: chunks of an earlier run of the same plan.
         on_progress: called as chunks advance.
+        compute_dtype: of the trunk while optimising, as for `Engine`.
     """
     work = _Work(ids, plan, {chunk.start: chunk for chunk in finished})
-    engine = Engine(lm, recipe.for_horizon() if plan.fit else recipe)
+    chosen = recipe.for_horizon() if plan.fit else recipe
+    engine = Engine(lm, chosen, compute_dtype=compute_dtype)
 
     def report(status: EngineStatus) -> None:
         if on_progress is not None:

@@ -26,6 +26,7 @@ from memcram.compression.chunks import (
 )
 from memcram.compression.verify import decode_archive, open_archive
 from memcram.engine.batch import CramRequest
+from memcram.engine.compute import ComputeDtype, choose_compute_dtype, recorded_settings
 from memcram.engine.loop import Engine
 from memcram.engine.result import Crammed
 from memcram.errors import Interrupted, TextError, UsageError
@@ -71,6 +72,7 @@ def cram(
     recipe: str | Recipe = "default",
     steps: int | None = None,
     seed: int = 0,
+    compute_dtype: ComputeDtype = "auto",
 ) -> Crammed:
     """Cram one text into K vectors, without chunks or corrections.
 
@@ -83,7 +85,7 @@ def cram(
         'It was a dark night'
     """
     ids = torch.tensor(lm.tokenize(text), dtype=torch.long)
-    engine = Engine(lm, get_recipe_with(recipe, steps))
+    engine = Engine(lm, get_recipe_with(recipe, steps), compute_dtype=compute_dtype)
     return next(engine.run([CramRequest("text", ids, vectors, seed)]))
 
 
@@ -96,6 +98,7 @@ def compress(
     recipe: str | Recipe = "default",
     steps: int | None = None,
     seed: int = 0,
+    compute_dtype: ComputeDtype = "auto",
     partial: Path | None = None,
     force: bool = False,
     on_progress: OnProgress | None = None,
@@ -111,6 +114,7 @@ def compress(
         steps: budget in optimiser steps of each chunk and each restart; None: the recipe's. With
             `chunk_tokens` a chunk that is not exact is restarted up to three times.
         seed: of the inits.
+        compute_dtype: of the trunk while optimising, as for `Engine`.
         partial: folder that keeps finished chunks while the work is in progress (`NAME.partial`);
             the same call with the same folder resumes there. The caller removes it once the
             archive is written. None keeps nothing.
@@ -130,11 +134,13 @@ def compress(
     tokenized = tokenize(checked, lm)
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
     plan = chunk_plan(lm, len(ids), vectors, chunk_tokens, seed)
-    manifest = manifest_of(lm, chosen, seed, data, len(ids))
+    computed = choose_compute_dtype(lm, compute_dtype)
+    settings = recorded_settings(chosen, lm, computed)
+    manifest = manifest_of(lm, settings, seed, data, len(ids))
     keeper = None
     if partial is not None:
-        keeper = PartialArchive(partial, _job(lm, chosen, plan, data), force=force)
-    chunks = _cram_text(lm, chosen, ids, plan, keeper, on_progress)
+        keeper = PartialArchive(partial, _job(lm, settings, plan, data), force=force)
+    chunks = _cram_text(lm, chosen, computed, ids, plan, keeper, on_progress)
     tensors = _tensors(lm, chunks, ids, tokenized)
     made = manifest.model_copy(update={"tensors_sha256": tensors.sha256()})
     return Archive(made, tensors)
@@ -143,6 +149,7 @@ def compress(
 def _cram_text(
     lm: FrozenLM,
     recipe: Recipe,
+    computed: torch.dtype,
     ids: Tensor,
     plan: ChunkPlan,
     keeper: PartialArchive | None,
@@ -159,7 +166,7 @@ def _cram_text(
             on_progress(progress)
 
     try:
-        for chunk in cram_chunks(lm, recipe, ids, plan, finished, report):
+        for chunk in cram_chunks(lm, recipe, ids, plan, finished, report, computed):
             chunks[chunk.start] = chunk
             if keeper:
                 keeper.add(chunk)
@@ -241,14 +248,14 @@ def chunk_plan(
     return ChunkPlan(vectors, stretches(n, longest), chunk_tokens is None, room, seed)
 
 
-def _job(lm: FrozenLM, recipe: Recipe, plan: ChunkPlan, data: bytes) -> dict[str, Any]:
+def _job(lm: FrozenLM, settings: dict[str, Any], plan: ChunkPlan, data: bytes) -> dict[str, Any]:
     """Everything the vectors of a run depend on."""
     return {
         "memcram": version("memcram"),
         "model": lm.identity.fingerprint,
         "dtype": DTYPE_NAMES[lm.dtype],
         "layout": lm.layout,
-        "recipe": recipe.settings(),
+        "recipe": settings,
         "text": hashlib.sha256(data).hexdigest(),
         "plan": asdict(plan),
     }
@@ -300,7 +307,9 @@ def _tensors(
     )
 
 
-def manifest_of(lm: FrozenLM, recipe: Recipe, seed: int, data: bytes, tokens: int) -> Manifest:
+def manifest_of(
+    lm: FrozenLM, settings: dict[str, Any], seed: int, data: bytes, tokens: int
+) -> Manifest:
     """The manifest of an archive made now, without the checksum of its tensors.
 
     Raises:
@@ -322,7 +331,7 @@ def manifest_of(lm: FrozenLM, recipe: Recipe, seed: int, data: bytes, tokens: in
             ),
             dtype=DTYPE_NAMES[lm.dtype],
             layout=lm.layout,
-            recipe=recipe.settings(),
+            recipe=settings,
             seed=seed,
             versions={name: version(name) for name in packages},
             tensors_sha256=_NO_CHECKSUM,

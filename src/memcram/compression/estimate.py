@@ -15,6 +15,7 @@ from memcram.archive.pieces import TokenizedText, tokenize
 from memcram.compression.chunks import ChunkPlan, usual_chunk_tokens
 from memcram.compression.codec import archive_recipe, chunk_plan, decode_text, manifest_of
 from memcram.engine.batch import SEED_STRIDE, CramRequest
+from memcram.engine.compute import ComputeDtype, choose_compute_dtype, recorded_settings
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
 from memcram.errors import ModelError, TextError, UsageError
@@ -100,6 +101,7 @@ def plan(
     steps: int | None = None,
     samples: int = 16,
     seed: int = 0,
+    compute_dtype: ComputeDtype = "auto",
     measured: Mapping[int, Sequence[MeasuredChunk]] | None = None,
     on_poll: Callable[[EngineStatus], None] | None = None,
 ) -> TextPlan:
@@ -115,6 +117,7 @@ def plan(
         steps: budget per chunk in optimiser steps; None: the recipe's.
         samples: chunks to cram for each K, 2 or more.
         seed: of the sample positions, the inits and the resampling.
+        compute_dtype: of the trunk while optimising, as for `Engine`.
         measured: sample chunks by K from the plan of a similar text; none are crammed then.
         on_poll: called as the chunks grow.
 
@@ -142,9 +145,10 @@ def plan(
     if measured is None:
         for k in vectors:
             _check_long_enough(n, samples, k, usual_chunk_tokens(lm.input_width, lm.vocab_size, k))
-        measured = _measure(lm, growing, tokenized.ids, cuts, samples, on_poll)
+        engine = Engine(lm, growing, compute_dtype=compute_dtype)
+        measured = _measure(engine, tokenized.ids, cuts, samples, on_poll)
     data = checked.encode()
-    source = _Source(lm, chosen, data, tokenized)
+    source = _Source(lm, chosen, data, tokenized, choose_compute_dtype(lm, compute_dtype))
     plans = tuple(source.plan(cut, measured[cut.vectors]) for cut in cuts)
     bound = capacity_bound(lm.input_width, lm.vocab_size, bits=16)
     return TextPlan(len(data), n, bound, plans)
@@ -180,8 +184,7 @@ def sample_starts(n_tokens: int, samples: int, seed: int) -> list[int]:
 
 
 def _measure(
-    lm: FrozenLM,
-    recipe: Recipe,
+    engine: Engine,
     ids: Sequence[int],
     cuts: Sequence[ChunkPlan],
     samples: int,
@@ -197,11 +200,11 @@ def _measure(
             seed = cut.seed + SEED_STRIDE * start
             key = (cut.vectors, start)
             requests[key] = CramRequest(key, sample, cut.vectors, seed)
-    crammed = {one.key: one for one in Engine(lm, recipe).run(requests.values(), on_poll)}
+    crammed = {one.key: one for one in engine.run(requests.values(), on_poll)}
     found: dict[int, list[MeasuredChunk]] = {cut.vectors: [] for cut in cuts}
     for key, request in requests.items():
         k, start = key
-        found[k].append(_measured(lm, start, request, crammed[key]))
+        found[k].append(_measured(engine.lm, start, request, crammed[key]))
     return found
 
 
@@ -222,7 +225,7 @@ def _measured(lm: FrozenLM, start: int, request: CramRequest, crammed: Crammed) 
 
 
 def _rate(
-    lm: FrozenLM, recipe: Recipe, ids: Sequence[int], cut: ChunkPlan, found: Sequence[MeasuredChunk]
+    usual: Engine, ids: Sequence[int], cut: ChunkPlan, found: Sequence[MeasuredChunk]
 ) -> tuple[float, int]:
     """Token-steps per second, and the number of texts side by side, as in the run planned for.
 
@@ -231,11 +234,11 @@ def _rate(
     Raises:
         ModelError: nothing could be timed.
     """
+    lm, recipe = usual.lm, usual.recipe
     before = lm.input_length(cut.vectors, 0)  # input positions beyond those of the tokens
     lengths = [
         max(1, min(_reach(cut), one.token_steps // (one.steps + 1) - before)) for one in found
     ]
-    usual = Engine(lm, recipe)
     padded = padded_length(before + max(lengths), lm.max_positions)
     slots = min(len(cut.stretches), max(1, usual.batch_tokens // padded))
     tokens = torch.tensor(ids, dtype=torch.long)
@@ -245,7 +248,12 @@ def _rate(
     ]
     # No margin reaches this: all texts stay in the batch while the clock runs.
     strategy = Fixed(steps=_TIMED_POLLS * usual.poll_every, margin=1e30)
-    timed = Engine(lm, replace(recipe, strategy=strategy), poll_every=usual.poll_every)
+    timed = Engine(
+        lm,
+        replace(recipe, strategy=strategy),
+        poll_every=usual.poll_every,
+        compute_dtype=usual.compute_dtype,
+    )
     ticks: list[tuple[float, EngineStatus]] = []
     for _ in timed.run(requests, lambda status: ticks.append((time.perf_counter(), status))):
         pass
@@ -270,12 +278,14 @@ class _Source:
     recipe: Recipe
     data: bytes
     tokenized: TokenizedText
+    compute_dtype: torch.dtype
 
     def plan(self, cut: ChunkPlan, found: Sequence[MeasuredChunk]) -> Plan:
         """Estimate the whole text from its measured chunks."""
         n, k = len(self.tokenized.ids), cut.vectors
         cost = text_cost(found, cut)
-        rate, slots = _rate(self.lm, self.recipe.for_horizon(), self.tokenized.ids, cut, found)
+        usual = Engine(self.lm, self.recipe.for_horizon(), compute_dtype=self.compute_dtype)
+        rate, slots = _rate(usual, self.tokenized.ids, cut, found)
         bound = capacity_bound(self.lm.input_width, self.lm.vocab_size, bits=16)
         chunks = _whole(cost.chunks)
         ends = (cost.chunks.expected, cost.chunks.high, cost.chunks.low)
@@ -305,7 +315,8 @@ class _Source:
 
         The header is that of an archive without content: the digits of its sizes are not counted.
         """
-        manifest = manifest_of(self.lm, self.recipe, cut.seed, self.data, len(self.tokenized.ids))
+        settings = recorded_settings(self.recipe, self.lm, self.compute_dtype)
+        manifest = manifest_of(self.lm, settings, cut.seed, self.data, len(self.tokenized.ids))
         empty = {name: torch.empty(0, dtype=dtype) for name, dtype in TENSOR_DTYPES.items()}
         vectors = torch.empty(0, self.lm.input_width, dtype=self.lm.dtype)
         header = Archive(manifest, ArchiveTensors(vectors=vectors, **empty)).to_bytes()

@@ -2,7 +2,7 @@
 
 import time
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -10,6 +10,7 @@ from memcram.errors import UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.linear import frozen_linear
 from memcram.models.modes import DTYPE_NAMES, DTYPES
+from memcram.recipes.recipe import Recipe
 
 ComputeDtype = Literal["auto", "float32", "bfloat16"]
 COMPUTE_DTYPES: tuple[str, ...] = get_args(ComputeDtype)
@@ -45,6 +46,12 @@ def choose_compute_dtype(lm: FrozenLM, wanted: ComputeDtype | torch.dtype) -> to
         allowed = ", ".join(["auto", *own])
         raise UsageError(argument="compute_dtype", got=str(name or wanted), allowed=allowed)
     return DTYPES[name]
+
+
+def recorded_settings(recipe: Recipe, lm: FrozenLM, computed: torch.dtype) -> dict[str, Any]:
+    """Settings of a recipe, with `compute_dtype` where it is not the model's dtype."""
+    extra = {} if computed == lm.dtype else {"compute_dtype": DTYPE_NAMES[computed]}
+    return recipe.settings() | extra
 
 
 @cache

@@ -63,10 +63,11 @@ def finishing_recipe(recipe: Recipe) -> Recipe:
 
     A strategy that keeps a prefix is given the prefix that is held, and keeps what it can of it.
     """
-    strategy = recipe.strategy.with_steps(_STEPS)
+    steps = min(_STEPS, recipe.strategy.steps)
+    strategy = recipe.strategy.with_steps(steps)
     if strategy.keeps_prefix:
         margin = strategy.held_margin
-        strategy = Horizon(_STEPS, patience=_STEPS + 1, first=_WHOLE, lookahead=0, margin=margin)
+        strategy = Horizon(steps, patience=steps + 1, first=_WHOLE, lookahead=0, margin=margin)
     objective = recipe.objective
     return replace(
         recipe,

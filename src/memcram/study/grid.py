@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from memcram.engine.batch import SEED_STRIDE
+from memcram.engine.compute import choose_compute_dtype
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import room
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.gguf import GGUF
+from memcram.models.modes import DTYPE_NAMES
 from memcram.models.sources import nearest_model
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
@@ -170,6 +172,11 @@ class _Grid:
         self.lm = lm
         self._load = spec.loads[model]
         self._model = _model_identity(spec, lm)
+        try:
+            computed = choose_compute_dtype(lm, spec.study.compute_dtype or lm.dtype)
+        except UsageError as error:
+            raise spec.error_from(("compute_dtype",), error) from error
+        self._compute_dtype = None if computed == lm.dtype else DTYPE_NAMES[computed]
         self._longest: dict[str, int] = {}
         self._count: dict[str, int] = {}
         self._drawn: dict[str, list[TextSample]] = {}
@@ -259,9 +266,10 @@ class _Grid:
     def _content(self, cell: Cell, task: Task) -> dict[str, Any]:
         """Collect everything that determines a row, as JSON values; no path on a disk."""
         entry = self.spec.study.texts[cell.entry]
-        ablation = {
+        optional = {
             "condition": task.condition,
             "made": task.derived and task.derived.identity(),
+            "compute_dtype": self._compute_dtype,
         }
         return {
             "version": 1,
@@ -273,7 +281,7 @@ class _Grid:
             "ids": task.ids.tolist(),
             "vectors": task.vectors,
             "seed": task.seed,
-        } | {key: value for key, value in ablation.items() if value}
+        } | {key: value for key, value in optional.items() if value}
 
     def _text(self, cell: Cell, recipe: Recipe, i: int, sample: TextSample) -> Tensor:
         """Return the (N,) tokens of a text, with the tokenizer's BOS if the recipe asks for it."""

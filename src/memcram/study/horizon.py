@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from memcram.engine.batch import SEED_STRIDE, CramRequest
+from memcram.engine.compute import ComputeDtype
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
 from memcram.metrics.bound import capacity_bound
@@ -68,6 +70,7 @@ def measure_horizons(
     *,
     vectors: int = 1,
     seed: int = 0,
+    compute_dtype: ComputeDtype | torch.dtype = "auto",
     on_poll: Callable[[EngineStatus], None] | None = None,
 ) -> list[MeasuredHorizon]:
     """Measure the longest prefix of each sample that K vectors hold exactly.
@@ -82,6 +85,7 @@ def measure_horizons(
         recipe: must have a horizon strategy.
         vectors: K.
         seed: of the inits.
+        compute_dtype: of the trunk while optimising, as for `Engine`.
         on_poll: called with the engine's status as the texts advance.
 
     Raises:
@@ -92,8 +96,9 @@ def measure_horizons(
         CramRequest(i, sample.ids, vectors, seed + SEED_STRIDE * i)
         for i, sample in enumerate(samples)
     ]
+    engine = Engine(lm, growing, compute_dtype=compute_dtype)
     done: dict[object, Crammed] = {
-        crammed.key: crammed for crammed in Engine(lm, growing).run(requests, on_poll)
+        crammed.key: crammed for crammed in engine.run(requests, on_poll)
     }
     crammed = [done[i] for i in range(len(samples))]
     mems = [one.mem for one in crammed]

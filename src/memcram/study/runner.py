@@ -281,7 +281,8 @@ class _RecipeRun:
         ]
         if not requests:
             return
-        engine = Engine(self._lm, self._recipe)
+        wanted = self._session.spec.study.compute_dtype or self._lm.dtype
+        engine = Engine(self._lm, self._recipe, compute_dtype=wanted)
         self._clock.resume()
         try:
             for crammed in engine.run(requests, self._poll):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from memcram.engine.compute import ComputeDtype
 from memcram.errors import NOTHING, MemcramError, UsageError
 from memcram.models.modes import DtypeName, Layout
 
@@ -75,6 +76,7 @@ class StudySpec(_Strict):
     steps: PositiveInt | None = None
     token_steps: PositiveInt | None = None
     dtype: DtypeName = "float32"
+    compute_dtype: ComputeDtype | None = None
     autocast: Literal["bfloat16", "float16"] | None = None
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] = 0
