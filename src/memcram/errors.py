@@ -1,6 +1,7 @@
 """Errors a user can act on: one line that names what was given and what is allowed."""
 
 import textwrap
+from importlib import import_module
 from typing import Final
 
 
@@ -77,6 +78,26 @@ def first_line(error: BaseException, longest: int = 200) -> str:
 
 class UsageError(MemcramError):
     """An argument has a wrong value."""
+
+
+def require(what: str, *packages: str, extra: str = "study", argument: str | None = None) -> None:
+    """Check that optional packages are installed.
+
+    Args:
+        what: needs them; a plural.
+        packages: names to import.
+        extra: of memcram, which installs them.
+        argument: what errors call it.
+
+    Raises:
+        UsageError: a package is missing; says how to install it.
+    """
+    for name in packages:
+        try:
+            import_module(name)
+        except ImportError as error:
+            problem = f"{what} need {name}: pip install 'memcram[{extra}]'"
+            raise UsageError(problem, argument=argument) from error
 
 
 class TextError(MemcramError):

@@ -2,16 +2,74 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from memcram.errors import UsageError
+from memcram.errors import MemcramError, TextError, UsageError
 
 ARCHIVE_SUFFIX = ".mem.safetensors"
 TEMPORARY = ".memcram."  # how the names of temporary files begin
+
+
+@contextlib.contextmanager
+def reading(
+    path: Path, argument: str = "path", error: type[MemcramError] = TextError
+) -> Iterator[None]:
+    """Context manager around the reading of a file.
+
+    Args:
+        path: the file.
+        argument: what errors call it.
+        error: their class.
+
+    Raises:
+        TextError: it can't be read or is not UTF-8, or the other class given.
+    """
+    try:
+        yield
+    except OSError as cause:
+        raise error(f"{str(path)!r} can't be read ({cause.strerror})", argument=argument) from cause
+    except UnicodeDecodeError as cause:
+        problem = f"{str(path)!r} is not UTF-8 (byte {cause.start})"
+        raise error(problem, argument=argument) from cause
+
+
+@contextlib.contextmanager
+def new_folder(
+    folder: Path, argument: str | None = "output", *, replace: bool = False
+) -> Iterator[Path]:
+    """Context manager that creates a folder, completely or not at all.
+
+    Yields an empty temporary folder next to it, which takes its name at the end.
+
+    Args:
+        folder: what to create; an empty folder of that name is replaced.
+        argument: what errors call it.
+        replace: replace a folder that is not empty too.
+
+    Raises:
+        UsageError: it can't be written; an existing folder is unchanged.
+    """
+    temporary: Path | None = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix=".tmp", dir=folder.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder) if replace else folder.rmdir()
+        temporary.replace(folder)
+        temporary = None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        problem = f"{str(folder)!r} could not be written ({reason})"
+        raise UsageError(problem, argument=argument) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_creatable(path: Path, argument: str = "output") -> None:
@@ -36,6 +94,21 @@ def check_creatable(path: Path, argument: str = "output") -> None:
         raise UsageError(f"the folder {folder!r} does not exist", argument=argument)
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"the folder {folder!r} is not writable", argument=argument)
+
+
+def holds_files(folder: Path, argument: str = "output") -> bool:
+    """Check an output folder before any work is done for it.
+
+    Returns:
+        Whether it exists and is not empty.
+
+    Raises:
+        UsageError: it can't be created, or is not a folder.
+    """
+    check_creatable(folder, argument)
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"{str(folder)!r} is not a folder", argument=argument)
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def check_writable(path: Path, *, force: bool, argument: str = "output") -> None:

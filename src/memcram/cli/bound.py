@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
+from memcram.cli import options
 from memcram.cli.command import Command
 from memcram.cli.console import print_json, print_table
-from memcram.cli.options import json_option, revision_option
 from memcram.metrics.bound import capacity_bound
 from memcram.metrics.published import published_shapes
 
@@ -21,8 +21,8 @@ from memcram.metrics.published import published_shapes
     show_default=True,
     help="Bits per coordinate.",
 )
-@revision_option
-@json_option
+@options.revision
+@options.json
 def bound(models: tuple[str, ...], bits: float, revision: str | None, as_json: bool) -> None:
     """Compute how many tokens one input vector of each MODEL can hold at most: d · bits / log₂|V|.
 

@@ -13,27 +13,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memcram.cli import options
 from memcram.cli.command import Command
-from memcram.cli.console import ShowProgress, print_fields, print_json, progress_bar
-from memcram.cli.options import (
+from memcram.cli.console import (
     STREAM,
-    archive_model_options,
+    ShowProgress,
     check_input,
     check_output,
-    chunk_tokens_option,
-    compute_dtype_option,
-    device_option,
-    dtype_option,
-    force_option,
-    json_option,
-    model_options,
-    quiet_option,
+    print_fields,
+    print_json,
+    print_report,
+    progress_bar,
     read_input,
-    recipe_option,
-    seed_option,
-    stacked,
-    steps_option,
-    vectors_option,
     write_output,
 )
 from memcram.errors import UsageError
@@ -44,7 +35,6 @@ if TYPE_CHECKING:
     from memcram.compression.chunks import CodecProgress
     from memcram.engine.compute import ComputeDtype
     from memcram.models import FrozenLM
-    from memcram.models.modes import DtypeName
 
 
 @click.command(cls=Command)
@@ -55,23 +45,20 @@ if TYPE_CHECKING:
     metavar="FILE",
     help=f"Archive to write, or - for standard output.  [default: TEXT{ARCHIVE_SUFFIX}]",
 )
-@model_options
-@stacked(vectors_option, chunk_tokens_option, recipe_option)
-@stacked(steps_option, seed_option, device_option, dtype_option, compute_dtype_option)
-@stacked(force_option, json_option, quiet_option)
+@options.stacked(options.model, options.revision, options.config)
+@options.stacked(options.vectors, options.chunk_tokens, options.recipe, options.steps)
+@options.stacked(options.seed, options.device, options.dtype, options.compute_dtype)
+@options.stacked(options.force, options.json, options.quiet)
+@options.with_loader
 def compress(
     text: str,
     output: str | None,
-    model: str,
-    revision: str | None,
-    config: str | None,
+    load: "Callable[[], FrozenLM]",
     vectors: int,
     chunk_tokens: int | None,
     recipe: str,
     steps: int | None,
     seed: int,
-    device: str | None,
-    dtype: "DtypeName",
     compute_dtype: "ComputeDtype",
     force: bool,
     as_json: bool,
@@ -90,23 +77,16 @@ def compress(
       cat poem.txt | memcram compress - -o - > poem.mem.safetensors
     """
     started = time.perf_counter()
-    if output is None:
-        if text == STREAM:
-            problem = "name a file (or -) when TEXT is standard input"
-            raise UsageError(problem, argument="output")
-        output = text + ARCHIVE_SUFFIX
-    if output == STREAM and as_json:
-        raise UsageError("stdout already carries the archive (-o -)", argument="as_json")
+    output = _archive_name(text) if output is None else output
     check_input(text, "text")
-    check_output(output, force=force)
+    check_output(output, force=force, as_json=as_json)
     data = read_input(text, "text")
 
     from memcram.compression import codec
-    from memcram.models import load_lm
 
     content = codec.decode_text(data, text)
     chosen = codec.get_recipe_with(recipe, steps).for_one_text()
-    lm = load_lm(model, revision=revision, config=config, device=device, dtype=dtype)
+    lm = load()
     # Finished chunks are kept next to the output, so that an interrupted run can resume.
     partial = None if output == STREAM else Path(output.removesuffix(ARCHIVE_SUFFIX) + ".partial")
     with progress_bar("cramming", unit="tokens", quiet=quiet) as show:
@@ -130,10 +110,7 @@ def compress(
         "gzip_bytes": len(gzip.compress(data, 9)),
         "xz_bytes": len(lzma.compress(data, preset=9)),
     }
-    if as_json:
-        print_json(report)
-    else:
-        print_fields(report, err=output == STREAM)
+    print_report(report, as_json=as_json, err=output == STREAM)
 
 
 @click.command(cls=Command)
@@ -144,8 +121,8 @@ def compress(
     metavar="FILE",
     help=f"Text to write, or - for standard output.  [default: ARCHIVE without {ARCHIVE_SUFFIX}]",
 )
-@archive_model_options
-@stacked(device_option, force_option, json_option, quiet_option)
+@options.stacked(options.archive_model, options.config, options.device)
+@options.stacked(options.force, options.json, options.quiet)
 def decompress(
     archive: str,
     output: str | None,
@@ -169,10 +146,8 @@ def decompress(
             problem = f"name a file; {archive!r} does not end in {ARCHIVE_SUFFIX}"
             raise UsageError(problem, argument="output")
         output = archive.removesuffix(ARCHIVE_SUFFIX)
-    if output == STREAM and as_json:
-        raise UsageError("stdout already carries the text (-o -)", argument="as_json")
     opened = open_archive(archive)
-    check_output(output, force=force)
+    check_output(output, force=force, as_json=as_json)
 
     from memcram.compression import codec
 
@@ -187,15 +162,13 @@ def decompress(
         "sha256": opened.manifest.text.sha256,
         "seconds": round(time.perf_counter() - started, 2),
     }
-    if as_json:
-        print_json(report)
-    elif output != STREAM:
-        print_fields(report)
+    if output != STREAM:
+        print_report(report, as_json=as_json)
 
 
 @click.command(cls=Command)
 @click.argument("archive")
-@json_option
+@options.json
 def inspect(archive: str, as_json: bool) -> None:
     """Show the contents of ARCHIVE (a file, or - for standard input) without loading a model.
 
@@ -227,8 +200,8 @@ def inspect(archive: str, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("archive")
-@archive_model_options
-@stacked(device_option, json_option, quiet_option)
+@options.stacked(options.archive_model, options.config, options.device)
+@options.stacked(options.json, options.quiet)
 def verify(
     archive: str,
     model: str | None,
@@ -252,10 +225,14 @@ def verify(
     with progress_bar("decoding", unit="tokens", quiet=quiet) as show:
         found = library.verify(opened, lm, _chunks(show))
     report = {"archive": archive, "restored": True, **asdict(found)}
-    if as_json:
-        print_json(report)
-    else:
-        print_fields(report)
+    print_report(report, as_json=as_json)
+
+
+def _archive_name(text: str) -> str:
+    if text == STREAM:
+        problem = "name a file (or -) when TEXT is standard input"
+        raise UsageError(problem, argument="output")
+    return text + ARCHIVE_SUFFIX
 
 
 def open_archive(name: str, argument: str = "archive") -> "Archive":

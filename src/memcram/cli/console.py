@@ -1,10 +1,11 @@
-"""Progress on stderr; tables and JSON on stdout."""
+"""Input and output: texts and archives, tables and JSON on stdout, progress on stderr."""
 
 import contextlib
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import click
@@ -21,7 +22,31 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from memcram.errors import UsageError
+from memcram.errors import TextError, UsageError
+from memcram.files import check_writable, reading, write_atomically
+
+STREAM = "-"
+
+
+def print_report(
+    fields: Mapping[str, Any],
+    *,
+    as_json: bool,
+    details: Mapping[str, Any] | None = None,
+    err: bool = False,
+) -> None:
+    """Print what a command has done: one field per line, or one JSON object.
+
+    Args:
+        fields: names and values.
+        as_json: print JSON.
+        details: more that only the JSON has.
+        err: print the lines to stderr, because stdout carries something else.
+    """
+    if as_json:
+        print_json(dict(fields) | dict(details or {}))
+    else:
+        print_fields(fields, err=err)
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -97,14 +122,9 @@ def _shown(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.4g}"
-    return _on_one_line(str(value))
-
-
-def _on_one_line(text: str) -> str:
-    """The text with an escape for each character that is not printed, such as a line break."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
+    text = ", ".join(map(str, value)) or "-" if isinstance(value, list) else str(value)
+    # An escape for each character that is not printed, such as a line break.
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Speed(ProgressColumn):
@@ -156,3 +176,67 @@ def progress_bar(label: str, *, quiet: bool, unit: str | None = None) -> Iterato
 def is_terminal(stream: Any) -> bool:
     """Whether a standard stream is open and a terminal."""
     return stream is not None and bool(stream.isatty())
+
+
+def check_input(name: str, argument: str) -> None:
+    """Refuse a file that can't be read, before any work is done for it.
+
+    Raises:
+        TextError: there is no such file, or it is a folder.
+    """
+    if name == STREAM:
+        return
+    try:
+        Path(name).stat()
+    except FileNotFoundError as error:
+        raise TextError(f"{name!r} does not exist", argument=argument) from error
+    except OSError as error:
+        raise TextError(f"{name!r} can't be read ({error.strerror})", argument=argument) from error
+    if Path(name).is_dir():
+        hint = "name a file, or - for standard input"
+        raise TextError(f"{name!r} is a folder; {hint}", argument=argument)
+
+
+def read_input(name: str, argument: str) -> bytes:
+    """Bytes of a file, or of standard input for `-`.
+
+    Raises:
+        TextError: there is no such file, it is a folder, or it can't be read.
+    """
+    check_input(name, argument)
+    if name == STREAM and sys.stdin is None:
+        raise TextError("standard input is closed", argument=argument)
+    with reading(Path(name), argument):
+        return sys.stdin.buffer.read() if name == STREAM else Path(name).read_bytes()
+
+
+def check_output(name: str, *, force: bool, as_json: bool = False) -> None:
+    """Refuse an output before any work is done for it.
+
+    Raises:
+        UsageError: it exists without `force`, its folder is missing or read-only, or standard
+            output is closed, a terminal, or to carry JSON.
+    """
+    if name != STREAM:
+        check_writable(Path(name), force=force)
+    elif as_json:
+        raise UsageError("stdout already carries the output (-o -)", argument="as_json")
+    elif sys.stdout is None:
+        raise UsageError("standard output is closed", argument="output")
+    elif is_terminal(sys.stdout):
+        raise UsageError("'-' is a terminal; redirect it or name a file", argument="output")
+
+
+def write_output(name: str, data: bytes) -> None:
+    """Write a file completely or not at all, or to standard output for `-`.
+
+    Raises:
+        UsageError: it can't be written.
+        BrokenPipeError: the reader of standard output has gone.
+    """
+    if name == STREAM:
+        with writing("standard output"):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+    else:
+        write_atomically(Path(name), data)

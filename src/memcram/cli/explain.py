@@ -4,29 +4,19 @@ from pathlib import Path
 
 import click
 
+from memcram.cli import options
 from memcram.cli.codec import open_archive, open_model
 from memcram.cli.command import Command
-from memcram.cli.console import print_fields, print_json
-from memcram.cli.options import (
-    STREAM,
-    archive_model_options,
-    check_output,
-    device_option,
-    force_option,
-    json_option,
-    stacked,
-    write_output,
-)
-from memcram.cli.report import need_extra
-from memcram.errors import UsageError
+from memcram.cli.console import STREAM, check_output, print_report, write_output
+from memcram.errors import UsageError, require
 
 
 @click.command(cls=Command)
 @click.argument("source", metavar="ARCHIVE|STORE")
 @click.argument("text_id", required=False)
 @click.option("-o", "--output", required=True, metavar="FILE", help="Page to write, or -.")
-@archive_model_options
-@stacked(device_option, force_option, json_option)
+@options.stacked(options.archive_model, options.config, options.device)
+@options.stacked(options.force, options.json)
 def explain(
     source: str,
     text_id: str | None,
@@ -47,16 +37,14 @@ def explain(
       memcram explain poem.txt.mem.safetensors -o poem.html
       memcram explain pocket.study 5d1f0c2b7a9e4c38 -o text.html
     """
-    if output == STREAM and as_json:
-        raise UsageError("stdout already carries the page (-o -)", argument="as_json")
-    check_output(output, force=force)
-    need_extra("explain", "jinja2")
+    check_output(output, force=force, as_json=as_json)
+    require("pages of texts", "jinja2")
     place = Path(source)
     if place.is_dir():
         for given, value in {"model": model, "config": config, "device": device}.items():
             if value is not None:
                 raise UsageError("a STORE holds all that is shown; leave it out", argument=given)
-        need_extra("explain", "pandas")
+        require("stores", "pandas")
         from memcram.report.explain import explain_page
         from memcram.report.stores import view_of_text
 
@@ -72,7 +60,5 @@ def explain(
         view = view_of_archive(opened, open_model(opened, model, config, device), name)
     write_output(output, explain_page(view))
     told = {"output": output, "tokens": len(view.pieces), "horizon": view.horizon}
-    if as_json:
-        print_json(told)
-    elif output != STREAM:
-        print_fields(told)
+    if output != STREAM:
+        print_report(told, as_json=as_json)

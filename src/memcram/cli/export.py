@@ -4,18 +4,17 @@ from pathlib import Path
 
 import click
 
+from memcram.cli import options
 from memcram.cli.codec import open_archive, open_model
 from memcram.cli.command import Command
-from memcram.cli.console import print_fields, print_json
-from memcram.cli.options import archive_model_options, device_option, json_option, stacked
+from memcram.cli.console import print_report
 
 
 @click.command(cls=Command)
 @click.argument("runtime")
 @click.argument("archive")
 @click.option("-o", "--output", metavar="DIR", required=True, help="Folder to create.")
-@archive_model_options
-@stacked(device_option, json_option)
+@options.stacked(options.archive_model, options.config, options.device, options.json)
 def export(
     runtime: str,
     archive: str,
@@ -50,7 +49,4 @@ def export(
         **{name: summary[name] for name in ("tokens", "vectors", "chunks", "tokens_guarded")},
         "min_margin": summary["min_margin"],
     }
-    if as_json:
-        print_json(report)
-    else:
-        print_fields(report)
+    print_report(report, as_json=as_json)

@@ -1,70 +1,46 @@
 """horizon."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from memcram.cli import options
 from memcram.cli.command import Command
-from memcram.cli.console import print_fields, print_json, progress_bar
-from memcram.cli.options import (
-    compute_dtype_option,
-    device_option,
-    dtype_option,
-    json_option,
-    model_options,
-    quiet_option,
-    read_input,
-    recipe_option,
-    seed_option,
-    stacked,
-    steps_option,
-    token_steps_option,
-    vectors_option,
-)
+from memcram.cli.console import echo, print_fields, print_json, progress_bar, read_input
 from memcram.errors import UsageError
 
 if TYPE_CHECKING:
     from memcram.engine.compute import ComputeDtype
-    from memcram.models.modes import DtypeName
+    from memcram.models import FrozenLM
+    from memcram.study.horizon import MeasuredHorizon
 
 
 @click.command(cls=Command)
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
-@click.option(
-    "--samples",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    metavar="N",
-    help="Samples to measure, drawn from each TEXT in turn.",
-)
-@click.option(
+@options.number("--samples", default=16, help="Samples to measure, drawn from each TEXT in turn.")
+@options.number(
     "--max-tokens",
-    type=click.IntRange(min=1),
-    metavar="N",
     help="Tokens of the longest sample.  [default: the model's positions, or the capacity bound]",
 )
-@model_options
-@stacked(vectors_option, recipe_option, steps_option)
-@stacked(token_steps_option, seed_option, device_option, dtype_option, compute_dtype_option)
-@stacked(json_option, quiet_option)
+@options.stacked(options.model, options.revision, options.config)
+@options.stacked(options.vectors, options.recipe, options.steps, options.token_steps)
+@options.stacked(options.seed, options.device, options.dtype, options.compute_dtype)
+@options.stacked(options.json, options.quiet)
+@options.with_loader
 def horizon(
     texts: tuple[str, ...],
     samples: int,
     max_tokens: int | None,
-    model: str,
-    revision: str | None,
-    config: str | None,
+    load: "Callable[[], FrozenLM]",
     vectors: int,
     recipe: str,
     steps: int | None,
     token_steps: int | None,
     seed: int,
-    device: str | None,
-    dtype: "DtypeName",
     compute_dtype: "ComputeDtype",
     as_json: bool,
     quiet: bool,
@@ -81,24 +57,14 @@ def horizon(
       memcram horizon books/ --vectors 4 --samples 32 --json
     """
     started = time.perf_counter()
-    from memcram.compression.codec import decode_text, get_recipe_with
+    from memcram.compression.codec import get_recipe_with
     from memcram.engine.compute import choose_compute_dtype, recorded_settings
-    from memcram.metrics.statistics import spread
-    from memcram.models import load_lm
-    from memcram.recipes.catalogue import get_recipe
     from memcram.study.horizon import longest_sample, measure_horizons
     from memcram.texts.files import sample_files
-    from memcram.texts.passages import files_in
 
-    files = files_in(tuple(Path(text) for text in texts), (".txt",), "texts")
-    contents = {
-        path.name: decode_text(read_input(str(path), "texts"), str(path), "texts") for path in files
-    }
-    chosen = get_recipe(recipe)
-    if token_steps is not None:
-        chosen = chosen.with_token_steps(token_steps)
-    chosen = get_recipe_with(chosen, steps).for_one_text()
-    lm = load_lm(model, revision=revision, config=config, device=device, dtype=dtype)
+    contents = _read_texts(texts)
+    chosen = get_recipe_with(recipe, steps, token_steps).for_one_text()
+    lm = load()
     longest = longest_sample(lm, vectors)
     if max_tokens is not None and max_tokens > longest:
         raise UsageError(argument="max_tokens", got=max_tokens, allowed=f"1 to {longest}")
@@ -115,20 +81,11 @@ def horizon(
             compute_dtype=compute_dtype,
             on_poll=lambda status: show(status.done, samples),
         )
-    of = spread([one.horizon for one in measured])
-    bits = spread([one.bits_per_dimension for one in measured])
     summary = {
         "model": lm.identity.id,
         "recipe": chosen.name,
         "vectors": vectors,
-        "n": of.n,
-        "mean_tokens": of.mean,
-        "std_tokens": of.std,
-        "ci95_tokens": of.ci95,
-        "censored": sum(one.censored for one in measured),
-        "token_steps": sum(one.token_steps for one in measured),
-        "budget_ended": sum(one.budget_ended for one in measured),
-        "mean_bits_per_dimension": bits.mean,
+        **_summary(measured),
         "seconds": round(time.perf_counter() - started, 2),
     }
     if as_json:
@@ -136,11 +93,41 @@ def horizon(
         settings = recorded_settings(chosen, lm, choose_compute_dtype(lm, compute_dtype))
         print_json(summary | {"settings": settings, "samples": each})
     else:
-        low, high = of.ci95 or (of.mean, of.mean)
-        print_fields(summary | {"ci95_tokens": f"{low:.2f} to {high:.2f}"})
-        if summary["budget_ended"]:
-            click.echo(
-                f"The budget ended {summary['budget_ended']} of {of.n} texts: the mean is what "
-                "this budget buys, not what the vectors could hold. "
-                "Raise --steps or --token-steps."
-            )
+        _print_summary(summary)
+
+
+def _read_texts(texts: tuple[str, ...]) -> dict[str, str]:
+    """Content of each file, by name."""
+    from memcram.compression.codec import decode_text
+    from memcram.texts.passages import files_in
+
+    files = files_in(tuple(map(Path, texts)), (".txt",), "texts")
+    return {
+        path.name: decode_text(read_input(str(path), "texts"), str(path), "texts") for path in files
+    }
+
+
+def _summary(measured: "list[MeasuredHorizon]") -> dict[str, Any]:
+    from memcram.metrics.statistics import spread
+
+    of = spread([one.horizon for one in measured])
+    return {
+        "n": of.n,
+        "mean_tokens": of.mean,
+        "std_tokens": of.std,
+        "ci95_tokens": of.ci95,
+        "censored": sum(one.censored for one in measured),
+        "token_steps": sum(one.token_steps for one in measured),
+        "budget_ended": sum(one.budget_ended for one in measured),
+        "mean_bits_per_dimension": spread([one.bits_per_dimension for one in measured]).mean,
+    }
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    low, high = summary["ci95_tokens"] or (summary["mean_tokens"],) * 2
+    print_fields(summary | {"ci95_tokens": f"{low:.2f} to {high:.2f}"})
+    if summary["budget_ended"]:
+        echo(
+            f"The budget ended {summary['budget_ended']} of {summary['n']} texts: the mean is what "
+            "this budget buys, not what the vectors could hold. Raise --steps or --token-steps."
+        )

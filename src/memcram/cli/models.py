@@ -6,20 +6,13 @@ from typing import Any
 
 import click
 
+from memcram.cli import options
 from memcram.cli.command import Group
-from memcram.cli.console import print_fields, print_json, print_table
-from memcram.cli.options import (
-    config_option,
-    device_option,
-    dtype_option,
-    json_option,
-    revision_option,
-    stacked,
-)
+from memcram.cli.console import print_json, print_report, print_table
 
 
 @click.group(cls=Group, invoke_without_command=True)
-@json_option
+@options.json
 @click.pass_context
 def models(context: click.Context, as_json: bool) -> None:
     """List the packaged models; any causal LM on the hub or in a local folder works too.
@@ -31,21 +24,11 @@ def models(context: click.Context, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     from memcram.models import load_lm, packaged_models
+    from memcram.models.facts import model_facts
 
-    rows: list[dict[str, Any]] = []
-    for name in packaged_models():
-        lm = load_lm(name, device="cpu")
-        rows.append(
-            {
-                "model": name,
-                "parameters": lm.parameters,
-                "input_width": lm.input_width,
-                "layers": lm.layers,
-                "vocab_size": lm.vocab_size,
-                "max_positions": lm.max_positions,
-                "fingerprint": lm.identity.fingerprint,
-            }
-        )
+    found = [model_facts(load_lm(name, device="cpu")) for name in packaged_models()]
+    names = ("model", "parameters", "input_width", "layers", "vocab_size", "max_positions")
+    rows = [{name: facts[name] for name in (*names, "fingerprint")} for facts in found]
     if as_json:
         print_json({"models": rows})
     else:
@@ -55,7 +38,7 @@ def models(context: click.Context, as_json: bool) -> None:
 
 @models.command()
 @click.argument("model", metavar="MODEL")
-@stacked(revision_option, config_option, device_option, dtype_option, json_option)
+@options.stacked(options.revision, options.config, options.device, options.dtype, options.json)
 def inspect(
     model: str,
     revision: str | None,
@@ -82,10 +65,7 @@ def inspect(
     from memcram.recipes import get_recipe
 
     lm = load_lm(model, revision=revision, config=config, device=device, dtype=dtype)
-    found = asdict(model_facts(lm)) | asdict(measure_speed(lm, get_recipe("default")))
+    found = model_facts(lm) | asdict(measure_speed(lm, get_recipe("default")))
     if GGUF.matches(Path(model)):
         found["gguf"] = gguf_facts(Path(model), None if config is None else Path(config))
-    if as_json:
-        print_json(found)
-    else:
-        print_fields(found)
+    print_report(found, as_json=as_json)

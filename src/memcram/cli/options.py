@@ -1,17 +1,14 @@
-"""Options that several commands share, and the reading and writing of texts."""
+"""Options that several commands share."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from memcram.cli.console import is_terminal, writing
-from memcram.errors import TextError, UsageError
-from memcram.files import check_writable, write_atomically
+if TYPE_CHECKING:
+    from memcram.models import FrozenLM
 
-STREAM = "-"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -35,42 +32,44 @@ class ChunkTokens(click.ParamType[int | None]):
         return tokens
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
-force_option = click.option("--force", is_flag=True, help="Replace an existing output file.")
-device_option = click.option(
+def number(*names: str, least: int = 1, **settings: Any) -> Callable[[Command], Command]:
+    """An option that takes a whole number of at least `least`."""
+    usual: dict[str, Any] = {
+        "type": click.IntRange(min=least),
+        "metavar": "N",
+        "show_default": True,
+    }
+    return click.option(*names, **usual | settings)
+
+
+json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+force = click.option("--force", is_flag=True, help="Replace an existing output file.")
+device = click.option(
     "--device", metavar="NAME", help="cuda, cuda:1, mps or cpu.  [default: the first available]"
 )
-model_option = click.option(
+model = click.option(
     "--model",
     metavar="MODEL",
     default="pocket",
     show_default=True,
     help="Packaged name, local folder, GGUF file or hub id.",
 )
-revision_option = click.option(
-    "--revision", metavar="REV", help="Branch, tag or commit of a hub model."
-)
-config_option = click.option(
+revision = click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.")
+config = click.option(
     "--config",
     metavar="FOLDER",
     help="Folder with the original config.json of a GGUF model.  [default: the file's metadata]",
 )
-archive_model_option = click.option(
+archive_model = click.option(
     "--model",
     metavar="MODEL",
     help="Where to load the archive's model from.  [default: the name in its manifest]",
 )
-vectors_option = click.option(
-    "--vectors",
-    "-K",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="K",
-    help="Vectors for each chunk or text.",
-)
-chunk_tokens_option = click.option(
+
+
+vectors = number("--vectors", "-K", default=1, metavar="K", help="Vectors for each chunk or text.")
+chunk_tokens = click.option(
     "--chunk-tokens",
     type=ChunkTokens(),
     default="auto",
@@ -78,40 +77,35 @@ chunk_tokens_option = click.option(
     metavar="N|auto",
     help="Tokens in each chunk; auto cuts where the vectors are full.",
 )
-recipe_option = click.option(
+recipe = click.option(
     "--recipe",
     metavar="RECIPE",
     default="default",
     show_default=True,
     help="How to cram: a name, or a variant such as default@tau=0.1,lr=0.5.",
 )
-steps_option = click.option(
+steps = number(
     "--steps",
-    type=click.IntRange(min=1),
-    metavar="N",
     help="Optimiser steps for each chunk or text, and each restart.  [default: the recipe's]",
 )
-token_steps_option = click.option(
-    "--token-steps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Budget of each text in token-steps, in place of the recipe's steps.",
+token_steps = number(
+    "--token-steps", help="Budget of each text in token-steps, in place of the recipe's steps."
 )
-seed_option = click.option(
+seed = click.option(
     "--seed",
     type=click.IntRange(min=0, max=2**32 - 1),
     default=0,
     show_default=True,
     help="The same seed gives the same result on the same machine.",
 )
-dtype_option = click.option(
+dtype = click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
     help="Dtype of the model and the vectors; float32 is portable between machines.",
 )
-compute_dtype_option = click.option(
+compute_dtype = click.option(
     "--compute-dtype",
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
@@ -131,69 +125,26 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
-model_options = stacked(model_option, revision_option, config_option)
-archive_model_options = stacked(archive_model_option, config_option)
+# Options that are arguments of `load_lm`.
+_LOADING = ("revision", "config", "device", "dtype")
 
 
-def check_input(name: str, argument: str) -> None:
-    """Refuse a file that can't be read, before any work is done for it.
+def with_loader(command: Callable[..., None]) -> Callable[..., None]:
+    """Pass `load`, which loads the model, instead of the options that name it.
 
-    Raises:
-        TextError: there is no such file, or it is a folder.
+    These are `model` and the names in `_LOADING`; the model is loaded once the command has
+    checked everything else.
     """
-    try:
-        is_folder = name != STREAM and Path(name).is_dir()
-        if name != STREAM:
-            Path(name).stat()
-    except FileNotFoundError as error:
-        raise TextError(f"{name!r} does not exist", argument=argument) from error
-    except OSError as error:
-        raise TextError(f"{name!r} can't be read ({error.strerror})", argument=argument) from error
-    if is_folder:
-        hint = "name a file, or - for standard input"
-        raise TextError(f"{name!r} is a folder; {hint}", argument=argument)
 
+    @wraps(command)
+    def decorated(model: str, **rest: Any) -> None:
+        how = {name: rest.pop(name) for name in _LOADING}
 
-def read_input(name: str, argument: str) -> bytes:
-    """Bytes of a file, or of standard input for `-`.
+        def load() -> "FrozenLM":
+            from memcram.models import load_lm
 
-    Raises:
-        TextError: there is no such file, it is a folder, or it can't be read.
-    """
-    check_input(name, argument)
-    if name == STREAM and sys.stdin is None:
-        raise TextError("standard input is closed", argument=argument)
-    try:
-        return sys.stdin.buffer.read() if name == STREAM else Path(name).read_bytes()
-    except OSError as error:
-        raise TextError(f"{name!r} can't be read ({error.strerror})", argument=argument) from error
+            return load_lm(model, **how)
 
+        command(load=load, **rest)
 
-def check_output(name: str, *, force: bool) -> None:
-    """Refuse an output before any work is done for it.
-
-    Raises:
-        UsageError: it exists without `force`, its folder is missing or read-only, or standard
-            output is closed or a terminal.
-    """
-    if name != STREAM:
-        check_writable(Path(name), force=force)
-    elif sys.stdout is None:
-        raise UsageError("standard output is closed", argument="output")
-    elif is_terminal(sys.stdout):
-        raise UsageError("'-' is a terminal; redirect it or name a file", argument="output")
-
-
-def write_output(name: str, data: bytes) -> None:
-    """Write a file completely or not at all, or to standard output for `-`.
-
-    Raises:
-        UsageError: it can't be written.
-        BrokenPipeError: the reader of standard output has gone.
-    """
-    if name == STREAM:
-        with writing("standard output"):
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-    else:
-        write_atomically(Path(name), data)
+    return decorated

@@ -1,31 +1,27 @@
 """plan."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from memcram.cli import options
 from memcram.cli.command import Command
-from memcram.cli.console import echo, print_fields, print_json, print_table, progress_bar
-from memcram.cli.options import (
-    compute_dtype_option,
-    device_option,
-    dtype_option,
-    json_option,
-    model_options,
-    quiet_option,
+from memcram.cli.console import (
+    echo,
+    print_fields,
+    print_json,
+    print_table,
+    progress_bar,
     read_input,
-    recipe_option,
-    seed_option,
-    stacked,
-    steps_option,
 )
 
 if TYPE_CHECKING:
     from memcram.compression.estimate import Plan
     from memcram.engine.compute import ComputeDtype
-    from memcram.models.modes import DtypeName
+    from memcram.models import FrozenLM
 
 # Shown for each K, each with an interval.
 _ROWS = (
@@ -41,39 +37,30 @@ _ROWS = (
 
 @click.command(cls=Command)
 @click.argument("text")
-@click.option(
+@options.number(
     "--vectors",
     "-K",
-    type=click.IntRange(min=1),
     multiple=True,
     default=(1,),
     show_default=False,
     metavar="K",
     help="Vectors for each chunk; name several to compare: -K 1 -K 4.  [default: 1]",
 )
-@click.option(
-    "--samples",
-    type=click.IntRange(min=2),
-    default=16,
-    show_default=True,
-    metavar="N",
-    help="Chunks to cram for each K, spread over TEXT.",
+@options.number(
+    "--samples", least=2, default=16, help="Chunks to cram for each K, spread over TEXT."
 )
-@model_options
-@stacked(recipe_option, steps_option, seed_option)
-@stacked(device_option, dtype_option, compute_dtype_option, json_option, quiet_option)
+@options.stacked(options.model, options.revision, options.config, options.recipe)
+@options.stacked(options.steps, options.seed, options.device, options.dtype)
+@options.stacked(options.compute_dtype, options.json, options.quiet)
+@options.with_loader
 def plan(
     text: str,
     vectors: tuple[int, ...],
     samples: int,
-    model: str,
-    revision: str | None,
-    config: str | None,
+    load: "Callable[[], FrozenLM]",
     recipe: str,
     steps: int | None,
     seed: int,
-    device: str | None,
-    dtype: "DtypeName",
     compute_dtype: "ComputeDtype",
     as_json: bool,
     quiet: bool,
@@ -93,11 +80,10 @@ def plan(
 
     from memcram.compression import estimate
     from memcram.compression.codec import decode_text, get_recipe_with
-    from memcram.models import load_lm
 
     content = decode_text(data, text)
     chosen = get_recipe_with(recipe, steps).for_one_text()
-    lm = load_lm(model, revision=revision, config=config, device=device, dtype=dtype)
+    lm = load()
     total = samples * len(vectors)
     with progress_bar("growing", unit="chunks", quiet=quiet) as show:
         found = estimate.plan(
@@ -113,7 +99,7 @@ def plan(
     summary = {
         "model": lm.identity.id,
         "recipe": chosen.name,
-        "dtype": dtype,
+        "dtype": lm.dtype_name,
         "device": str(lm.device),
         "text_bytes": found.text_bytes,
         "tokens": found.tokens,

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memcram.cli import options
 from memcram.cli.command import Group
-from memcram.cli.console import print_fields, print_json, print_table, progress_bar
-from memcram.cli.options import (
+from memcram.cli.console import (
     STREAM,
     check_output,
-    device_option,
-    force_option,
-    json_option,
-    quiet_option,
-    stacked,
+    print_fields,
+    print_json,
+    print_report,
+    print_table,
+    progress_bar,
     write_output,
 )
 from memcram.cli.report import report
@@ -59,7 +59,7 @@ study.add_command(report)
     help="What is fed before the text: the vectors, or the vectors and a BOS.",
 )
 @click.option("--list", "as_list", is_flag=True, help="List the named studies.")
-@stacked(force_option, json_option)
+@options.stacked(options.force, options.json)
 def new(
     name: str | None,
     output: str | None,
@@ -100,7 +100,7 @@ def new(
     if target == STREAM:
         return
     report = {"output": target, "run": f"memcram study run {shlex.quote(target)}"}
-    print_json(report) if as_json else print_fields(report)
+    print_report(report, as_json=as_json)
 
 
 @study.command()
@@ -108,11 +108,9 @@ def new(
 @click.option(
     "--store", metavar="DIR", help="Folder for the rows.  [default: NAME.study next to SPEC]"
 )
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of texts to measure."
-)
+@options.number("--limit", help="Maximum number of texts to measure.")
 @click.option("--dry-run", is_flag=True, help="Show the grid without measuring.")
-@stacked(device_option, json_option, quiet_option)
+@options.stacked(options.device, options.json, options.quiet)
 def run(
     spec: str,
     store: str | None,
@@ -166,7 +164,7 @@ def run(
 
 @study.command()
 @click.argument("store")
-@json_option
+@options.json
 def status(store: str, as_json: bool) -> None:
     """Show the progress of STORE, its failures and an estimate of the time left.
 
@@ -187,7 +185,7 @@ def status(store: str, as_json: bool) -> None:
     metavar="DIR|PREFIX",
     help="A folder for rows.parquet and rows.csv, or the prefix of the two files' names.",
 )
-@stacked(force_option, json_option)
+@options.stacked(options.force, options.json)
 def export(stores: tuple[str, ...], output: str, force: bool, as_json: bool) -> None:
     """Write the rows of one or more STOREs to one Parquet file and one CSV file.
 
@@ -203,10 +201,7 @@ def export(stores: tuple[str, ...], output: str, force: bool, as_json: bool) -> 
         raise UsageError(f"the folder {output!r} does not exist", argument="output")
     rows = gather([_open(store) for store in stores])
     files = [str(path) for path in export_rows(rows, Path(output), force=force)]
-    if as_json:
-        print_json({"rows": len(rows), "files": files})
-    else:
-        print_fields({"rows": len(rows), "files": ", ".join(files)})
+    print_report({"rows": len(rows), "files": files}, as_json=as_json)
 
 
 def _open(folder: str) -> "Store":

@@ -199,13 +199,17 @@ def decompress(
     return data
 
 
-def get_recipe_with(recipe: str | Recipe, steps: int | None) -> Recipe:
-    """The recipe of that name, or the one given, with another budget unless `steps` is None.
+def get_recipe_with(
+    recipe: str | Recipe, steps: int | None, token_steps: int | None = None
+) -> Recipe:
+    """The recipe of that name, or the one given, with another budget unless that is None.
 
     Raises:
         UsageError: there is no such recipe, or the budget is not positive.
     """
     chosen = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    if token_steps is not None:
+        chosen = chosen.with_token_steps(token_steps)
     if steps is None:
         return chosen
     if steps < 1:

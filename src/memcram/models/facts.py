@@ -1,6 +1,6 @@
 """What a loaded model is like, as `memcram models inspect` prints it."""
 
-from dataclasses import dataclass
+from typing import Any
 
 from memcram.metrics.bound import capacity_bound
 from memcram.models.frozen_lm import FrozenLM
@@ -9,11 +9,10 @@ from memcram.models.frozen_lm import FrozenLM
 ROUND_TRIP_TEXT = " It's 3.5  o'clock,\n\tnaïve Ελλ 東京 👩‍🚀 <s> "
 
 
-@dataclass(frozen=True)
-class ModelFacts:
-    """Facts of a loaded model.
+def model_facts(lm: FrozenLM) -> dict[str, Any]:
+    """Gather the facts of a model.
 
-    Attributes:
+    Returns:
         model, revision, fingerprint: of the identity.
         architecture: class of the module in transformers.
         parameters, layers: how many.
@@ -27,42 +26,21 @@ class ModelFacts:
         tokenizer_round_trip: a difficult test string comes back unchanged from its tokens.
         bound_tokens: capacity bound of one vector at 16 bits per coordinate.
     """
-
-    model: str
-    revision: str | None
-    fingerprint: str
-    architecture: str
-    parameters: int
-    layers: int
-    input_width: int
-    vocab_size: int
-    max_positions: int | None
-    dtype: str
-    device: str
-    weights_bytes: int
-    bos_id: int | None
-    tokenizer_adds_bos: bool
-    tokenizer_round_trip: bool
-    bound_tokens: float
-
-
-def model_facts(lm: FrozenLM) -> ModelFacts:
-    """Gather the facts of a model."""
-    return ModelFacts(
-        model=lm.identity.id,
-        revision=lm.identity.revision,
-        fingerprint=lm.identity.fingerprint,
-        architecture=type(lm.module).__name__,
-        parameters=lm.parameters,
-        layers=lm.layers,
-        input_width=lm.input_width,
-        vocab_size=lm.vocab_size,
-        max_positions=lm.max_positions,
-        dtype=lm.dtype_name,
-        device=str(lm.device),
-        weights_bytes=sum(p.numel() * p.element_size() for p in lm.module.parameters()),
-        bos_id=lm.bos_id,
-        tokenizer_adds_bos=lm.adds_bos,
-        tokenizer_round_trip=lm.detokenize(lm.tokenize(ROUND_TRIP_TEXT)) == ROUND_TRIP_TEXT,
-        bound_tokens=capacity_bound(lm.input_width, lm.vocab_size, bits=16),
-    )
+    return {
+        "model": lm.identity.id,
+        "revision": lm.identity.revision,
+        "fingerprint": lm.identity.fingerprint,
+        "architecture": type(lm.module).__name__,
+        "parameters": lm.parameters,
+        "layers": lm.layers,
+        "input_width": lm.input_width,
+        "vocab_size": lm.vocab_size,
+        "max_positions": lm.max_positions,
+        "dtype": lm.dtype_name,
+        "device": str(lm.device),
+        "weights_bytes": sum(p.numel() * p.element_size() for p in lm.module.parameters()),
+        "bos_id": lm.bos_id,
+        "tokenizer_adds_bos": lm.adds_bos,
+        "tokenizer_round_trip": lm.detokenize(lm.tokenize(ROUND_TRIP_TEXT)) == ROUND_TRIP_TEXT,
+        "bound_tokens": capacity_bound(lm.input_width, lm.vocab_size, bits=16),
+    }
