@@ -20,7 +20,6 @@ def repetitions(counts):
 def dummy(monkeypatch):
     """The kind `dummy`, whose key `repetitions` says how often each text is repeated."""
     kind = Kind(
-        needs_lengths=True,
         finds_length=False,
         key="repetitions",
         key_type=Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)],

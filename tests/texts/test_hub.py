@@ -6,7 +6,7 @@ import pytest
 
 from memcram.errors import TextError, UsageError
 from memcram.texts import make_source
-from memcram.texts.chunks import collapse
+from memcram.texts.books import collapse
 from small_texts import CHUNK, Rows, book, tokenize
 
 

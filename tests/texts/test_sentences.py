@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memcram.texts.chunks import collapse, second_half
+from memcram.texts.books import collapse, second_half
 from memcram.texts.sentences import sentence_starts
 
 

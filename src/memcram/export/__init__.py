@@ -3,14 +3,13 @@
 A format is one module with an `Exporter` and one row in `EXPORTERS`.
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from memcram.archive.format import Archive
 from memcram.errors import UsageError
 from memcram.export.base import Exporter
 from memcram.export.transformers import TransformersExporter
+from memcram.files import holds_files, new_folder
 from memcram.models.frozen_lm import FrozenLM
 
 EXPORTERS: dict[str, Exporter] = {one.name: one for one in (TransformersExporter(),)}
@@ -50,22 +49,8 @@ def export(archive: Archive, target: FrozenLM, runtime: str, output: str | Path)
     folder = Path(output)
     check_folder(folder)
     exporter.check(archive, target)
-    temporary: Path | None = None
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with new_folder(folder) as temporary:
         exporter.write(archive, target, temporary)
-        temporary.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        temporary.replace(folder)
-        temporary = None
-    except OSError as error:
-        raise UsageError(
-            f"{str(folder)!r} could not be written ({error.strerror or error})", argument="output"
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -75,10 +60,5 @@ def check_folder(folder: Path) -> None:
     Raises:
         UsageError: it is a file or a folder in use, or its parent folder does not exist.
     """
-    if folder.is_dir():
-        if any(folder.iterdir()):
-            raise UsageError(f"{str(folder)!r} is not empty; name a new folder", argument="output")
-    elif folder.exists():
-        raise UsageError(f"{str(folder)!r} is not a folder", argument="output")
-    elif not folder.absolute().parent.is_dir():
-        raise UsageError(f"the folder {str(folder.parent)!r} does not exist", argument="output")
+    if holds_files(folder):
+        raise UsageError(f"{str(folder)!r} is not empty; name a new folder", argument="output")

@@ -22,12 +22,7 @@ from memcram.models.sources import nearest_model
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies.token_budget import TokenBudget
-from memcram.study.conditions import (
-    Condition,
-    ContextVectors,
-    DerivedVectors,
-    InterpolatedVectors,
-)
+from memcram.study.conditions import Condition, ContextVectors, DerivedVectors, InterpolatedVectors
 from memcram.study.horizon import longest_sample
 from memcram.study.kinds import KINDS
 from memcram.study.spec import PATH_OPTIONS, KeyPath, Spec, TextEntry
@@ -236,12 +231,7 @@ class _Grid:
                 yield replace(task, id=_digest({"task": content, "group": together}), group=group)
 
     def _make_task(
-        self,
-        cell: Cell,
-        recipe: Recipe,
-        i: int,
-        sample: TextSample,
-        derived: DerivedVectors | None,
+        self, cell: Cell, recipe: Recipe, i: int, sample: TextSample, derived: DerivedVectors | None
     ) -> tuple[Task, dict[str, Any]]:
         """Make a task without its id and group, and the content that its id is a hash of."""
         ids = self._text(cell, recipe, i, sample)

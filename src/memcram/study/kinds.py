@@ -12,18 +12,14 @@ from memcram.study.conditions import Condition
 from memcram.study.spec import Positives, StudySpec
 
 
-def _unchanged(recipe: Recipe) -> Recipe:
-    return recipe
-
-
 @dataclass(frozen=True)
 class Kind:
     """One kind of study.
 
     Attributes:
-        needs_lengths: the spec must give the length of each text. Otherwise a text without one is
-            as long as the model's positions and the capacity bound allow.
-        finds_length: measure only the prefix that the vectors hold, not the whole text.
+        finds_length: measure only the prefix that the vectors hold, of a text that may be as long
+            as the model's positions and the capacity bound allow. Otherwise the whole text is
+            measured, and the spec must give its length.
         recipe: adapts a recipe to this kind: which of its strategies runs.
         key: the spec's key that lists what this kind varies; no other kind accepts it.
         key_type: its type, as pydantic reads it.
@@ -32,9 +28,8 @@ class Kind:
         keeps_path: also store the path of the vectors. It is not part of a task's hash.
     """
 
-    needs_lengths: bool
     finds_length: bool
-    recipe: Callable[[Recipe], Recipe] = _unchanged
+    recipe: Callable[[Recipe], Recipe] = lambda recipe: recipe
     key: str | None = None
     key_type: Any = None
     conditions: Callable[[Any], list[Condition]] = conditions.baseline
@@ -47,33 +42,17 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     # Texts of given length: how many of their tokens are correct.
-    "capacity": Kind(
-        needs_lengths=True,
-        finds_length=False,
-    ),
+    "capacity": Kind(finds_length=False),
     # As much of each text as fits.
-    "horizon": Kind(
-        needs_lengths=False,
-        finds_length=True,
-        recipe=Recipe.for_horizon,
-    ),
+    "horizon": Kind(finds_length=True, recipe=Recipe.for_horizon),
     # [mem] against the bare LM with n tokens of left context, texts of given length.
     "context": Kind(
-        needs_lengths=True,
-        finds_length=False,
-        key="contexts",
-        key_type=Positives,
-        conditions=conditions.contexts,
+        finds_length=False, key="contexts", key_type=Positives, conditions=conditions.contexts
     ),
     # Texts of given length, once and twice in a row.
-    "repeat": Kind(
-        needs_lengths=True,
-        finds_length=False,
-        conditions=conditions.repeats,
-    ),
+    "repeat": Kind(finds_length=False, conditions=conditions.repeats),
     # Several solutions per text, and the line between two, for texts of given length.
     "seeds": Kind(
-        needs_lengths=True,
         finds_length=False,
         key="starts",
         key_type=Annotated[int, Field(ge=2, le=1000)],
@@ -81,11 +60,5 @@ KINDS: dict[str, Kind] = {
         keeps_path=True,
     ),
     # As much of each text as fits, with the first n layers of the model.
-    "depth": Kind(
-        needs_lengths=False,
-        finds_length=True,
-        recipe=Recipe.for_horizon,
-        key="layers",
-        key_type=Positives,
-    ),
+    "depth": Kind(finds_length=True, recipe=Recipe.for_horizon, key="layers", key_type=Positives),
 }

@@ -252,8 +252,3 @@ def untrained(key: str, mem: Tensor, n_tokens: int) -> Crammed:
         curve=torch.empty(0, 3, dtype=torch.float64),
         rises=torch.empty(0, 3, dtype=torch.long),
     )
-
-
-def is_kept(crammed: Crammed) -> bool:
-    """Return whether a text was finished; an interrupted one is crammed again."""
-    return crammed.outcome != Outcome.INTERRUPTED

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError, create_model
 
 from memcram.errors import UsageError
+from memcram.files import reading
 from memcram.recipes.catalogue import get_recipe
 from memcram.study.kinds import KINDS, Kind
 from memcram.study.spec import PATH_OPTIONS, ModelEntry, Spec, StudySpec, shown_argument
@@ -23,7 +24,10 @@ def read_spec(path: Path, folder: Path | None = None) -> Spec:
         UsageError: the file can't be read or is not TOML, or a key or value is not allowed; the
             error names the file and the key.
     """
-    text = _read(path)
+    with reading(path, "spec", UsageError):
+        text = path.read_bytes().decode("utf-8-sig")
+    # Editors of some systems end a line with two characters; TOML allows both.
+    text = text.replace("\r\n", "\n")
     try:
         content = tomllib.loads(text)
     except RecursionError as error:
@@ -40,19 +44,6 @@ def read_spec(path: Path, folder: Path | None = None) -> Spec:
     spec = Spec(study, path, text, (folder or path.parent).absolute())
     _check(spec)
     return spec
-
-
-def _read(path: Path) -> str:
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        problem = f"{str(path)!r} can't be read ({error.strerror})"
-        raise UsageError(problem, argument="spec") from error
-    except UnicodeDecodeError as error:
-        problem = f"{str(path)!r} is not UTF-8 (byte {error.start})"
-        raise UsageError(problem, argument="spec") from error
-    # Editors of some systems end a line with two characters; TOML allows both.
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def _check(spec: Spec) -> None:
@@ -97,7 +88,7 @@ def _check_text(spec: Spec, i: int, kind: Kind) -> None:
         raise spec.error(
             (*key, "lengths_up_to"), "given together with lengths", allowed="one of the two"
         )
-    if kind.needs_lengths and not (entry.lengths or entry.lengths_up_to or study.lengths):
+    if not kind.finds_length and not (entry.lengths or entry.lengths_up_to or study.lengths):
         problem = f"no lengths, neither here nor for all texts; {study.kind!r} needs them"
         raise spec.error(key, problem)
     for name in PATH_OPTIONS:

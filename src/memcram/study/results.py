@@ -15,7 +15,7 @@ from typing import get_args
 
 from torch import Tensor
 
-from memcram.errors import UsageError
+from memcram.errors import require
 from memcram.files import check_writable, write_atomically
 
 
@@ -192,13 +192,10 @@ def _csv_bytes(rows: Sequence[ResultRow]) -> bytes:
 
 def _parquet_bytes(rows: Sequence[ResultRow]) -> bytes:
     """Convert rows to Parquet; each column has its type even if all its values are None."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError(
-            "Parquet needs pyarrow; install it with pip install 'memcram[study]'"
-        ) from error
+    require("Parquet files", "pyarrow")
+    import pyarrow
+    import pyarrow.parquet
+
     types = {
         str: pyarrow.string(),
         int: pyarrow.int64(),

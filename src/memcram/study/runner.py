@@ -18,6 +18,7 @@ from memcram.errors import Interrupted, MemcramError, ModelError, UsageError
 from memcram.models import load_lm
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Outcome
 from memcram.study.clock import Clock
 from memcram.study.grid import (
     Task,
@@ -29,7 +30,7 @@ from memcram.study.grid import (
     study_recipe,
 )
 from memcram.study.kinds import KINDS
-from memcram.study.measure import BareScores, Finished, Labels, is_kept, measure, untrained
+from memcram.study.measure import BareScores, Finished, Labels, measure, untrained
 from memcram.study.spec import KeyPath, Spec
 from memcram.study.store import Counts, Store
 
@@ -288,7 +289,7 @@ class _RecipeRun:
             for crammed in engine.run(requests, self._poll):
                 self._clock.retire(crammed)
                 task = self._left.get(str(crammed.key))
-                if task is not None and is_kept(crammed):
+                if task is not None and crammed.outcome != Outcome.INTERRUPTED:
                     self._finished.append((task, crammed))
                 self._keep_if_due()
         finally:

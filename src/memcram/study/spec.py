@@ -128,12 +128,7 @@ class Spec:
         return [Load(entry, n) for entry in self.study.models for n in layers]
 
     def error(
-        self,
-        key: KeyPath,
-        problem: str = "",
-        *,
-        got: object = NOTHING,
-        allowed: str | None = None,
+        self, key: KeyPath, problem: str = "", *, got: object = NOTHING, allowed: str | None = None
     ) -> UsageError:
         """Make an error about the value at `key`: `FILE: texts[1].lengths[0]: got …`."""
         argument = shown_argument(self.path, key)

@@ -7,9 +7,7 @@ run ends. Vectors without a row are measured again.
 import contextlib
 import json
 import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memcram.errors import UsageError
-from memcram.files import TEMPORARY, locked, write_atomically
+from memcram.files import locked, new_folder, write_atomically
 from memcram.study.records import damaged, read_record, record_bytes
 from memcram.study.results import ResultRow, TokenRecord, column_types
 from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_to
@@ -80,21 +78,13 @@ class Store:
         Raises:
             UsageError: the folder exists or can't be created.
         """
-        temporary: str | None = None
         try:
-            temporary = tempfile.mkdtemp(prefix=TEMPORARY, suffix=".tmp", dir=folder.parent)
-            place = Path(temporary)
-            place.chmod(0o755)
-            (place / _VECTORS).mkdir()
-            write_atomically(place / _SPEC, spec.encode())
-            _make_database(place / _DATABASE, spec_folder)
-            place.replace(folder)
-            temporary = None
-        except (OSError, sqlite3.Error) as error:
+            with new_folder(folder, argument=None) as place:
+                (place / _VECTORS).mkdir()
+                write_atomically(place / _SPEC, spec.encode())
+                _make_database(place / _DATABASE, spec_folder)
+        except sqlite3.Error as error:
             raise UsageError(f"{str(folder)!r} can't be created ({error})") from error
-        finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
         return cls(folder)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
@@ -373,11 +363,7 @@ def _make_database(path: Path, spec_folder: Path) -> None:
     db = sqlite3.connect(path, isolation_level=None)
     try:
         db.executescript(SCHEMA)
-        values = {
-            "created": _now(),
-            "memcram": version("memcram"),
-            "spec_folder": str(spec_folder),
-        }
+        values = {"created": _now(), "memcram": version("memcram"), "spec_folder": str(spec_folder)}
         db.executemany("INSERT INTO meta VALUES (?, ?)", list(values.items()))
     finally:
         db.close()

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from memcram.errors import TextError
-from memcram.texts.chunks import BookSource, Document
+from memcram.files import reading
+from memcram.texts.books import BookSource, Document
 from memcram.texts.passages import Paths, files_in, read_utf8
 
 MAX_BYTES = 64 * 2**20  # ten times the size of the longest works
@@ -49,12 +50,8 @@ def read_work(path: Path) -> str:
     Raises:
         TextError: the file can't be read, is larger than 64 MiB, or has no chapter text.
     """
-    try:
+    with reading(path):
         size = path.stat().st_size
-    except OSError as error:
-        raise TextError(
-            f"{str(path)!r} can't be read ({error.strerror})", argument="path"
-        ) from error
     if size > MAX_BYTES:
         raise TextError(
             f"{str(path)!r} has {size} bytes", argument="path", allowed=f"{MAX_BYTES} or fewer"

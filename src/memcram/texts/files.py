@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from memcram.texts.passages import Passage, Paths, cut_in_turn, files_in, read_utf8
+from memcram.texts.passages import Passage, Paths, cut_in_turn, distinct, files_in, read_utf8
 from memcram.texts.sample import TextSample, Tokenize
 
 # Characters read per token wanted; the tokens beyond are dropped.
@@ -19,7 +19,6 @@ _CHARS_PER_TOKEN = 12
 _WORD = re.compile(r"(?<!\S)\S")
 _FAR = 200  # a text without a word start in so many characters is treated as written without spaces
 _GOLDEN = (5**0.5 - 1) / 2
-_TRIES = 64  # consecutive duplicates after which a text counts as exhausted
 _EXHAUSTED = "the files have no further place to begin at"
 
 
@@ -57,12 +56,7 @@ class Files:
 
 
 def sample_files(
-    texts: Mapping[str, str],
-    tokenize: Tokenize,
-    *,
-    samples: int,
-    max_tokens: int,
-    seed: int = 0,
+    texts: Mapping[str, str], tokenize: Tokenize, *, samples: int, max_tokens: int, seed: int = 0
 ) -> list[TextSample]:
     """Draw different samples of up to `max_tokens` tokens from texts in memory.
 
@@ -100,16 +94,8 @@ def _passages(name: str, text: str, passage_chars: int, seed: int) -> Iterator[P
         return
     start = random.Random(f"{seed}:{name}").random()
     span = max(len(text) - passage_chars, len(text) // 2)
-    taken: set[int] = set()
-    misses = 0
-    for k in count():
-        at = _next_word(text, int((start + k * _GOLDEN) % 1 * span))
-        misses = misses + 1 if at in taken else 0
-        if misses == _TRIES:
-            return
-        if not misses:
-            taken.add(at)
-            yield Passage(name, at, text[at : at + passage_chars])
+    places = (_next_word(text, int((start + k * _GOLDEN) % 1 * span)) for k in count())
+    yield from distinct(Passage(name, at, text[at : at + passage_chars]) for at in places)
 
 
 def _next_word(text: str, at: int) -> int:

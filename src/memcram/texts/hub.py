@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from memcram.errors import TextError, UsageError, first_line
-from memcram.texts.chunks import BookSource, Document, collapse, second_half
+from memcram.errors import TextError, UsageError, first_line, require
+from memcram.texts.books import BookSource, Document, collapse, second_half
 from memcram.texts.passages import Passage, cut_in_turn
 from memcram.texts.sample import TextSample, Tokenize
 from memcram.texts.sentences import sentence_starts
@@ -94,22 +94,14 @@ def load_rows(dataset: str, config: str, split: str, revision: str | None, colum
         UsageError: the package `datasets` is not installed, or the data set has no such column.
         TextError: the data set can't be loaded.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise UsageError(
-            "data sets need the package datasets: pip install 'memcram[datasets]'",
-            argument="source",
-        ) from error
+    require("data sets", "datasets", extra="datasets", argument="source")
+    import datasets
+
     # Without data_files every split would be downloaded: 11 GB for PG-19.
     files = {split: f"{config}/{split}/*.parquet"} if revision == PARQUET else None
     try:
         rows = datasets.load_dataset(
-            dataset,
-            None if files else config,
-            data_files=files,
-            split=split,
-            revision=revision,
+            dataset, None if files else config, data_files=files, split=split, revision=revision
         )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise TextError(

@@ -1,15 +1,18 @@
 """Read local files, and cut the passages drawn from them to samples of a given length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from memcram.errors import TextError, UsageError
+from memcram.files import reading
 from memcram.texts.sample import TextSample, Tokenize
 
 Paths = Path | tuple[Path, ...]
+
+_TRIES = 64  # consecutive duplicates after which a text counts as exhausted
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,19 @@ class Passage:
     offset: int
     text: str
     left: str = ""
+
+
+def distinct(drawn: Iterable[Passage]) -> Iterator[Passage]:
+    """Yield the passages that begin at different offsets, until 64 in a row do not."""
+    taken: set[int] = set()
+    misses = 0
+    for passage in drawn:
+        misses = misses + 1 if passage.offset in taken else 0
+        if misses == _TRIES:
+            return
+        if not misses:
+            taken.add(passage.offset)
+            yield passage
 
 
 def cut_in_turn(
@@ -114,16 +130,8 @@ def read_utf8(path: Path) -> str:
     Raises:
         TextError: it can't be read or is not UTF-8.
     """
-    try:
+    with reading(path):
         return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise TextError(
-            f"{str(path)!r} can't be read ({error.strerror})", argument="path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise TextError(
-            f"{str(path)!r} is not UTF-8 (byte {error.start})", argument="path"
-        ) from error
 
 
 def _in_turn(origins: Sequence[Iterator[Passage]], samples: int) -> list[Passage]:

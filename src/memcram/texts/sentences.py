@@ -3,7 +3,7 @@
 import re
 from itertools import accumulate
 
-from memcram.errors import UsageError
+from memcram.errors import require
 
 _LONGEST_QUOTE = 1_000  # characters
 
@@ -26,13 +26,9 @@ def sentence_starts(text: str, language: str) -> list[int]:
     Raises:
         UsageError: the package `sentencex` is not installed.
     """
-    try:
-        import sentencex
-    except ImportError as error:
-        raise UsageError(
-            "sentence boundaries need the package sentencex: pip install 'memcram[study]'",
-            argument="source",
-        ) from error
+    require("sentence boundaries", "sentencex", argument="source")
+    import sentencex
+
     ends = accumulate(map(len, sentencex.segment(language, _with_clear_quotes(text))))
     starts = {_with_its_marks(text, end) for end in ends}
     return sorted({0, len(text)} | {at for at in starts if text[at - 1 : at] == " "})
