@@ -7,6 +7,14 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Annotated, TypeVar
+
+from pydantic import BeforeValidator, TypeAdapter
+
+# How the cells of a CSV are read.
+_EMPTY_IS_NONE = BeforeValidator(lambda cell: cell or None)
+_Integers = Annotated[tuple[int, ...], BeforeValidator(str.split)]
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -23,30 +31,14 @@ class PublishedResult:
     n_mem: int
     quantity: str
     mean: float
-    std: float | None
+    std: Annotated[float | None, _EMPTY_IS_NONE]
     unit: str
 
 
 @cache
 def published_results() -> tuple[PublishedResult, ...]:
     """All rows of the packaged table, in its order."""
-    return tuple(
-        PublishedResult(
-            study=row["study"],
-            model=row["model"],
-            hf_id=row["hf_id"],
-            params_b=float(row["params_b"]),
-            width=int(row["width"]),
-            vocab=int(row["vocab"]),
-            text=row["text"],
-            n_mem=int(row["n_mem"]),
-            quantity=row["quantity"],
-            mean=float(row["mean"]),
-            std=float(row["std"]) if row["std"] else None,
-            unit=row["unit"],
-        )
-        for row in _read("published_results.csv")
-    )
+    return _read("published_results.csv", PublishedResult)
 
 
 def published_shapes(study: str = "kuratov2025") -> dict[str, tuple[int, int]]:
@@ -71,9 +63,9 @@ class PublishedGrid:
 
     hf_id: str
     text: str
-    lengths: tuple[int, ...]
-    random_cap: int | None
-    n_mem: tuple[int, ...]
+    lengths: _Integers
+    random_cap: Annotated[int | None, _EMPTY_IS_NONE]
+    n_mem: _Integers
     dtype: str
     flash: bool
     samples: int
@@ -82,21 +74,10 @@ class PublishedGrid:
 @cache
 def published_grid() -> tuple[PublishedGrid, ...]:
     """All rows of the packaged grid, in its order."""
-    return tuple(
-        PublishedGrid(
-            hf_id=row["hf_id"],
-            text=row["text"],
-            lengths=tuple(int(length) for length in row["lengths"].split()),
-            random_cap=int(row["random_cap"]) if row["random_cap"] else None,
-            n_mem=tuple(int(vectors) for vectors in row["n_mem"].split()),
-            dtype=row["dtype"],
-            flash=row["flash"] == "yes",
-            samples=int(row["samples"]),
-        )
-        for row in _read("published_grid.csv")
-    )
+    return _read("published_grid.csv", PublishedGrid)
 
 
-def _read(name: str) -> list[dict[str, str]]:
+def _read(name: str, kind: type[_Row]) -> tuple[_Row, ...]:
     lines = files("memcram").joinpath("data", name).read_text("utf-8").splitlines()
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+    return tuple(map(TypeAdapter(kind).validate_python, rows))

@@ -1,10 +1,11 @@
 """Decoding capacity, exact horizon, token gain and utilisation."""
 
 import math
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from memcram.errors import UsageError
 from memcram.metrics.bound import capacity_bound
@@ -137,20 +138,33 @@ def mean_horizon(horizons: Sequence[int], censored: Sequence[bool]) -> MeanHoriz
     if not horizons or len(horizons) != len(censored):
         problem = f"got {len(horizons)} with {len(censored)} censored flags"
         raise UsageError(problem, argument="horizons", allowed="one or more, one flag each")
-    tested = sorted(h if cut else h + 1 for h, cut in zip(horizons, censored, strict=True))
-    missed = Counter(h + 1 for h, cut in zip(horizons, censored, strict=True) if not cut)
-    held, total = 1.0, 0.0
-    for token in range(1, tested[-1] + 1):
-        at_risk = len(tested) - bisect_left(tested, token)
-        held *= 1 - missed[token] / at_risk
-        total += held
+    tokens, held = survival(np.asarray(horizons), np.asarray(censored, dtype=bool))
+    limit = max(h if cut else h + 1 for h, cut in zip(horizons, censored, strict=True))
+    # P(horizon ≥ j) is constant from one step to the next; token 1 is the first.
+    steps = np.append(np.maximum(tokens, 1), limit + 1)
     return MeanHorizon(
         n=len(horizons),
         tokens=math.fsum(horizons) / len(horizons),
         censored_share=sum(censored) / len(censored),
-        restricted_tokens=total,
-        limit_tokens=tested[-1],
+        restricted_tokens=float(held @ np.diff(steps)),
+        limit_tokens=limit,
     )
+
+
+def survival(
+    horizons: NDArray[np.int64], censored: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Kaplan–Meier estimate: `share[i]` of the texts hold at least `tokens[i]` tokens.
+
+    A text that missed token h + 1 has the horizon h; a censored one leaves without a miss.
+    """
+    tokens, share = [0], [1.0]
+    for n in np.unique(horizons[~censored]):
+        missed = int(((horizons == n) & ~censored).sum())
+        at_risk = missed + int((horizons > n).sum())
+        tokens.append(int(n) + 1)
+        share.append(share[-1] * (1 - missed / at_risk))
+    return np.array(tokens), np.array(share)
 
 
 def token_gain_tokens(mem_right: float, lm_right: float) -> float:

@@ -15,39 +15,18 @@ from memcram.files import write_atomically
 
 # Hashing takes about a second per gigabyte; small files are not worth an entry.
 _REMEMBERED_FROM_BYTES = 32 * 2**20
+_MEMORY = "weights.json"
 
 # Keys that describe how a model was saved or is sampled from, not what it computes.
-_INCIDENTAL_CONFIG_KEYS = frozenset(
-    {
-        "_attn_implementation",
-        "_name_or_path",
-        "architectures",
-        "bad_words_ids",
-        "begin_suppress_tokens",
-        "chunk_size_feed_forward",
-        "decoder_start_token_id",
-        "dtype",
-        "eos_token_id",
-        "finetuning_task",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-        "id2label",
-        "label2id",
-        "output_attentions",
-        "output_hidden_states",
-        "pad_token_id",
-        "prefix",
-        "problem_type",
-        "return_dict",
-        "sep_token_id",
-        "suppress_tokens",
-        "task_specific_params",
-        "tokenizer_class",
-        "torch_dtype",
-        "transformers_version",
-        "use_cache",
-    }
+_INCIDENTAL_CONFIG_NAMES = (
+    "_attn_implementation _name_or_path architectures bad_words_ids begin_suppress_tokens "
+    "chunk_size_feed_forward decoder_start_token_id dtype eos_token_id finetuning_task "
+    "forced_bos_token_id forced_eos_token_id id2label label2id output_attentions "
+    "output_hidden_states pad_token_id prefix problem_type return_dict sep_token_id "
+    "suppress_tokens task_specific_params tokenizer_class torch_dtype transformers_version "
+    "use_cache"
 )
+_INCIDENTAL_CONFIG_KEYS = _INCIDENTAL_CONFIG_NAMES.split()
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
 _TOKENIZER_CONFIG_KEYS = (
     "add_prefix_space",
@@ -57,7 +36,7 @@ _TOKENIZER_CONFIG_KEYS = (
     "tokenizer_class",
 )
 # Padding and truncation are settings of whoever saved the file last.
-_INCIDENTAL_TOKENIZER_KEYS = frozenset({"padding", "truncation"})
+_INCIDENTAL_TOKENIZER_KEYS = ("padding", "truncation")
 
 
 def folder_fingerprint(folder: Path, weights: Sequence[str]) -> str:
@@ -67,13 +46,7 @@ def folder_fingerprint(folder: Path, weights: Sequence[str]) -> str:
         folder: a model folder of transformers.
         weights: names of the weight files that are loaded from it.
     """
-    parts = {
-        "weights": {name: file_sha256(folder / name) for name in weights},
-        "config": _without(read_json(folder / "config.json"), _INCIDENTAL_CONFIG_KEYS),
-        "tokenizer": _tokenizer_parts(folder),
-    }
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return _fingerprint({name: file_sha256(folder / name) for name in weights}, folder)
 
 
 def module_fingerprint(module: Any, folder: Path) -> str:
@@ -87,12 +60,17 @@ def module_fingerprint(module: Any, folder: Path) -> str:
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    parts = {
-        "weights": digest.hexdigest(),
-        "config": _without(read_json(folder / "config.json"), _INCIDENTAL_CONFIG_KEYS),
-        "tokenizer": _tokenizer_parts(folder),
-    }
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return _fingerprint(digest.hexdigest(), folder)
+
+
+def _fingerprint(weights: dict[str, str] | str, folder: Path) -> str:
+    config = _without(read_json(folder / "config.json"), _INCIDENTAL_CONFIG_KEYS)
+    parts = {"weights": weights, "config": config, "tokenizer": _tokenizer_parts(folder)}
+    return _json_sha256(parts)
+
+
+def _json_sha256(content: Any) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -127,13 +105,9 @@ def cache_folder() -> Path:
     return Path(cache) / "memcram"
 
 
-def _memory_path() -> Path:
-    return cache_folder() / "weights.json"
-
-
 def _read_memory() -> dict[str, Any]:
     try:
-        memory = read_json(_memory_path())
+        memory = read_json(cache_folder() / _MEMORY)
     except (OSError, ValueError, RuntimeError):
         return {}
     return memory if isinstance(memory, dict) else {}
@@ -142,7 +116,7 @@ def _read_memory() -> dict[str, Any]:
 def _remember(memory: dict[str, Any]) -> None:
     # Without a writable cache the hash is computed again each time.
     with contextlib.suppress(OSError, UsageError, RuntimeError):
-        path = _memory_path()
+        path = cache_folder() / _MEMORY
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(memory, sort_keys=True).encode())
 
@@ -155,8 +129,7 @@ def _tokenizer_parts(folder: Path) -> dict[str, Any]:
             continue
         if path.suffix == ".json":
             content = _without(read_json(path), _INCIDENTAL_TOKENIZER_KEYS)
-            canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-            parts[name] = hashlib.sha256(canonical.encode()).hexdigest()
+            parts[name] = _json_sha256(content)
         else:
             parts[name] = file_sha256(path)
     config = folder / "tokenizer_config.json"
@@ -171,7 +144,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _without(content: Any, keys: frozenset[str]) -> Any:
+def _without(content: Any, keys: Sequence[str]) -> Any:
     if not isinstance(content, dict):
         return content
     return {key: value for key, value in content.items() if key not in keys}

@@ -7,6 +7,7 @@ from typing import Any
 
 from memcram.errors import ModelError, UsageError
 from memcram.models.fingerprint import TOKENIZER_FILES, folder_fingerprint
+from memcram.models.formats import ModelFormat
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
@@ -17,8 +18,8 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-class FolderFormat:
-    """A local folder as written by `save_pretrained`."""
+class FolderFormat(ModelFormat):
+    """A local folder as written by `save_pretrained`; transformers reports missing weights."""
 
     def matches(self, path: Path) -> bool:
         """Whether the path is a folder."""
@@ -60,28 +61,6 @@ class FolderFormat:
         if not weights:
             raise ModelError(_no_weights(path, name))
         _refuse_pointers(path, name, weights)
-
-    def folder(self, path: Path) -> Path:
-        """The folder itself."""
-        return path
-
-    def options(self, path: Path) -> dict[str, Any]:
-        """No further keyword arguments."""
-        return {}
-
-    def converted(self, path: Path) -> Path | None:
-        """Nothing is converted."""
-        return None
-
-    def original_config(self, path: Path) -> Path | None:
-        """Nothing is converted."""
-        return None
-
-    def keep_converted(self, path: Path, config: Any, tokenizer: Any) -> None:
-        """Nothing is converted."""
-
-    def check_loaded(self, path: Path, module: Any) -> None:
-        """transformers itself reports missing weights of a folder."""
 
     def fingerprint(self, path: Path, load: Callable[[], Any]) -> str:
         """SHA-256 (hex) over the weight files that are loaded, the config and the tokenizer."""

@@ -1,6 +1,7 @@
 """File formats of local models: how each is recognised, checked, loaded and fingerprinted.
 
 A format is one file with a class that satisfies `ModelFormat`, and one row of `sources.FORMATS`.
+Its methods with a default need not be written in a class that inherits from it.
 """
 
 from collections.abc import Callable
@@ -38,19 +39,23 @@ class ModelFormat(Protocol):
         """
 
     def folder(self, path: Path) -> Path:
-        """The folder that transformers loads from."""
+        """The folder that transformers loads from: by default the model itself."""
+        return path
 
     def options(self, path: Path) -> dict[str, Any]:
         """Keyword arguments of every `from_pretrained` call, besides the usual ones."""
+        return {}
 
     def converted(self, path: Path) -> Path | None:
         """Folder for config and tokenizer if they are converted on loading, which takes long.
 
         It may not exist yet; `keep_converted` fills it. None: nothing is converted.
         """
+        return None
 
     def original_config(self, path: Path) -> Path | None:
         """Folder of a config.json that replaces the converted config, or None."""
+        return None
 
     def keep_converted(self, path: Path, config: Any, tokenizer: Any) -> None:
         """Check a converted config and fill the folder `converted`, if it can be written.
@@ -58,6 +63,7 @@ class ModelFormat(Protocol):
         Raises:
             ModelError: the conversion lost something that decides logits.
         """
+        return
 
     def check_loaded(self, path: Path, module: Any) -> None:
         """Refuse a whole module that lacks some of the model's weights.
@@ -65,6 +71,7 @@ class ModelFormat(Protocol):
         Raises:
             ModelError: says what is missing.
         """
+        return
 
     def fingerprint(self, path: Path, load: Callable[[], Any]) -> str:
         """SHA-256 (hex) over what decides logits and tokens.
@@ -77,3 +84,4 @@ class ModelFormat(Protocol):
 
     def earlier_fingerprint(self, path: Path) -> str | None:
         """Fingerprint by the rule of earlier versions; None where the rule has not changed."""
+        return None

@@ -8,12 +8,7 @@ import torch
 from memcram.errors import UsageError
 
 DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
-DTYPES: dict[DtypeName, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
+DTYPES: dict[DtypeName, torch.dtype] = {name: getattr(torch, name) for name in get_args(DtypeName)}
 DTYPE_NAMES: dict[torch.dtype, DtypeName] = {dtype: name for name, dtype in DTYPES.items()}
 
 Layout = Literal["mem", "mem+bos"]
