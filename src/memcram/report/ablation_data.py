@@ -9,48 +9,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from memcram.metrics.statistics import spread, wilson95
+from memcram.metrics.statistics import wilson95
+from memcram.report.data import as_dicts, joined
 from memcram.report.figure_data import Records
+from memcram.report.tables import means, with_passages
 from memcram.study.results import TokenRecord
 
 _CELL = ["label", "source", "vectors", "length"]
 
 
-def _means(
-    texts: Sequence[dict[str, Any]], keys: list[str], values: dict[str, str | None]
-) -> DataFrame:
-    """Mean and bootstrap 95 % interval (`VALUE_low`, `VALUE_high`) of each value, and n.
-
-    Args:
-        texts: one entry a text, with `passage`.
-        keys: columns that tell the groups apart.
-        values: columns to summarise; with the name of a share's column, its interval is Wilson's.
-    """
-    columns = [*keys, "n"]
-    columns += [name for value in values for name in (value, f"{value}_low", f"{value}_high")]
-    found = []
-    for key, group in DataFrame(texts).groupby(keys) if texts else ():
-        row = dict(zip(keys, key, strict=True)) | {"n": len(group)}
-        for value, kind in values.items():
-            known = group[value].astype(float)
-            of_group = spread(list(known), passages=list(group["passage"]))
-            low, high = of_group.ci95 or (np.nan, np.nan)
-            if kind == "share":
-                low, high = wilson95(of_group.mean, len(known))
-            row |= {value: of_group.mean, f"{value}_low": low, f"{value}_high": high}
-        found.append(row)
-    return DataFrame(found, columns=columns)
-
-
-def _rows_of(rows: DataFrame, kind: str) -> list[dict[str, Any]]:
-    """Rows of a kind with their passage, as dictionaries."""
-    chosen = rows[rows["kind"] == kind]
-    found = chosen.assign(condition=chosen["condition"].fillna("")).to_dict("records")
-    return [
-        {str(name): value for name, value in row.items()}
-        | {"passage": f"{row['source']}|{row['text_id']}"}
-        for row in found
-    ]
+def _rows_of(rows: DataFrame, kind: str) -> DataFrame:
+    """Rows of a kind with their passage."""
+    chosen = with_passages(rows[rows["kind"] == kind])
+    return chosen.assign(condition=chosen["condition"].fillna(""))
 
 
 def _number(condition: str) -> float:
@@ -64,23 +35,24 @@ def context_data(rows: DataFrame) -> DataFrame:
     They run over t₂ … t_N. `with_` is `[mem]` (of K = `vectors`) or `context` (of `context` tokens,
     0 for the bare LM).
     """
-    texts = []
-    bare: set[tuple[Any, ...]] = set()
-    for row in _rows_of(rows, "context"):
-        counted = row["tokens"] - 1
-        if not counted:
-            continue
-        context = row["condition"] != ""
-        values = {"nats_a_token": row["mem_nats"] / counted, "right": row["mem_right"] / counted}
-        place = {"with_": "context", "context": int(_number(row["condition"]))} if context else {}
-        texts.append(row | {"with_": "[mem]", "context": 0} | place | values)
-        key = (row["label"], row["passage"], row["length"])
-        if key not in bare:  # every row has the text under the bare LM; each text counts once
-            bare.add(key)
-            values = {"nats_a_token": row["lm_nats"] / counted, "right": row["lm_right"] / counted}
-            texts.append(row | {"with_": "context", "context": 0, "vectors": 0} | values)
+    texts = _rows_of(rows, "context")
+    texts = texts[texts["tokens"] > 1]
+    is_context, counted = texts["condition"] != "", texts["tokens"] - 1
+    after = texts.assign(
+        with_=np.where(is_context, "context", "[mem]"),
+        context=[int(_number(name)) if name else 0 for name in texts["condition"]],
+        nats_a_token=texts["mem_nats"] / counted,
+        right=texts["mem_right"] / counted,
+    )
+    bare = texts.assign(
+        with_="context",
+        context=0,
+        vectors=0,
+        nats_a_token=texts["lm_nats"] / counted,
+        right=texts["lm_right"] / counted,
+    ).drop_duplicates(["label", "passage", "length"])  # every row has them; each text counts once
     keys = ["label", "source", "length", "with_", "vectors", "context"]
-    return _means(texts, keys, {"nats_a_token": None, "right": None})
+    return means(pd.concat([after, bare]), keys, ["nats_a_token", "right"])
 
 
 def repeat_data(rows: DataFrame, records: Records) -> DataFrame:
@@ -90,7 +62,7 @@ def repeat_data(rows: DataFrame, records: Records) -> DataFrame:
     end of each half: a second half counts only what follows a first one without a miss.
     """
     texts = []
-    for row in _rows_of(rows, "repeat"):
+    for row in as_dicts(_rows_of(rows, "repeat")):
         record = records(row["task"])
         bos, twice = int(row["bos_in_text"]), row["condition"] != ""
         n = (row["tokens"] - bos) // (1 + twice)
@@ -98,19 +70,15 @@ def repeat_data(rows: DataFrame, records: Records) -> DataFrame:
         for half, name in enumerate(("first half", "second half") if twice else ("once",)):
             first = bos + half * n
             counted = slice(first + 1, first + n)
-            texts.append(
-                row
-                | {
-                    "length": n + bos,
-                    "part": name,
-                    "accuracy": float((record.mem_ranks[counted] == 0).double().mean()),
-                    "nats_a_token": float(record.mem_nats[counted].double().mean()),
-                    "horizon": min(n, max(0, held - half * n)),
-                }
-            )
-    texts = [text for text in texts if text["length"] - text["bos_in_text"] > 1]
-    values: dict[str, str | None] = {"accuracy": None, "nats_a_token": None, "horizon": None}
-    return _means(texts, [*_CELL, "part"], values)
+            values = {
+                "length": n + bos,
+                "part": name,
+                "accuracy": float((record.mem_ranks[counted] == 0).double().mean()),
+                "nats_a_token": float(record.mem_nats[counted].double().mean()),
+                "horizon": min(n, max(0, held - half * n)),
+            }
+            texts += [row | values] if n > 1 else []
+    return means(DataFrame(texts), [*_CELL, "part"], ["accuracy", "nats_a_token", "horizon"])
 
 
 def pairs_data(rows: DataFrame, records: Records) -> DataFrame:
@@ -155,8 +123,7 @@ def pca_data(rows: DataFrame, records: Records) -> DataFrame:
         ]
         frame = DataFrame(values, columns=columns)
         frames.append(frame.assign(first_share=shares[0], second_share=shares[1]))
-    empty = DataFrame(columns=[*columns, "first_share", "second_share"])
-    return pd.concat(frames, ignore_index=True) if frames else empty
+    return joined(frames, [*columns, "first_share", "second_share"])
 
 
 def path_data(rows: DataFrame, records: Records) -> DataFrame:
@@ -189,7 +156,7 @@ def path_data(rows: DataFrame, records: Records) -> DataFrame:
             frame = pd.concat(paths, ignore_index=True)
             frame = frame.assign(first=places[:, 0], second=places[:, 1])
             frames.append(frame.assign(first_share=shares[0], second_share=shares[1])[every])
-    return pd.concat(frames, ignore_index=True) if frames else DataFrame(columns=every)
+    return joined(frames, every)
 
 
 def way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
@@ -218,11 +185,10 @@ def axes_taken(points: NDArray[np.float64], share: float) -> float:
 
 def _solutions(rows: DataFrame) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
     """Label, K and length, with the rows of the starts."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in _rows_of(rows, "seeds"):
-        if row["condition"].startswith("start="):
-            groups.setdefault((row["label"], row["vectors"], row["length"]), []).append(row)
-    yield from groups.items()
+    texts = _rows_of(rows, "seeds")
+    texts = texts[texts["condition"].str.startswith("start=")]
+    for key, group in texts.groupby(["label", "vectors", "length"], sort=False):
+        yield key, as_dicts(group)
 
 
 def _mems(solutions: Sequence[dict[str, Any]], records: Records) -> dict[str, NDArray[np.float64]]:
@@ -251,25 +217,23 @@ def line_data(rows: DataFrame) -> DataFrame:
 
     `share` is 0 at the solution of the first start, 1 at that of the second.
     """
+    texts = _rows_of(rows, "seeds")
     ends = {"start=0": 0.0, "start=1": 1.0}
-    texts = []
-    for row in _rows_of(rows, "seeds"):
-        condition = row["condition"]
-        if condition in ends or condition.startswith("line="):
-            share = ends[condition] if condition in ends else _number(condition)
-            texts.append(row | {"share": share})
-    return _means(texts, [*_CELL, "share"], {"accuracy": None, "exact": "share"})
+    is_on_line = texts["condition"].isin(ends) | texts["condition"].str.startswith("line=")
+    texts = texts[is_on_line]
+    shares = [ends[name] if name in ends else _number(name) for name in texts["condition"]]
+    found = means(texts.assign(share=shares), [*_CELL, "share"], ["accuracy", "exact"])
+    wilson = [wilson95(mean, n) for mean, n in zip(found["exact"], found["n"], strict=True)]
+    found[["exact_low", "exact_high"]] = np.array(wilson).reshape(-1, 2)
+    return found
 
 
 def depth_data(rows: DataFrame) -> DataFrame:
     """Mean horizon (tokens) with the first n layers of the model, and the censored fraction."""
     texts = _rows_of(rows, "depth")
-    found = _means(texts, ["label", "source", "vectors", "layers"], {"horizon": None})
-    if not texts:
-        return found.assign(censored_share=[])
     keys = ["label", "source", "vectors", "layers"]
-    censored = DataFrame(texts).groupby(keys)["censored"].mean().rename("censored_share")
-    return found.join(censored.astype(float), on=keys)
+    censored = texts["censored"].astype(float).groupby([texts[key] for key in keys]).mean()
+    return means(texts, keys, ["horizon"]).join(censored.rename("censored_share"), on=keys)
 
 
 def surprisal_data(rows: DataFrame) -> DataFrame:
@@ -279,6 +243,7 @@ def surprisal_data(rows: DataFrame) -> DataFrame:
     tokens were held has none.
     """
     columns = ["label", "source", "vectors", "text_id", "horizon", "censored", "nats_a_token"]
-    texts = [row for row in _rows_of(rows, "horizon") if row["tokens"] > 1 and not row["condition"]]
-    found = [row | {"nats_a_token": row["lm_nats"] / (row["tokens"] - 1)} for row in texts]
-    return DataFrame(found, columns=columns).sort_values(columns[:4], ignore_index=True)
+    texts = _rows_of(rows, "horizon")
+    texts = texts[(texts["tokens"] > 1) & (texts["condition"] == "")]
+    found = texts.assign(nats_a_token=texts["lm_nats"] / (texts["tokens"] - 1))[columns]
+    return found.sort_values(columns[:4], ignore_index=True)

@@ -7,11 +7,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from pandas import DataFrame
 
 from memcram.metrics.statistics import rank_correlation
-from memcram.report.drawing import MEAN, by_source, errors, mark, titled
+from memcram.report.drawing import (
+    MEAN,
+    by_source,
+    errors,
+    mark,
+    percent,
+    scatter,
+    series,
+    spread_evenly,
+    texts_per_mark,
+    titled,
+)
 from memcram.report.style import (
     LIGHT,
     LINES,
@@ -53,16 +64,11 @@ def context(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
         _line(axes, bare, at, value, 0, theme, "n tokens of context")
         mems = data[data["with_"] == "[mem]"].sort_values("vectors")
         for place, (_, row) in enumerate(mems.iterrows(), 1):
-            colour = theme.series[place % len(theme.series)]
-            axes.axhline(
-                row[value],
-                color=colour,
-                linestyle=LINES[place % len(LINES)],
-                label=f"[mem], K = {row['vectors']:g}",
-            )
+            style = series(place, theme) | {"marker": ""}
+            axes.axhline(row[value], label=f"[mem], K = {row['vectors']:g}", **style)
             low, high = row[f"{value}_low"], row[f"{value}_high"]
             if not pd.isna(low):
-                axes.axhspan(low, high, color=colour, alpha=0.14, linewidth=0)
+                axes.axhspan(low, high, color=style["color"], alpha=0.14, linewidth=0)
         axes.xaxis.set_major_locator(FixedLocator(list(at)))
         axes.set_xticks(at, ["0\n(bare LM)" if n == 0 else f"{n:g}" for n in bare["context"]])
         axes.set_xlim(-0.4, len(at) - 0.6)
@@ -73,7 +79,7 @@ def context(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
         first = data.iloc[0]
         title = f"{first['label']}: {first['source']}, {first['length']:g} tokens"
         axes.set_title(title)
-        note = f"{_texts(data)}; bars and bands: {MEAN}"
+        note = f"{texts_per_mark(data['n'])}; bars and bands: {MEAN}"
         return finish(figure, theme, note)
 
 
@@ -101,7 +107,7 @@ def halves(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
         _percent(axes, value)
         first = data.iloc[0]
         axes.set_title(titled(f"{first['label']}: {first['source']}, once and twice", data))
-        return finish(figure, theme, f"{_texts(data)}; bars: {MEAN}", columns=3)
+        return finish(figure, theme, f"{texts_per_mark(data['n'])}; bars: {MEAN}", columns=3)
 
 
 def pairs(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
@@ -136,7 +142,7 @@ def pairs(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
             median = float(np.median(values))
             axes.axvline(median, color=colour, linestyle=LINES[place], linewidth=0.9)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+        percent(axes.yaxis)
         axes.set_xlabel(_UNITS[value])
         axes.set_ylabel("pairs of solutions")
         axes.set_title(_cell_title(data, "solutions"))
@@ -176,7 +182,7 @@ def path(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     have a path.
     """
     texts = [one for _, one in data.groupby(["source", "text_id"], sort=True)]
-    drawn = [texts[i] for i in np.linspace(0, len(texts) - 1, min(4, len(texts))).astype(int)]
+    drawn = [texts[i] for i in spread_evenly(np.arange(len(texts)), 4)]
     drawn = [one[one["start"].isin(sorted(set(one["start"]))[:_STARTS])] for one in drawn]
     starts = sorted({start for one in drawn for start in one["start"]})
     with applied(theme):
@@ -185,7 +191,8 @@ def path(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         for axes, one in zip(panels, drawn, strict=True):
             _paths(axes, one, theme)
         handles = [
-            Line2D([], [], label=f"init {start}", **_start_style(start, theme)) for start in starts
+            Line2D([], [], label=f"init {start}", linewidth=1.2, **series(start, theme))
+            for start in starts
         ]
         shown = f"; {len(drawn)} texts are drawn" if len(drawn) < len(texts) else ""
         note = f"hollow: init, filled: solution{shown}; {path_words(data)}"
@@ -196,7 +203,7 @@ def _paths(axes: Axes, one: DataFrame, theme: Theme) -> None:
     """The paths of one text."""
     for start in sorted(set(one["start"])):
         way = one[one["start"] == start].sort_values("step")
-        style = _start_style(start, theme)
+        style = series(start, theme) | {"linewidth": 1.2}
         axes.plot(way["first"], way["second"], **style | {"marker": ""}, label="_path")
         for end, face in ((way.iloc[0], theme.ground), (way.iloc[-1], style["color"])):
             ends = style | {"linestyle": "", "markerfacecolor": face, "zorder": 3}
@@ -208,15 +215,6 @@ def _paths(axes: Axes, one: DataFrame, theme: Theme) -> None:
     axes.set_xlabel(f"first axis ({100 * first['first_share']:.0f} %)")
     axes.set_ylabel(f"second ({100 * first['second_share']:.0f} %)")
     axes.set_title(f"{first['source']} {first['text_id'][:8]}", fontsize=8.5, fontweight="normal")
-
-
-def _start_style(start: int, theme: Theme) -> dict[str, Any]:
-    return {
-        "color": theme.series[start % len(theme.series)],
-        "marker": MARKERS[start % len(MARKERS)],
-        "linestyle": LINES[start % len(LINES)],
-        "linewidth": 1.2,
-    }
 
 
 def path_words(data: DataFrame) -> str:
@@ -251,11 +249,11 @@ def line(data: DataFrame, theme: Theme = LIGHT) -> Figure:
                 _line(axes, one, at, value, place, theme, label)
                 place += 1
         axes.set_ylim(-0.03, 1.04)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+        percent(axes.yaxis)
         axes.set_xlabel("position between two solutions (0 and 1)")
         axes.set_ylabel("fraction")
         axes.set_title(_cell_title(data, "between solutions"))
-        note = f"{_texts(data)}; bars: {MEAN}; exact texts: Wilson's 95 % interval"
+        note = f"{texts_per_mark(data['n'])}; bars: {MEAN}; exact texts: Wilson's 95 % interval"
         return finish(figure, theme, note, columns=1)
 
 
@@ -276,7 +274,7 @@ def depth(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_xlabel("first layers of the model that were kept")
         axes.set_ylabel("mean horizon (tokens, free-running)")
         axes.set_title(titled(f"{data['label'].iloc[0]}: depth", data))
-        return finish(figure, theme, f"{_texts(data)}; bars: {MEAN}")
+        return finish(figure, theme, f"{texts_per_mark(data['n'])}; bars: {MEAN}")
 
 
 def surprisal(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -288,20 +286,12 @@ def surprisal(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         figure, axes = new_figure(height=4.0)
         index = places(list(data["source"]))
         for source, one in by_source(data):
-            colour, marker = theme.series[index[source]], MARKERS[index[source]]
             cut = one["censored"].astype(bool)
-            for some, face in ((one[~cut], colour), (one[cut], "none")):
+            for some, hollow in ((one[~cut], False), (one[cut], True)):
                 if len(some):
-                    axes.scatter(
-                        some["nats_a_token"],
-                        some["horizon"],
-                        marker=marker,
-                        s=22,
-                        facecolors=face,
-                        edgecolors=colour,
-                        label=f"{source}, n = {len(some)}"
-                        + (", censored" if face == "none" else ""),
-                    )
+                    label = f"{source}, n = {len(some)}" + (", censored" if hollow else "")
+                    x, y = some["nats_a_token"], some["horizon"]
+                    scatter(axes, x, y, index[source], theme, hollow=hollow, label=label)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -330,27 +320,13 @@ def _line(
     """Means with intervals at the positions `at`, in the style of number `place`."""
     mean = one[value].astype(float)
     ends = errors(mean, one[f"{value}_low"], one[f"{value}_high"])
-    axes.errorbar(
-        at,
-        mean,
-        ends,
-        capsize=2.5,
-        color=theme.series[place % len(theme.series)],
-        marker=MARKERS[place % len(MARKERS)],
-        linestyle=LINES[place % len(LINES)],
-        label=label,
-    )
+    axes.errorbar(at, mean, ends, capsize=2.5, label=label, **series(place, theme))
 
 
 def _percent(axes: Axes, value: str) -> None:
     if value in _SHARES:
         axes.set_ylim(0, 1.04)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
-
-
-def _texts(data: DataFrame) -> str:
-    low, high = int(data["n"].min()), int(data["n"].max())
-    return f"n = {low} texts per mark" if low == high else f"n = {low} to {high} texts per mark"
+        percent(axes.yaxis)
 
 
 def _cell_title(data: DataFrame, what: str) -> str:

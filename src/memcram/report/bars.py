@@ -9,11 +9,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 from pandas import DataFrame
 
 from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
-from memcram.report.drawing import MEAN, counted, note_at, plain_ticks, titled
+from memcram.report.drawing import MEAN, counted, note_at, percent, plain_ticks, titled
 from memcram.report.style import HATCHES, LIGHT, Theme, applied, finish, new_figure, places
 
 _BAR = 0.8  # height of a bar; the distance between bars is 1
@@ -58,7 +57,7 @@ def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         figure, axes = draw_bars(data, "utilisation", theme, describe)
         most = max([*data["utilisation"], *data["utilisation_high"].dropna()])
         axes.set_xlim(0, most * 1.2)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
+        percent(axes.xaxis)
         axes.set_xlabel("token gain / capacity bound (16 bits per coordinate)")
         axes.set_title(titled("Utilisation", data))
         return finish(

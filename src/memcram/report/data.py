@@ -67,6 +67,17 @@ def results_table(rows: Sequence[ResultRow]) -> DataFrame:
     return DataFrame([asdict(row) for row in rows], columns=list(column_types()))
 
 
+def as_dicts(table: DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, by column."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def joined(frames: Sequence[DataFrame], columns: Sequence[str]) -> DataFrame:
+    """The rows of several tables; a table without rows where there are none."""
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else DataFrame(columns=list(columns))
+
+
 def read_results(path: str | Path) -> DataFrame:
     """The results table in a CSV written by `memcram study export`.
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from pandas import DataFrame
@@ -13,6 +14,49 @@ from pandas import DataFrame
 from memcram.report.style import LINES, MARKERS, Theme, places
 
 MEAN = "bootstrap 95 % interval of the mean"
+
+
+def series(place: int, theme: Theme) -> dict[str, Any]:
+    """Colour, marker and dashes of line number `place`; they repeat after the last."""
+    return {
+        "color": theme.series[place % len(theme.series)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": LINES[place % len(LINES)],
+    }
+
+
+def percent(axis: Axis) -> None:
+    """Write the fractions of an axis as percentages."""
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
+
+
+def texts_per_mark(n: "pd.Series[int]") -> str:
+    """How many texts each mark of a figure stands for, in words."""
+    low, high = n.min(), n.max()
+    return f"n = {low} texts per mark" if low == high else f"n = {low} to {high} texts per mark"
+
+
+def scatter(
+    axes: Axes, x: Any, y: Any, place: int, theme: Theme, *, hollow: bool, **options: Any
+) -> None:
+    """Draw marks in the style of line number `place`; `options` are those of matplotlib."""
+    style = series(place, theme)
+    face = "none" if hollow else style["color"]
+    usual = {"marker": style["marker"], "s": 22, "facecolors": face, "edgecolors": style["color"]}
+    axes.scatter(x, y, **usual | options)
+
+
+def intervals(axes: Axes, x: Any, y: Any, place: int, theme: Theme, **ends: Any) -> None:
+    """Draw error bars without marks; `ends` is `xerr` or `yerr`."""
+    colour = series(place, theme)["color"]
+    axes.errorbar(x, y, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval", **ends)
+
+
+def spread_evenly(values: Any, most: int) -> Any:
+    """At most `most` of the values (an array or rows), evenly spaced, with first and last."""
+    count = min(most, len(values))
+    chosen = np.linspace(0, len(values) - 1, count).astype(int)
+    return values.iloc[chosen] if isinstance(values, DataFrame) else values[chosen]
 
 
 def largest(data: DataFrame, column: str) -> "pd.Series[Any]":
@@ -46,9 +90,7 @@ def counted(data: DataFrame, column: str, rest: str) -> str:
     printed = bool(data["published"].astype(bool).any())
     if not len(own):
         return "as printed; the numbers of texts were not printed"
-    low, high = own.min(), own.max()
-    texts = f"n = {low}" if low == high else f"n = {low} to {high}"
-    return f"{texts} texts per mark{rest}" + ("; hollow: as printed" if printed else "")
+    return texts_per_mark(own) + rest + ("; hollow: as printed" if printed else "")
 
 
 def titled(title: str, data: DataFrame) -> str:
@@ -82,9 +124,7 @@ def line_style(source: str, one: DataFrame, data: DataFrame, theme: Theme) -> di
         data: all rows of the figure, which decide the colours of unknown sources.
         theme: colours.
     """
-    place = places(list(data["source"]))[source]
-    colour = theme.series[place]
-    style = {"color": colour, "marker": MARKERS[place], "linestyle": LINES[place]}
+    style = series(places(list(data["source"]))[source], theme)
     if bool(one["published"].astype(bool).all()):
         style |= {"markerfacecolor": "none", "linestyle": "", "markersize": 8}
     return style

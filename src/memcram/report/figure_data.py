@@ -7,10 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from memcram.metrics.statistics import spread
-from memcram.metrics.tokens import saturated
+from memcram.metrics.tokens import saturated, survival
 from memcram.models.accounting import room
-from memcram.report.tables import measured
+from memcram.report.data import as_dicts, joined
+from memcram.report.tables import means, measured, with_passages
 from memcram.study.results import TokenRecord
 
 Records = Callable[[str], TokenRecord]
@@ -33,16 +33,9 @@ def cross_entropy_data(rows: DataFrame) -> DataFrame:
     """Figures 3 and 6: one point per text, nats over t₂ … t_N; sorted, so long texts lie on top."""
     rows = measured(rows, "capacity")
     columns = ["task", "label", "vectors", "source", "length", "lm_nats", "mem_nats", "accuracy"]
-    found = rows[columns].assign(
-        saturated=[saturated(accuracy) for accuracy in rows["accuracy"]], passage=_passages(rows)
-    )
+    full = [saturated(accuracy) for accuracy in rows["accuracy"]]
+    found = with_passages(rows)[[*columns, "passage"]].assign(saturated=full)
     return found.sort_values(["label", "vectors", "length", "task"], ignore_index=True)
-
-
-def _passages(rows: DataFrame) -> list[str]:
-    """The passage each text is a prefix of: prefixes of one are not independent."""
-    names = zip(rows["source"], rows["text_id"], strict=True)
-    return [f"{source}|{text_id}" for source, text_id in names]
 
 
 def vectors_data(table: DataFrame) -> DataFrame:
@@ -120,24 +113,7 @@ def horizons_data(rows: DataFrame) -> DataFrame:
         at = still[np.searchsorted(held, ends, side="right") - 1]
         frames.append(DataFrame({**key, "tokens": ends, "share": at, "censored": True}))
     columns = ["label", "vectors", "source", "n", "tokens", "share", "censored"]
-    filled = [frame for frame in frames if len(frame)]
-    return pd.concat(filled, ignore_index=True) if filled else DataFrame(columns=columns)
-
-
-def survival(
-    horizons: NDArray[np.int64], censored: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Kaplan–Meier estimate: `share[i]` of the texts hold at least `tokens[i]` tokens.
-
-    A text that missed token h + 1 has the horizon h; a censored one leaves without a miss.
-    """
-    tokens, share = [0.0], [1.0]
-    for n in np.unique(horizons[~censored]):
-        missed = int(((horizons == n) & ~censored).sum())
-        at_risk = missed + int((horizons > n).sum())
-        tokens.append(float(n + 1))
-        share.append(share[-1] * (1 - missed / at_risk))
-    return np.array(tokens), np.array(share)
+    return joined(frames, columns)
 
 
 def curves_data(rows: DataFrame, records: Records) -> DataFrame:
@@ -152,7 +128,7 @@ def curves_data(rows: DataFrame, records: Records) -> DataFrame:
             values = {"step": curve[:, 0], "right": curve[:, 1], "loss": curve[:, 2]}
             frames.append(DataFrame({**key, **values}))
     columns = ["task", "label", "kind", "vectors", "length", "step", "right", "loss"]
-    return pd.concat(frames, ignore_index=True) if frames else DataFrame(columns=columns)
+    return joined(frames, columns)
 
 
 def median_curve(curves: DataFrame) -> DataFrame:
@@ -180,24 +156,15 @@ def positions_data(rows: DataFrame, records: Records) -> DataFrame:
     the others are right everywhere.
     """
     shares = []
-    rows = measured(rows, "capacity")
-    rows = rows.assign(passage=_passages(rows))
-    # An array: a list without entries would select columns.
-    full = rows[~np.array([saturated(accuracy) for accuracy in rows["accuracy"]], dtype=bool)]
-    for row in full[["task", "label", "vectors", "passage"]].to_dict("records"):
+    rows = with_passages(measured(rows, "capacity"))
+    for row in as_dicts(rows[["task", "label", "vectors", "passage", "accuracy"]]):
+        if saturated(row["accuracy"]):
+            continue
         record = records(row["task"])
         for with_, ranks in (("[mem]", record.mem_ranks), ("bare LM", record.lm_ranks)):
-            for share in _share_by_bin(ranks.numpy()):
-                shares.append({str(k): v for k, v in row.items()} | {"with_": with_} | share)
-    columns = ["label", "vectors", "with_", "first", "last", "n", "share", "low", "high"]
-    if not shares:
-        return DataFrame(columns=columns)
-    means = []
-    for key, group in DataFrame(shares).groupby(columns[:5]):
-        of_bin = spread(list(group["share"]), passages=list(group["passage"]))
-        low, high = of_bin.ci95 or (None, None)
-        means.append([*key, of_bin.n, of_bin.mean, low, high])
-    return DataFrame(means, columns=columns)
+            shares += [row | {"with_": with_} | share for share in _share_by_bin(ranks.numpy())]
+    found = means(DataFrame(shares), ["label", "vectors", "with_", "first", "last"], ["share"])
+    return found.rename(columns={"share_low": "low", "share_high": "high"})
 
 
 def _share_by_bin(ranks: NDArray[np.int64]) -> Iterator[dict[str, float]]:

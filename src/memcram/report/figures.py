@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -29,12 +30,15 @@ from memcram.report.drawing import (
     counted,
     errors,
     ideal,
+    intervals,
     largest,
     line_style,
     log_axes,
     mark,
     note_at,
     plain_ticks,
+    scatter,
+    spread_evenly,
     titled,
 )
 from memcram.report.style import (
@@ -62,19 +66,13 @@ def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         colours = lengths_map(theme)
         for marker, saturated, some in _marked(data):
             rgba = colours(norm(some["length"].to_numpy(float)))
-            axes.scatter(
-                some["lm_nats"],
-                some["mem_nats"],
-                marker=marker,
-                s=22,
-                facecolors="none" if saturated else rgba,
-                edgecolors=rgba,
-                linewidths=0.9,
-            )
+            face = "none" if saturated else rgba
+            style: Any = {"marker": marker, "s": 22, "edgecolors": rgba, "linewidths": 0.9}
+            axes.scatter(some["lm_nats"], some["mem_nats"], facecolors=face, **style)
         top = float(data["lm_nats"].max()) * 1.04
         axes.plot([0, top], [0, top], color=theme.muted, linewidth=0.9, linestyle=":")
-        style = {"ha": "right", "va": "baseline", "fontsize": 8, "color": theme.muted}
-        note_at(axes, "no gain", (0.55 * top, 0.55 * top), (-3, 3), **style)
+        words = {"ha": "right", "va": "baseline", "fontsize": 8, "color": theme.muted}
+        note_at(axes, "no gain", (0.55 * top, 0.55 * top), (-3, 3), **words)
         fitted = data[~data["saturated"].astype(bool)]
         if len(fitted):
             _fit(axes, fitted, top, theme)
@@ -126,15 +124,10 @@ def _fit(axes: Axes, fitted: DataFrame, top: float, theme: Theme) -> None:
 
 
 def _length_bar(figure: Figure, axes: Axes, norm: LogNorm, data: DataFrame, theme: Theme) -> None:
-    from matplotlib.cm import ScalarMappable
-
-    bar = figure.colorbar(
-        ScalarMappable(norm, lengths_map(theme)), ax=axes, fraction=0.04, pad=0.02, aspect=30
-    )
+    colours = ScalarMappable(norm, lengths_map(theme))
+    bar = figure.colorbar(colours, ax=axes, fraction=0.04, pad=0.02, aspect=30)
     lengths = np.unique(data["length"])
-    shown = (
-        lengths if len(lengths) <= 8 else lengths[np.linspace(0, len(lengths) - 1, 6).astype(int)]
-    )
+    shown = lengths if len(lengths) <= 8 else spread_evenly(lengths, 6)
     bar.ax.yaxis.set_major_locator(FixedLocator(list(shown)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
@@ -158,13 +151,8 @@ def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         ideal(axes, reached, "max_tokens", theme)
         ceiling = data.dropna(subset="ceiling_tokens").drop_duplicates("vectors")
         if len(ceiling):
-            axes.plot(
-                ceiling["vectors"],
-                ceiling["ceiling_tokens"],
-                color=theme.muted,
-                linewidth=2.4,
-                label="longest input of the model",
-            )
+            style = {"color": theme.muted, "label": "longest input of the model"}
+            axes.plot(ceiling["vectors"], ceiling["ceiling_tokens"], linewidth=2.4, **style)
         log_axes(axes, reached["vectors"])
         axes.set_ylabel(f"max tokens (accuracy ≥ {THRESHOLD})")
         axes.set_title(f"{data['label'].iloc[0]}: capacity")
@@ -217,25 +205,18 @@ def bound_against_gain(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     with applied(theme):
         figure, axes = new_figure(height=4.6)
         for source, own in by_source(data):
+            place = places(list(data["source"]))[source]
             for published in (True, False):
                 some = own[own["published"].astype(bool) == published]
-                _gain_marks(
-                    axes, some, places(list(data["source"]))[source], theme, hollow=published
-                )
+                _gain_marks(axes, some, place, theme, hollow=published)
         _name_series(axes, data[~data["published"].astype(bool)])
         low = 0.5 * float(min(data["bound_tokens"].min(), data["token_gain"].clip(lower=1).min()))
         high = 1.6 * float(data["bound_tokens"].max())
         for share, dashes in ((1.0, "-"), (0.1, "--"), (0.01, ":")):
-            axes.plot(
-                [low, high],
-                [share * low, share * high],
-                color=theme.muted,
-                linewidth=0.9,
-                linestyle=dashes,
-                label=f"_{share:g}",
-            )
-            style = {"fontsize": 8, "color": theme.muted}
-            note_at(axes, f"{100 * share:g} %", (high, share * high), (3, 0), **style)
+            y = [share * low, share * high]
+            style: Any = {"color": theme.muted, "linewidth": 0.9, "linestyle": dashes}
+            axes.plot([low, high], y, label=f"_{share:g}", **style)
+            note_at(axes, f"{100 * share:g} %", (high, y[1]), (3, 0), fontsize=8, color=theme.muted)
         axes.set(xscale="log", yscale="log")
         axes.set_xlim(0.35 * float(data["bound_tokens"].min()), high)
         axes.set_ylim(0.5 * float(data["token_gain"].clip(lower=1).min()), 1.2 * high)
@@ -249,14 +230,12 @@ def bound_against_gain(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def _gain_marks(axes: Axes, some: DataFrame, place: int, theme: Theme, *, hollow: bool) -> None:
-    colour = theme.series[place]
     # The area grows with the order of magnitude, so that 1 M and 10 B parameters fit one figure.
     area = 14 + 26 * np.log10(1 + some["parameters"].astype(float) / 1e6)
     x, y = some["bound_tokens"], some["token_gain"]
     ends = errors(y, some["token_gain_low"], some["token_gain_high"])
-    axes.errorbar(x, y, ends, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
-    face = "none" if hollow else colour
-    axes.scatter(x, y, s=area, marker=MARKERS[place], facecolors=face, edgecolors=colour)
+    intervals(axes, x, y, place, theme, yerr=ends)
+    scatter(axes, x, y, place, theme, hollow=hollow, s=area)
 
 
 def _name_series(axes: Axes, own: DataFrame) -> None:
@@ -280,9 +259,9 @@ def bits_per_dimension(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             for published, one in some.groupby(some["published"].astype(bool)):
                 x, place = one["bits_per_dimension"].astype(float), index[source]
                 y = one["label"].map(order.index) + 0.2 * (place - 1)  # sources below each other
-                _marks_with_intervals(
-                    axes, x, y, one, theme.series[place], MARKERS[place], hollow=bool(published)
-                )
+                ends = errors(x, one["bits_per_dimension_low"], one["bits_per_dimension_high"])
+                intervals(axes, x, y, place, theme, xerr=ends)
+                scatter(axes, x, y, place, theme, hollow=bool(published), s=24)
         lines = [
             axes.axvline(bits, color=theme.ink, linewidth=1.0, linestyle=dashes, label=words)
             for bits, dashes, words in (
@@ -298,15 +277,6 @@ def bits_per_dimension(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_title(titled("Bits per dimension", data))
         note = counted(data, "gain_n", f"; line: {MEAN}")
         return finish(figure, theme, note, 2, [*_gain_handles(data, theme), *lines])
-
-
-def _marks_with_intervals(
-    axes: Axes, x: Any, y: Any, one: DataFrame, colour: str, marker: str, *, hollow: bool
-) -> None:
-    ends = errors(x, one["bits_per_dimension_low"], one["bits_per_dimension_high"])
-    axes.errorbar(x, y, xerr=ends, fmt="none", ecolor=colour, elinewidth=1.1, label="_interval")
-    face = "none" if hollow else colour
-    axes.scatter(x, y, s=24, marker=marker, facecolors=face, edgecolors=colour)
 
 
 def _gain_handles(data: DataFrame, theme: Theme) -> list[Artist]:

@@ -2,20 +2,18 @@
 
 import hashlib
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
 from memcram.errors import UsageError
+from memcram.files import holds_files, new_folder
 from memcram.metrics.tokens import ACCURACY_THRESHOLD
-from memcram.report.data import ReportData, published_only
-from memcram.report.drawing import largest
+from memcram.report.data import ReportData, as_dicts, published_only
+from memcram.report.drawing import largest, spread_evenly
 from memcram.report.explain import explain_page, view_of_record, visible
 from memcram.report.html import figure_of, is_missing, render
 from memcram.report.sections import Section, sections
@@ -40,18 +38,13 @@ def check_folder(output: Path, *, force: bool) -> None:
     Raises:
         UsageError: its parent is missing; it exists without `force`, or is not a report.
     """
-    problem = ""
-    if not output.parent.is_dir():
-        problem = f"the folder {str(output.parent)!r} does not exist"
-    elif output.is_symlink() or (output.exists() and not output.is_dir()):
-        problem = f"{str(output)!r} is not a folder"
-    elif output.exists() and any(output.iterdir()):
-        if not force:
-            problem = f"{str(output)!r} exists"
-            raise UsageError(problem, argument="output", force_to="replace the report")
-        if not _is_report(output):
-            problem = f"{str(output)!r} holds files that are not part of a report; choose another"
-    if problem:
+    if not holds_files(output):
+        return
+    if not force:
+        problem = f"{str(output)!r} exists"
+        raise UsageError(problem, argument="output", force_to="replace the report")
+    if not _is_report(output):
+        problem = f"{str(output)!r} holds files that are not part of a report; choose another"
         raise UsageError(problem, argument="output")
 
 
@@ -88,25 +81,11 @@ def write_report(
         UsageError: the folder exists and may not be replaced, or can't be written.
     """
     check_folder(output, force=force)
-    temporary = None
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-        temporary.chmod(0o755)
+    with new_folder(output, replace=True) as temporary:
         for name, content in report_files(data or published_only(), max_texts, on_part):
             path = temporary / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
-        if output.exists():
-            shutil.rmtree(output)
-        temporary.replace(output)
-        temporary = None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        problem = f"{str(output)!r} could not be written ({reason})"
-        raise UsageError(problem, argument="output") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return output / "index.html"
 
 
@@ -132,7 +111,7 @@ def report_files(
             yield f"figures/{drawn.name}-dark.svg", to_svg(drawn.draw(DARK), DARK)
     texts = []
     tell("texts")
-    for row in _records(_spread_evenly(data.rows, max_texts)):
+    for row in as_dicts(_spread_evenly(data.rows, max_texts)):
         record = data.tokens(str(row["task"]))
         pieces = data.pieces(str(row["task"]), record.ids.tolist())
         view = view_of_record(row, record, pieces)
@@ -241,9 +220,7 @@ def _number(row: "pd.Series[Any]", column: str, unit: str, words: str) -> dict[s
 
 def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:
     """Blocks of a label each, with their rows: those measured here, and the others."""
-    blocks = [
-        (str(name), list(_records(rows))) for name, rows in table.groupby("label", sort=False)
-    ]
+    blocks = [(str(name), as_dicts(rows)) for name, rows in table.groupby("label", sort=False)]
     for only_published in (False, True):
         yield [
             block for block in blocks if all(row["published"] for row in block[1]) == only_published
@@ -255,13 +232,7 @@ def _spread_evenly(rows: DataFrame, most: int) -> DataFrame:
     if not len(rows):
         return rows
     keys = ["label", "kind", "source", "vectors", "length", "text_id"]
-    rows = rows.sort_values(keys, kind="stable")
-    count = min(most, len(rows))
-    return rows.iloc[np.linspace(0, len(rows) - 1, count).astype(int)]
-
-
-def _records(rows: DataFrame) -> Iterator[dict[str, Any]]:
-    return ({str(name): value for name, value in row.items()} for row in rows.to_dict("records"))
+    return DataFrame(spread_evenly(rows.sort_values(keys, kind="stable"), most))
 
 
 def _page_name(task: str) -> str:

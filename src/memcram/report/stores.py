@@ -4,17 +4,16 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from memcram.errors import ModelError, UsageError
 from memcram.models import load_tokenizer
 from memcram.models.sources import is_here, nearest_model
 from memcram.report.data import ReportData, StudyPart, combine, results_table
 from memcram.report.explain import TokenView, token_pieces, view_of_record
+from memcram.study.grid import deciding
 from memcram.study.results import TokenRecord
-
-if TYPE_CHECKING:
-    from memcram.study.store import Store
+from memcram.study.store import Store
 
 _NAMED = 5  # ids that an error message shows
 
@@ -25,8 +24,6 @@ def load_stores(folders: Sequence[Path]) -> ReportData:
     Raises:
         UsageError: a folder is no store, or none of them holds a row.
     """
-    from memcram.study.store import Store
-
     opened = [Store(folder) for folder in folders]
     holders: dict[str, Store] = {}
     models: dict[str, tuple[str, str | None]] = {}
@@ -56,9 +53,7 @@ def _told_apart(parts: Sequence[StudyPart], folders: Sequence[Path]) -> list[Stu
     ]
 
 
-def _part(store: "Store") -> StudyPart:
-    from memcram.study.grid import deciding
-
+def _part(store: Store) -> StudyPart:
     counts = store.counts()
     # The rows are enough for a report; the spec is only shown.
     spec = store.spec_path.read_text("utf-8", "replace") if store.spec_path.is_file() else "missing"

@@ -1,7 +1,7 @@
 """The tables of a report: pure functions of the results table and of the published values."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -54,6 +54,31 @@ def measured(rows: DataFrame, kind: str) -> DataFrame:
     return rows[(rows["kind"] == kind) & (rows["condition"].fillna("") == "")]
 
 
+def with_passages(rows: DataFrame) -> DataFrame:
+    """Rows with the passage each text is a prefix of: prefixes of one are not independent."""
+    passages = zip(rows["source"], rows["text_id"], strict=True)
+    return rows.assign(passage=[f"{source}|{text_id}" for source, text_id in passages])
+
+
+def means(data: DataFrame, keys: list[str], values: Sequence[str]) -> DataFrame:
+    """Mean and bootstrap 95 % interval (`VALUE_low`, `VALUE_high`) of each value, and n.
+
+    Args:
+        data: one row per text, with `passage`.
+        keys: columns that tell the groups apart.
+        values: columns to summarise.
+    """
+    columns = [*keys, "n"]
+    columns += [f"{value}{end}" for value in values for end in ("", "_low", "_high")]
+    found = []
+    for key, group in data.groupby(keys) if len(data) else ():
+        row = dict(zip(keys, key, strict=True)) | {"n": len(group)}
+        for value in values:
+            row |= _spread_columns(value, group, value)
+        found.append(row)
+    return DataFrame(found, columns=columns).astype(dict.fromkeys(columns[len(keys) + 1 :], float))
+
+
 def table_1(rows: DataFrame) -> DataFrame:
     """Max tokens, token gain and information gain × text sources × models.
 
@@ -76,7 +101,7 @@ def _by_series(
         return DataFrame(columns=columns)
     series = [
         dict(zip(_SERIES, key, strict=True)) | summarise(part)
-        for key, part in rows.groupby(_SERIES)
+        for key, part in with_passages(rows).groupby(_SERIES)
     ]
     found = DataFrame(series).join(rows.groupby("label")[_OF_MODEL].first(), on="label")
     found = found.assign(published=False)[columns]
@@ -87,7 +112,6 @@ def _gains(row: Mapping[Any, Any]) -> dict[str, Any]:
     gain = token_gain_tokens(row["mem_right"], row["lm_right"])
     nats = information_gain_nats(row["lm_nats"], row["mem_nats"])
     return {
-        "passage": (row["source"], row["text_id"]),
         "token_gain": gain,
         "information_gain_nats": nats,
         "information_gain_bits": bits_from_nats(nats),
@@ -137,7 +161,7 @@ def _spread_columns(name: str, part: DataFrame, column: str) -> dict[str, float 
     """Mean, standard deviation and interval, resampled by passage."""
     if not len(part):
         return dict.fromkeys((name, f"{name}_std", f"{name}_low", f"{name}_high"))
-    found = spread(part[column].tolist(), passages=part["passage"].tolist())
+    found = spread(part[column].astype(float).tolist(), passages=part["passage"].tolist())
     low, high = found.ci95 or (None, None)
     return {name: found.mean, f"{name}_std": found.std, f"{name}_low": low, f"{name}_high": high}
 
@@ -230,10 +254,7 @@ def horizon_table(rows: DataFrame) -> DataFrame:
     `horizon_tokens` includes censored horizons as they are, so it is a lower bound where there are
     any; `restricted_tokens` allows for censoring up to `limit_tokens`.
     """
-    rows = measured(rows, "horizon")
-    passages = list(zip(rows["source"], rows["text_id"], strict=True))
-    passage = pd.Series(passages, index=rows.index, dtype=object)
-    return _by_series(rows.assign(passage=passage), _horizon, _HORIZONS)
+    return _by_series(measured(rows, "horizon"), _horizon, _HORIZONS)
 
 
 def _horizon(part: DataFrame) -> dict[str, Any]:

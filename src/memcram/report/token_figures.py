@@ -1,18 +1,28 @@
 """Figures of what happens inside texts: horizons, learning curves, accuracy by position."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter
 from pandas import DataFrame
 
-from memcram.report.drawing import MEAN, by_source, errors, plain_ticks, titled
+from memcram.report.drawing import (
+    MEAN,
+    by_source,
+    errors,
+    percent,
+    plain_ticks,
+    series,
+    spread_evenly,
+    texts_per_mark,
+    titled,
+)
 from memcram.report.figure_data import median_curve
 from memcram.report.style import (
     LIGHT,
     LINES,
-    MARKERS,
     Theme,
     applied,
     finish,
@@ -36,21 +46,13 @@ def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             place = index[source]
             cut, steps = one[one["censored"].astype(bool)], one[~one["censored"].astype(bool)]
             label = f"{source}, n = {int(one['n'].iloc[0])}, {len(cut)} censored"
-            axes.step(
-                steps["tokens"],
-                steps["share"],
-                where="post",
-                color=theme.series[place],
-                linestyle=LINES[place],
-                label=label,
-            )
-            if len(cut):
-                axes.plot(
-                    cut["tokens"], cut["share"], "x", color=theme.series[place], label="_censored"
-                )
+            style = series(place, theme) | {"marker": ""}
+            axes.step(steps["tokens"], steps["share"], where="post", label=label, **style)
+            crosses = style | {"marker": "x", "linestyle": ""}
+            axes.plot(cut["tokens"], cut["share"], label="_censored", **crosses)
         axes.set_xlim(left=0)
         axes.set_ylim(0, 1.04)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+        percent(axes.yaxis)
         axes.set_xlabel("tokens from the start, free-running")
         axes.set_ylabel("texts exact at least that far")
         axes.set_title(titled(f"{data['label'].iloc[0]}: horizon", data))
@@ -65,14 +67,13 @@ def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         norm = LogNorm(float(lengths[0]), float(max(lengths[-1], lengths[0] + 1)))
         colours = lengths_map(theme)
         halo = [withStroke(linewidth=4.5, foreground=theme.ground)]
-        told = lengths[np.linspace(0, len(lengths) - 1, min(len(lengths), _MEDIANS)).astype(int)]
+        told = spread_evenly(lengths, _MEDIANS)
         for place, length in enumerate(lengths):
             some = data[data["length"] == length]
             colour = colours(norm(float(length)))
             for _, one in some.groupby("task"):
-                axes.plot(
-                    one["step"], one["right"], color=colour, linewidth=0.5, alpha=0.15, label="_one"
-                )
+                thin: Any = {"color": colour, "linewidth": 0.5, "alpha": 0.15}
+                axes.plot(one["step"], one["right"], label="_one", **thin)
             if length not in told:
                 continue
             middle = median_curve(some)
@@ -109,24 +110,15 @@ def accuracy_by_position(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             middle = np.sqrt(one["first"].to_numpy(float) * one["last"].to_numpy(float))
             middle = middle * 2 ** (0.07 * (place - (len(lines) - 1) / 2))  # side by side
             ends = errors(one["share"], one["low"], one["high"])
-            bare = with_ == "bare LM"
-            axes.errorbar(
-                middle,
-                one["share"],
-                ends,
-                capsize=2.5,
-                color=theme.muted if bare else theme.series[place % len(theme.series)],
-                marker="x" if bare else MARKERS[place % len(MARKERS)],
-                linestyle=":" if bare else LINES[place % len(LINES)],
-                label="bare LM" if bare else f"[mem], K = {vectors}",
-            )
+            style = series(place, theme) | {"label": f"[mem], K = {vectors}"}
+            if with_ == "bare LM":
+                style = {"color": theme.muted, "marker": "x", "linestyle": ":", "label": with_}
+            axes.errorbar(middle, one["share"], ends, capsize=2.5, **style)
         axes.set_xscale("log", base=2)
         plain_ticks(axes, "x")
         axes.set_ylim(0, 1.04)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
+        percent(axes.yaxis)
         axes.set_xlabel("position of the token in the text")
         axes.set_ylabel("tokens correct (teacher-forced)")
         axes.set_title(f"{data['label'].iloc[0]}: accuracy by position")
-        low, high = int(data["n"].min()), int(data["n"].max())
-        texts = f"{low}" if low == high else f"{low} to {high}"
-        return finish(figure, theme, f"n = {texts} texts per mark; bars: {MEAN}")
+        return finish(figure, theme, f"{texts_per_mark(data['n'])}; bars: {MEAN}")
