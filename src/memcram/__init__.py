@@ -15,7 +15,6 @@ Namespaces: `memcram.recipes` (how texts are crammed), `memcram.texts` (sources 
 `__all__` are public; every other module is internal and may change without notice.
 """
 
-from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -71,60 +70,32 @@ __all__ = [
 __version__ = version("memcram")
 
 
-def lazy_attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__`, which imports each name when it is first used.
-
-    This keeps `memcram --help` from waiting for torch.
-
-    Args:
-        package: dotted name of the package.
-        homes: dotted name of the module that defines each name; a name of a module itself is
-            mapped to that module.
-    """
-
-    def getattribute(name: str) -> Any:
-        home = homes.get(name)
-        if home is None:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = import_module(home)
-        return module if home == f"{package}.{name}" else getattr(module, name)
-
-    return getattribute
+_HOMES = {
+    "memcram.archive": ["Archive"],
+    "memcram.compression.codec": ["compress", "cram", "decompress"],
+    "memcram.compression.estimate": ["plan"],
+    "memcram.compression.verify": ["Verification", "verify"],
+    "memcram.engine.batch": ["CramRequest"],
+    "memcram.engine.loop": ["Engine"],
+    "memcram.engine.result": ["Crammed"],
+    "memcram.errors": ["ArchiveError", "MemcramError", "ModelError", "TextError", "UsageError"],
+    "memcram.metrics": ["capacity_bound"],
+    "memcram.models": ["FrozenLM", "load_lm", "packaged_models"],
+    "memcram.models.scoring": ["score"],
+    "memcram.recipes": ["RECIPES", "Recipe", "get_recipe"],
+    "memcram.study": ["measure_horizons"],
+}
+_NAMESPACES = ("metrics", "recipes", "study", "texts")
 
 
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "Archive": "memcram.archive",
-        "ArchiveError": "memcram.errors",
-        "CramRequest": "memcram.engine.batch",
-        "Crammed": "memcram.engine.result",
-        "Engine": "memcram.engine.loop",
-        "FrozenLM": "memcram.models",
-        "MemcramError": "memcram.errors",
-        "ModelError": "memcram.errors",
-        "RECIPES": "memcram.recipes",
-        "Recipe": "memcram.recipes",
-        "TextError": "memcram.errors",
-        "UsageError": "memcram.errors",
-        "Verification": "memcram.compression.verify",
-        "capacity_bound": "memcram.metrics",
-        "compress": "memcram.compression.codec",
-        "cram": "memcram.compression.codec",
-        "decompress": "memcram.compression.codec",
-        "get_recipe": "memcram.recipes",
-        "load_lm": "memcram.models",
-        "measure_horizons": "memcram.study",
-        "metrics": "memcram.metrics",
-        "packaged_models": "memcram.models",
-        "plan": "memcram.compression.estimate",
-        "recipes": "memcram.recipes",
-        "score": "memcram.models.scoring",
-        "study": "memcram.study",
-        "texts": "memcram.texts",
-        "verify": "memcram.compression.verify",
-    },
-)
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `memcram --help` need not load torch."""
+    if name in _NAMESPACES:
+        return import_module(f"memcram.{name}")
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'memcram' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
