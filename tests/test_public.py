@@ -9,7 +9,10 @@ import pytest
 
 import memcram
 
-NAMESPACES = ["memcram", "memcram.recipes", "memcram.texts", "memcram.study", "memcram.metrics"]
+NAMESPACES = [
+    "memcram",
+    *(f"memcram.{name}" for name in ("export", "metrics", "recipes", "study", "texts")),
+]
 NAMES = [
     (namespace, name)
     for namespace in NAMESPACES

@@ -11,8 +11,9 @@ The public interface:
 - `measure_horizons` measures how many tokens fit into K vectors, `capacity_bound` how many could.
 
 Namespaces: `memcram.recipes` (how texts are crammed), `memcram.texts` (sources of texts),
-`memcram.study` (grids of measurements) and `memcram.metrics` (pure functions). The names in their
-`__all__` are public; every other module is internal and may change without notice.
+`memcram.study` (grids of measurements), `memcram.metrics` (pure functions) and `memcram.export`
+(formats of other programs). The names in their `__all__` are public; every other module is internal
+and may change without notice.
 """
 
 from importlib import import_module
@@ -20,7 +21,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memcram import metrics, recipes, study, texts
+    from memcram import export, metrics, recipes, study, texts
     from memcram.archive import Archive
     from memcram.compression.codec import compress, cram, decompress
     from memcram.compression.estimate import plan
@@ -54,6 +55,7 @@ __all__ = [
     "compress",
     "cram",
     "decompress",
+    "export",
     "get_recipe",
     "load_lm",
     "measure_horizons",
@@ -85,7 +87,7 @@ _HOMES = {
     "memcram.recipes": ["RECIPES", "Recipe", "get_recipe"],
     "memcram.study": ["measure_horizons"],
 }
-_NAMESPACES = ("metrics", "recipes", "study", "texts")
+_NAMESPACES = ("export", "metrics", "recipes", "study", "texts")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import torch
 import memcram
 import memcram.export
 import tiny
+from export.samples import archive_of_random_vectors
 from memcram.cli import run
 from memcram.errors import ArchiveError, UsageError
 from memcram.export import EXPORTERS, export
@@ -33,6 +34,10 @@ def refused(error, folder, archive, target, runtime, match):
     with pytest.raises(error, match=match):
         export(archive, target, runtime, folder / "out")
     assert list(folder.iterdir()) == []
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @every_exporter
@@ -74,15 +79,25 @@ def test_another_model_or_dtype_is_refused(runtime, archive, tiny_lm, tmp_path):
 
 
 @every_exporter
+@pytest.mark.parametrize("changed", [{"layers": 1}, {"autocast": "bfloat16"}])
+def test_a_model_that_other_programs_load_otherwise_is_refused(
+    runtime, changed, tiny_folder, tmp_path
+):
+    lm = memcram.load_lm(str(tiny_folder), device="cpu", **changed)
+    archive = archive_of_random_vectors(lm, 2)
+    refused(UsageError, tmp_path, archive, lm, runtime, "^target: .* was loaded with ")
+
+
+@every_exporter
 def test_a_folder_in_use_is_refused_and_an_empty_one_is_used(runtime, archive, pocket, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     export(archive, pocket, runtime, folder)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     assert before
     with pytest.raises(UsageError, match=r"^output: '.*out' is not empty; name a new folder$"):
         export(archive, pocket, runtime, folder)
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
     assert list(tmp_path.iterdir()) == [folder]
 
 

@@ -27,7 +27,7 @@ from memcram.files import check_writable, write_atomically
 MAX_HEADER_BYTES = 256 * 1024
 MAX_CHUNK_TOKENS = 2**20
 # Raised by safetensors, and by torch (RuntimeError) for shapes it can't hold.
-_UNREADABLE = (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
+UNREADABLE = (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class Archive:
         manifest = parse_manifest(name, header.get("__metadata__"))
         try:
             loaded = safetensors.torch.load(data)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ArchiveError(f"{name}: damaged ({error})") from error
         expected = {field.name for field in fields(ArchiveTensors)}
         if set(loaded) != expected:

@@ -14,7 +14,7 @@ from memcram.cli.codec import compress, decompress, inspect, verify
 from memcram.cli.command import ShownError
 from memcram.cli.console import writing
 from memcram.cli.explain import explain
-from memcram.cli.export import export
+from memcram.cli.export import export, import_
 from memcram.cli.horizon import horizon
 from memcram.cli.models import models
 from memcram.cli.plan import plan
@@ -46,6 +46,7 @@ for command in (
     verify,
     explain,
     export,
+    import_,
     horizon,
     plan,
     study,

@@ -1,4 +1,4 @@
-"""export."""
+"""export, import."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from memcram.cli import options
 from memcram.cli.codec import open_archive, open_model
 from memcram.cli.command import Command
 from memcram.cli.console import print_report
+from memcram.files import check_writable, write_atomically
 
 
 @click.command(cls=Command)
@@ -26,13 +27,14 @@ def export(
 ) -> None:
     """Export ARCHIVE for another program, RUNTIME, with a README that says how to decode it.
 
-    RUNTIME is transformers: safetensors for generate(inputs_embeds=...). Every chunk is decoded
-    first; an archive that needs corrections or raw bytes is refused, because only memcram applies
-    them.
+    RUNTIME is transformers (safetensors for generate(inputs_embeds=...)) or peft (a prompt-tuning
+    adapter for each chunk). Every chunk is decoded first; an archive that needs corrections or raw
+    bytes is refused, because only memcram applies them.
 
     \b
-    Example:
+    Examples:
       memcram export transformers poem.txt.mem.safetensors -o poem-vectors
+      memcram export peft poem.txt.mem.safetensors -o poem-adapters
     """
     from memcram.export import check_folder, get_exporter
     from memcram.export import export as export_archive
@@ -45,8 +47,37 @@ def export(
     summary = opened.summary()
     report = {
         "output": str(folder),
-        "files": len(list(folder.iterdir())),
+        "files": sum(path.is_file() for path in folder.rglob("*")),
         **{name: summary[name] for name in ("tokens", "vectors", "chunks", "tokens_guarded")},
         "min_margin": summary["min_margin"],
     }
+    print_report(report, as_json=as_json)
+
+
+@click.command("import", cls=Command)
+@click.argument("runtime")
+@click.argument("folder", metavar="DIR")
+@click.option("-o", "--output", metavar="FILE", required=True, help="safetensors file to write.")
+@options.stacked(options.force, options.json)
+def import_(runtime: str, folder: str, output: str, force: bool, as_json: bool) -> None:
+    """Import a prompt that another program, RUNTIME, trained, from DIR.
+
+    RUNTIME is peft: DIR is a prompt-tuning adapter of a causal LM. Its vectors are written to FILE
+    as one tensor, mem (K, width).
+
+    \b
+    Example:
+      memcram import peft my-adapter -o my-prompt.safetensors
+    """
+    import safetensors.torch
+
+    from memcram.export import get_importer
+
+    read = get_importer(runtime)
+    check_writable(Path(output), force=force)
+    mem = read(folder)
+    write_atomically(Path(output), safetensors.torch.save({"mem": mem}))
+    vectors, width = mem.shape
+    dtype = str(mem.dtype).removeprefix("torch.")
+    report = {"output": output, "vectors": vectors, "width": width, "dtype": dtype}
     print_report(report, as_json=as_json)

@@ -1,20 +1,37 @@
-"""Export an archive to the formats of other programs.
+"""Export archives to the formats of other programs, and import prompts from them.
 
-A format is one module with an `Exporter` and one row in `EXPORTERS`.
+A format is one module with an `Exporter` and one row in `EXPORTERS`. A program whose prompts can
+be read also has a row in `IMPORTERS`.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
 
 from memcram.archive.format import Archive
 from memcram.errors import UsageError
 from memcram.export.base import Exporter
+from memcram.export.peft import PeftExporter, read_peft
 from memcram.export.transformers import TransformersExporter
 from memcram.files import holds_files, new_folder
 from memcram.models.frozen_lm import FrozenLM
 
-EXPORTERS: dict[str, Exporter] = {one.name: one for one in (TransformersExporter(),)}
+EXPORTERS: dict[str, Exporter] = {one.name: one for one in (TransformersExporter(), PeftExporter())}
+IMPORTERS: dict[str, Callable[[str | Path], Tensor]] = {"peft": read_peft}
 
-__all__ = ["EXPORTERS", "Exporter", "export", "get_exporter"]
+__all__ = [
+    "EXPORTERS",
+    "IMPORTERS",
+    "Exporter",
+    "export",
+    "get_exporter",
+    "get_importer",
+    "read_peft",
+]
+
+_Row = TypeVar("_Row")
 
 
 def get_exporter(name: str) -> Exporter:
@@ -23,9 +40,22 @@ def get_exporter(name: str) -> Exporter:
     Raises:
         UsageError: there is no exporter of that name.
     """
-    if name not in EXPORTERS:
-        raise UsageError(argument="runtime", got=name, allowed=", ".join(EXPORTERS))
-    return EXPORTERS[name]
+    return _look_up(EXPORTERS, name)
+
+
+def get_importer(name: str) -> Callable[[str | Path], Tensor]:
+    """Look up the function that reads a program's prompts: folder to vectors (K, width).
+
+    Raises:
+        UsageError: there is no importer of that name.
+    """
+    return _look_up(IMPORTERS, name)
+
+
+def _look_up(table: Mapping[str, _Row], name: str) -> _Row:
+    if name not in table:
+        raise UsageError(argument="runtime", got=name, allowed=", ".join(table))
+    return table[name]
 
 
 def export(archive: Archive, target: FrozenLM, runtime: str, output: str | Path) -> Path:

@@ -38,13 +38,22 @@ class Exporter(Protocol):
 def check_plain_decoding(archive: Archive, target: FrozenLM) -> None:
     """Refuse an archive whose vectors alone do not decode to its text.
 
-    Programs other than memcram apply no corrections, guards or raw pieces. All chunks are decoded.
+    Programs other than memcram load whole models, and apply no corrections, guards or raw pieces.
+    All chunks are decoded.
 
     Raises:
         ArchiveError: the archive was made with another model, dtype or layout.
-        UsageError: decoding misses a token, or the text needs raw pieces.
+        UsageError: decoding misses a token, the text needs raw pieces, or the model was loaded with
+            only its first layers or with autocast.
     """
     check_model(archive, target)
+    if target.identity.layers is not None or target.autocast is not None:
+        changed = "autocast" if target.autocast is not None else "only its first layers"
+        raise UsageError(
+            f"{target.identity.id} was loaded with {changed}, but other programs load the whole "
+            "model in one dtype and would decode to another text",
+            argument="target",
+        )
     if archive.raw_pieces:
         raise UsageError(
             "the tokenizer does not round-trip this text, and only memcram restores the "

@@ -198,6 +198,11 @@ class FrozenLM:
         return self.bos_id is not None and ids[0] == self.bos_id
 
     @property
+    def is_recurrent(self) -> bool:
+        """Whether decoding keeps recurrent states (Mamba) in place of keys and values."""
+        return self._parts.cache_argument != "past_key_values"
+
+    @property
     def dtype_name(self) -> str:
         """Name of the dtype of weights and vectors, followed by that of autocast after a plus."""
         name: str = DTYPE_NAMES[self.dtype]

@@ -62,9 +62,19 @@ def packaged_models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
 
 
+def local_source(name: str) -> ModelSource | None:
+    """The packaged or local model of a name, unchecked; None if only the hub can have it."""
+    packaged = packaged_models()
+    if name in packaged:
+        return ModelSource(name, packaged[name], None)
+    path = _expanded(name)
+    found = _format_of(path)
+    return None if found is None else ModelSource(name, path, None, found)
+
+
 def is_here(name: str) -> bool:
     """Whether a packaged or local model has the name, so that the hub is not asked."""
-    return name in packaged_models() or _format_of(_expanded(name)) is not None
+    return local_source(name) is not None
 
 
 def nearest_model(folder: Path, name: str) -> str:
