@@ -162,7 +162,7 @@ def test_foreign_files_are_refused(content):
 
 
 def test_a_newer_version_says_so(archive):
-    refused(rebuilt(archive, {"version": 2}), "version 2, this memcram reads up to 1")
+    refused(rebuilt(archive, {"version": 2}), "version 2, but this memcram reads up to 1")
 
 
 def test_a_manifest_is_bounded(archive):

@@ -35,7 +35,7 @@ def test_a_page_of_an_archive(folder, capsys):
         (["a.mem.safetensors", "-o", "a.mem.safetensors"], "pass --force"),
         (["a.mem.safetensors", "-o", "no/x.html"], "the folder 'no' does not exist"),
         (["a.mem.safetensors", "-o", "-", "--json"], "--json: stdout already carries"),
-        ([".", "-o", "x.html", "--device", "cpu"], "--device: a STORE holds all that is shown"),
+        ([".", "-o", "x.html", "--device", "cpu"], "--device: not used with a STORE"),
         (["a.mem.safetensors"], "Missing option '-o'"),
     ],
 )

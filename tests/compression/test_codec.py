@@ -283,7 +283,7 @@ def test_a_token_outside_the_vocabulary_is_named(tmp_path, monkeypatch, capsys):
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     tokenizer.save_pretrained(folder)
     lm = memcram.load_lm(str(folder), device="cpu")
-    message = r"finds token 257 \('<pad>'\) in it, the model's vocabulary has 257 tokens"
+    message = r"gives token 257 \('<pad>'\), but the model's vocabulary has 257 tokens"
     for use in (memcram.compress, memcram.cram):
         with pytest.raises(TextError, match=f"^text: .*{message}"):
             use("a form with <pad> in it", lm, steps=1)
@@ -292,7 +292,7 @@ def test_a_token_outside_the_vocabulary_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.txt").write_text("a form with <pad> in it")
     assert run(["compress", "p.txt", "--model", "m", "--device", "cpu"]) == 2
-    assert capsys.readouterr().err.startswith("memcram: TEXT: the tokenizer of m finds token 257")
+    assert capsys.readouterr().err.startswith("memcram: TEXT: the tokenizer of m gives token 257")
     assert {path.name for path in tmp_path.iterdir()} == {"m", "p.txt"}
 
 

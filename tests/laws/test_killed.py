@@ -157,7 +157,7 @@ def test_ctrl_c_twice(model, undisturbed, place):
     assert out == b""
     assert "\n" not in line
     assert line.startswith("memcram: interrupted; ")
-    assert f"chunks are kept in '{PARTIAL}'; run it again to go on" in line
+    assert f"chunks are kept in '{PARTIAL}'; run the command again to continue" in line
     assert sorted(path.name for path in place.iterdir()) == ["a.txt", PARTIAL]
     assert int(line.split()[2]) == len(finished(place))
     process = start(model, place)
@@ -227,7 +227,7 @@ def test_disk_full_while_the_archive_is_written(model, undisturbed, place, monke
 
     monkeypatch.setattr(Path, "replace", full)
     line = refusal(capsys, model)
-    assert f"all chunks are kept in '{PARTIAL}'; run it again to go on" in line
+    assert f"all chunks are kept in '{PARTIAL}'; run the command again to continue" in line
     assert sorted(path.name for path in place.iterdir()) == ["a.txt", PARTIAL]
     monkeypatch.undo()
     monkeypatch.chdir(place)

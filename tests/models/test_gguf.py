@@ -249,7 +249,7 @@ def test_the_path_of_a_file_is_no_part_of_a_task(file, tmp_path):
 
 def test_tensors_that_transformers_leaves_out_are_refused(tmp_path):
     bias = {"blk.0.attn_q.bias": torch.ones(32)}
-    with pytest.raises(ModelError, match=r"parameters, of which transformers built"):
+    with pytest.raises(ModelError, match=r"parameters, but transformers built"):
         load(gguf_files.write(tmp_path / "biased.gguf", tensors=bias))
 
 

@@ -230,4 +230,4 @@ def test_model_that_cannot_be_cut_to_its_first_layers(tiny_folder, monkeypatch):
         return load(folder, **options)
 
     monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", whole)
-    assert refused(tiny_folder, layers=1).endswith("cannot be cut to its first layers")
+    assert refused(tiny_folder, layers=1).endswith("cannot be truncated to its first layers")

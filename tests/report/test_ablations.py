@@ -273,7 +273,7 @@ def test_path_figure():
         assert axes.get_ylabel() == f"second ({100 * shares[1]:.0f} %)"
     note = figure.legends[0].get_title().get_text().replace("\n", " ")
     assert note == (
-        "hollow: init, filled: solution; n = 3 paths of 2 texts; axes a path takes, "
+        "hollow: init, filled: solution; n = 3 paths of 2 texts; axes per path, "
         "median (range): 1 (1 to 2) for 90\u00a0% of its variance, 1 (1 to 2) for 99\u00a0%"
     )
     legend = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -191,7 +191,7 @@ def test_line_without_solutions_fails_with_a_reason(spec_of, measured, monkeypat
     store = measured(spec_of("seeds"))
     reasons = {reason for _, reason in store.failures()}
     assert not store.rows()
-    assert "made from the vectors of two solutions, of which one has no row" in reasons
+    assert "needs the vectors of two solutions, one of which has no row" in reasons
     monkeypatch.undo()
     assert len(measured(spec_of("seeds")).rows()) == ROWS["seeds"]
 

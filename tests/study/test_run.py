@@ -90,7 +90,7 @@ def test_ctrl_c_stores_finished_texts(place, measured, whole, monkeypatch):
     monkeypatch.setattr("memcram.engine.loop._CPU_BATCH_TOKENS", 1)
     monkeypatch.setattr(Engine, "_turn", impatient)
     with pytest.raises(
-        Interrupted, match=r"2 of 15 texts are kept in .*; run it again to continue"
+        Interrupted, match=r"2 of 15 texts are kept in .*; run the command again to continue"
     ):
         measured(place / "small.toml")
     monkeypatch.undo()

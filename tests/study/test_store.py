@@ -63,7 +63,7 @@ SPOILT = {
     spoil_empty: "is empty: its store.sqlite has no bytes",
     spoil_garbage: "can't be read (file is not a database)",
     spoil_foreign: "is not a memcram store",
-    spoil_newer: "has version 2, this memcram reads up to 1",
+    spoil_newer: "has version 2, but this memcram reads up to 1",
     spoil_tables: "is damaged: no table meta, tasks, rows, runs",
     spoil_missing: "is not a memcram store: no store.sqlite",
 }

@@ -178,9 +178,7 @@ class Archive:
                 status = os.fstat(file.fileno())
                 # Only a regular file knows its size before it is read.
                 if stat.S_ISREG(status.st_mode) and status.st_size != end + _promised(header):
-                    raise ArchiveError(
-                        f"{path}: damaged (its size is not the one its header gives)"
-                    )
+                    raise ArchiveError(f"{path}: damaged (its size does not match its header)")
                 return cls.from_bytes(head + file.read(), str(path))
         except OSError as error:
             raise ArchiveError(f"{path}: {error.strerror or error}") from error

@@ -89,7 +89,7 @@ def parse_manifest(name: str, metadata: Any) -> Manifest:
         version = json.loads(text).get("version")
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise ArchiveError(
-                f"{name}: archive version {version}, this memcram reads up to {FORMAT_VERSION}"
+                f"{name}: archive version {version}, but this memcram reads up to {FORMAT_VERSION}"
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -105,10 +105,8 @@ class PartialArchive:
         try:
             write_atomically(path, safetensors.torch.save(part))
         except UsageError as error:
-            kept = (
-                f"chunks finished earlier are kept in {str(self.folder)!r}; run it again to go on"
-            )
-            raise UsageError(f"{error}; {kept}") from error
+            kept = f"chunks finished earlier are kept in {str(self.folder)!r}"
+            raise UsageError(f"{error}; {kept}; run the command again to continue") from error
         self._pending = []
         self._flushed = time.monotonic()
 
@@ -138,8 +136,8 @@ class PartialArchive:
             if other and not force:
                 raise UsageError(
                     f"{str(self.folder)!r} holds an unfinished run with other settings ({other}); "
-                    "run it again with those",
-                    force_to="drop it",
+                    "run it with those settings",
+                    force_to="delete it",
                 )
             if other:
                 for path in [*self.folder.glob(_PARTS), self.folder / _JOB]:

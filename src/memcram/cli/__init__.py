@@ -34,8 +34,8 @@ _IMPATIENCE = 2.0
 def cli() -> None:
     """Cram a text into a few input vectors of a frozen language model, and get it back exactly.
 
-    Exit codes: 0 done, 1 the reader of the output has gone, 2 wrong use or input, 3 an archive that
-    can't be trusted, 130 interrupted.
+    Exit codes: 0 done, 1 the reader of the output closed the pipe, 2 invalid usage or input, 3 an
+    archive that can't be trusted, 130 interrupted.
     """
 
 

@@ -24,10 +24,10 @@ from memcram.metrics.published import published_shapes
 @options.revision
 @options.json
 def bound(models: tuple[str, ...], bits: float, revision: str | None, as_json: bool) -> None:
-    """Compute how many tokens one input vector of each MODEL can hold at most: d · bits / log₂|V|.
+    """Compute the maximum tokens that one input vector of each MODEL can hold: d · bits / log₂|V|.
 
-    A MODEL is a hub id, a local folder or a packaged name. The widths and vocabularies of the
-    models of the paper are in the package and are not looked up; they are the default.
+    A MODEL is a hub id, a local folder or a packaged name; the default is the paper's models. Their
+    widths and vocabularies are in the package, so nothing is downloaded.
 
     \b
     Examples:

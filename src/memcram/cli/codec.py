@@ -119,7 +119,7 @@ def compress(
     "-o",
     "--output",
     metavar="FILE",
-    help=f"Text to write, or - for standard output.  [default: ARCHIVE without {ARCHIVE_SUFFIX}]",
+    help=f"File to write, or - for standard output.  [default: ARCHIVE without {ARCHIVE_SUFFIX}]",
 )
 @options.stacked(options.archive_model, options.config, options.device)
 @options.stacked(options.force, options.json, options.quiet)
@@ -133,7 +133,7 @@ def decompress(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Decode ARCHIVE (a file, or - for standard input) to the bytes that went in.
+    """Restore the text of ARCHIVE (a file, or - for standard input), byte for byte.
 
     \b
     Examples:
@@ -288,7 +288,7 @@ def _write_archive(output: str, content: bytes, partial: Path | None) -> None:
             raise UsageError(f"{problem}; the archive is kept in {_rescue(content)!r}") from error
         if not partial.is_dir():
             raise
-        kept = f"all chunks are kept in {str(partial)!r}; run it again to go on"
+        kept = f"all chunks are kept in {str(partial)!r}; run the command again to continue"
         raise UsageError(f"{problem}; {kept}") from error
     if partial is not None:
         shutil.rmtree(partial, ignore_errors=True)

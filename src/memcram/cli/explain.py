@@ -14,7 +14,9 @@ from memcram.errors import UsageError, require
 @click.command(cls=Command)
 @click.argument("source", metavar="ARCHIVE|STORE")
 @click.argument("text_id", required=False)
-@click.option("-o", "--output", required=True, metavar="FILE", help="Page to write, or -.")
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="Page to write, or - for stdout."
+)
 @options.stacked(options.archive_model, options.config, options.device)
 @options.stacked(options.force, options.json)
 def explain(
@@ -29,8 +31,8 @@ def explain(
 ) -> None:
     """Write a page that shows a text token by token: margins, surprisal, ranks, horizon.
 
-    All chunks of an ARCHIVE are decoded again with its model. For a STORE, TEXT_ID names a text or
-    the task of a row; of several rows of a text, the one with the most tokens is shown.
+    All chunks of an ARCHIVE are decoded again with its model. In a STORE, TEXT_ID selects a text or
+    the task of a row; if a text has several rows, the one with the most tokens is shown.
 
     \b
     Examples:
@@ -43,7 +45,7 @@ def explain(
     if place.is_dir():
         for given, value in {"model": model, "config": config, "device": device}.items():
             if value is not None:
-                raise UsageError("a STORE holds all that is shown; leave it out", argument=given)
+                raise UsageError("not used with a STORE, so leave it out", argument=given)
         require("stores", "pandas")
         from memcram.report.explain import explain_page
         from memcram.report.stores import view_of_text

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @options.number("--samples", default=16, help="Samples to measure, drawn from each TEXT in turn.")
 @options.number(
     "--max-tokens",
-    help="Tokens of the longest sample.  [default: the model's positions, or the capacity bound]",
+    help="Maximum tokens per sample.  [default: the model's positions, or the capacity bound]",
 )
 @options.stacked(options.model, options.revision, options.config)
 @options.stacked(options.vectors, options.recipe, options.steps, options.token_steps)
@@ -128,6 +128,6 @@ def _print_summary(summary: dict[str, Any]) -> None:
     print_fields(summary | {"ci95_tokens": f"{low:.2f} to {high:.2f}"})
     if summary["budget_ended"]:
         echo(
-            f"The budget ended {summary['budget_ended']} of {summary['n']} texts: the mean is what "
-            "this budget buys, not what the vectors could hold. Raise --steps or --token-steps."
+            f"The budget ended {summary['budget_ended']} of {summary['n']} texts, so the vectors "
+            "may hold more than this mean. Raise --steps or --token-steps."
         )

@@ -33,7 +33,7 @@ class ChunkTokens(click.ParamType[int | None]):
 
 
 def number(*names: str, least: int = 1, **settings: Any) -> Callable[[Command], Command]:
-    """An option that takes a whole number of at least `least`."""
+    """Declare an option that takes a whole number of at least `least`."""
     usual: dict[str, Any] = {
         "type": click.IntRange(min=least),
         "metavar": "N",
@@ -68,28 +68,28 @@ archive_model = click.option(
 )
 
 
-vectors = number("--vectors", "-K", default=1, metavar="K", help="Vectors for each chunk or text.")
+vectors = number("--vectors", "-K", default=1, metavar="K", help="Vectors per chunk or text.")
 chunk_tokens = click.option(
     "--chunk-tokens",
     type=ChunkTokens(),
     default="auto",
     show_default=True,
     metavar="N|auto",
-    help="Tokens in each chunk; auto cuts where the vectors are full.",
+    help="Tokens per chunk; auto cuts where the vectors are full.",
 )
 recipe = click.option(
     "--recipe",
     metavar="RECIPE",
     default="default",
     show_default=True,
-    help="How to cram: a name, or a variant such as default@tau=0.1,lr=0.5.",
+    help="Recipe by name, or a variant such as default@tau=0.1,lr=0.5.",
 )
 steps = number(
     "--steps",
-    help="Optimiser steps for each chunk or text, and each restart.  [default: the recipe's]",
+    help="Maximum optimiser steps per chunk or text and per restart.  [default: the recipe's]",
 )
 token_steps = number(
-    "--token-steps", help="Budget of each text in token-steps, in place of the recipe's steps."
+    "--token-steps", help="Budget per text in token-steps, instead of the recipe's steps."
 )
 seed = click.option(
     "--seed",
@@ -115,7 +115,7 @@ compute_dtype = click.option(
 
 
 def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator, in the order they are to be shown."""
+    """Combine several options into one decorator, in the order they are shown."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):

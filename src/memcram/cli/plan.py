@@ -44,7 +44,7 @@ _ROWS = (
     default=(1,),
     show_default=False,
     metavar="K",
-    help="Vectors for each chunk; name several to compare: -K 1 -K 4.  [default: 1]",
+    help="Vectors per chunk; repeat to compare: -K 1 -K 4.  [default: 1]",
 )
 @options.number(
     "--samples", least=2, default=16, help="Chunks to cram for each K, spread over TEXT."
@@ -68,7 +68,7 @@ def plan(
     """Estimate what `compress` needs for TEXT (a UTF-8 file, or - for standard input).
 
     Crams a few sample chunks, and estimates the vectors, bytes and time of an exact archive, each
-    with a 95 % prediction interval. The time is for this machine under its present load.
+    with a 95 % prediction interval. The time is for this machine under its current load.
 
     \b
     Examples:

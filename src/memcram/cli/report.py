@@ -13,7 +13,7 @@ from memcram.errors import UsageError, require
 @click.command(cls=Command)
 @click.argument("stores", nargs=-1, metavar="[STORE]...")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder to write.")
-@click.option("--published", is_flag=True, help="The published values alone, without any STORE.")
+@click.option("--published", is_flag=True, help="Show only published values, without a STORE.")
 @options.number(
     "--texts",
     "max_texts",
@@ -31,10 +31,11 @@ def report(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write a page with tables and figures of each STORE, next to the published values.
+    """Write a report with the tables and figures of each STORE, next to the published values.
 
-    DIR/index.html opens from disk, without a network. Several stores go into one report; different
-    recipes are kept apart. A study that is not finished is drawn from what is there, and says so.
+    DIR/index.html opens from disk, without a network. A report can combine several stores;
+    different recipes get separate labels. An unfinished study is drawn from the available rows,
+    with a notice.
 
     \b
     Examples:

@@ -71,8 +71,8 @@ def new(
 ) -> None:
     """Write the spec of a named study, or a starter spec for any MODEL.
 
-    The named studies are those of the two papers, one per model, and of the values that the authors
-    of the second paper added later.
+    The named studies repeat, one per model, the measurements of the two papers and those that the
+    authors of the second paper published later.
 
     \b
     Examples:
@@ -122,7 +122,7 @@ def run(
 ) -> None:
     """Measure the study that SPEC describes, or continue the one in STORE.
 
-    Finished texts are skipped, so the same command continues after Ctrl-C, a kill or a full disk.
+    Finished texts are skipped, so after Ctrl-C, a kill or a full disk the same command continues.
 
     \b
     Examples:

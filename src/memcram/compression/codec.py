@@ -174,7 +174,7 @@ def _cram_text(
         if not keeper or not chunks:
             raise Interrupted("nothing was written") from error
         kept = f"{len(chunks)} chunks are kept in {str(keeper.folder)!r}"
-        raise Interrupted(f"{kept}; run it again to go on") from error
+        raise Interrupted(f"{kept}; run the command again to continue") from error
     finally:
         if keeper:
             keeper.close()

@@ -158,7 +158,7 @@ def _check_long_enough(n_tokens: int, samples: int, vectors: int, usual: int) ->
     if n_tokens < samples * usual:
         raise TextError(
             f"{n_tokens} tokens are too few to plan from {samples} chunks with K = {vectors}; "
-            f"needed: {samples * usual} (fewer samples need fewer, and compress costs no more)",
+            f"needed: {samples * usual} (use fewer samples, or run compress, which costs no more)",
             argument="text",
         )
 

@@ -102,7 +102,7 @@ def decode_archive(
     found, promised = hashlib.sha256(data).hexdigest(), archive.manifest.text.sha256
     if found != promised:
         raise ArchiveError(
-            f"the decoded text has SHA-256 {found[:12]}…, the archive promises {promised[:12]}…; "
+            f"the decoded text has SHA-256 {found[:12]}…, the archive states {promised[:12]}…; "
             "nothing was written",
             argument="archive",
         )

@@ -1,4 +1,4 @@
-"""Account for positions: which one predicts which token, input length, room, exact prefix."""
+"""Compute which position predicts which token, input lengths, room and exact prefixes."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ LENGTH_BLOCK = 16
 
 
 def input_length(vectors: int, prefix: int, n_tokens: int) -> int:
-    """Positions of one text under teacher forcing; the last token is predicted, never fed.
+    """Count the input positions of one text under teacher forcing; the last token is never fed.
 
     Args:
         vectors: K, the number of `[mem]` vectors.
@@ -22,7 +22,7 @@ def input_length(vectors: int, prefix: int, n_tokens: int) -> int:
 
 
 def room(max_positions: int | None, vectors: int, prefix: int) -> int | None:
-    """Largest number of tokens whose `input_length` is within `max_positions`.
+    """Return the maximum number of tokens whose `input_length` is within `max_positions`.
 
     None if the model has no limit; 0 or less if the vectors leave no room for a token.
     """
@@ -30,11 +30,11 @@ def room(max_positions: int | None, vectors: int, prefix: int) -> int | None:
 
 
 def exact_prefix(ids: Tensor, true_ids: Tensor) -> int:
-    """Number of tokens before the first difference.
+    """Count the tokens before the first difference.
 
     Args:
         ids: (n,) decoded tokens.
-        true_ids: (m,) tokens of the text; the shorter of the two decides how many are compared.
+        true_ids: (m,) tokens of the text; only the first min(n, m) tokens are compared.
     """
     n = min(len(ids), len(true_ids))
     return int((ids[:n] == true_ids[:n]).long().cumprod(0).sum())
@@ -77,13 +77,13 @@ class Accounting:
 
 
 def padded_length(longest: int, max_positions: int | None) -> int:
-    """Positions of a forward pass: whole blocks, unless the model has too few positions."""
+    """Round the positions of a forward pass up to whole blocks, if the model has that many."""
     blocks = -(-longest // LENGTH_BLOCK) * LENGTH_BLOCK
     return blocks if max_positions is None else max(longest, min(blocks, max_positions))
 
 
 def margins(logits: Tensor, targets: Tensor) -> Tensor:
-    """Target logit − largest other logit, per token.
+    """Compute target logit − largest other logit per token.
 
     A token is the argmax if and only if its margin is positive; a tie (0) counts as wrong, because
     the kernel decides which of the two wins.

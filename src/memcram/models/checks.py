@@ -1,8 +1,7 @@
 """Check at load that a model is causal, and that its parts and its cache equal the whole.
 
-Everything else in the package relies on these properties, so that a model without them would give
-wrong measurements, or archives that cannot be decoded. A few forward passes of a few positions
-show them.
+The rest of the package relies on these properties: a model without them would give wrong
+measurements, or archives that cannot be decoded. A few short forward passes test them.
 """
 
 from collections.abc import Callable
@@ -20,14 +19,14 @@ _TEXTS, _POSITIONS, _KEPT = 3, 8, 5
 
 @dataclass(frozen=True)
 class _Tolerance:
-    """Largest difference from rounding, relative to the largest logit.
+    """Maximum differences due to rounding, relative to the largest logit.
 
     Attributes:
-        later: of earlier logits, when later inputs change. Their computation stays the same, up to
-            which rows share a kernel call in mixtures of experts.
-        parts: of the parts from the whole, and of cached logits.
-        position: which position decides, as a quantile of their differences. In half precision,
-            rounding may send a token to another expert, but not most tokens.
+        later: change of earlier logits when later inputs change. They are computed the same way,
+            except for which rows share a kernel call in mixtures of experts.
+        parts: difference of the parts from the whole, and of cached logits.
+        position: quantile of the positions' differences that is compared. In half precision,
+            rounding may route a token to another expert, but not most tokens.
     """
 
     later: float
@@ -45,7 +44,7 @@ def check_model(lm: FrozenLM) -> None:
     Raises:
         ModelError: input vectors are overwritten; logits are not finite; a later input changes
             earlier logits; the head is not the one memcram applies; or decoding with a cache fails
-            or gives other logits.
+            or gives different logits.
     """
     kind = f"{lm.identity.id}: {type(lm.module).__name__}"
     tolerance = _HALF if lm.dtype.itemsize < 4 or lm.autocast is not None else _FULL
@@ -76,11 +75,11 @@ def check_model(lm: FrozenLM) -> None:
     cached = _run(lambda: _cached(lm, probe), f"{kind} has no usable KV cache")
     uncached = torch.cat([whole[:_TEXTS, _KEPT - 1 : -1].flatten(0, 1), whole[:1, -1]])
     if not _difference(cached, uncached, tolerance.position) <= tolerance.parts:
-        raise ModelError(f"{kind} gives other logits when it decodes with a cache")
+        raise ModelError(f"{kind} gives different logits when decoding with a cache")
 
 
 def _probe(lm: FrozenLM) -> Tensor:
-    """(text, position, width): embeddings of random tokens plus noise of the same size."""
+    """Draw inputs (text, position, width): embeddings of random tokens plus noise of equal size."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, lm.vocab_size, (_TEXTS, _POSITIONS), generator=generator)
     noise = torch.randn(*ids.shape, lm.input_width, generator=generator) * lm.embedding_std
@@ -94,10 +93,10 @@ def _in_parts(lm: FrozenLM, embeds: Tensor) -> Tensor:
 
 
 def _cached(lm: FrozenLM, embeds: Tensor) -> Tensor:
-    """Logits after the first positions at once and after each further one, from a cache.
+    """Compute logits with a cache: of the first positions at once, then of one position at a time.
 
-    Decoding drops finished texts from the cache, so that the last position is that of the first
-    text only.
+    As decoding drops finished texts from the cache, the last position is fed to the first text
+    only.
     """
     logits, cache = lm.advance(embeds[:, :_KEPT], None)
     steps = [logits]
@@ -109,7 +108,7 @@ def _cached(lm: FrozenLM, embeds: Tensor) -> Tensor:
 
 
 def _run(compute: Callable[[], Tensor], failure: str) -> Tensor:
-    """Result of `compute`; whatever a foreign architecture raises becomes one line."""
+    """Call `compute`, and turn any error of the architecture into a one-line `ModelError`."""
     try:
         return compute()
     except torch.OutOfMemoryError:
@@ -119,7 +118,7 @@ def _run(compute: Callable[[], Tensor], failure: str) -> Tensor:
 
 
 def _difference(found: Tensor, expected: Tensor, position: float = 1.0) -> float:
-    """Difference at a quantile of the positions, relative to the largest expected logit."""
+    """Return a quantile of the positions' differences, relative to the largest expected logit."""
     expected = expected.float()
     by_position = (found.float() - expected).abs().amax(-1).flatten()
     return (by_position.quantile(position) / expected.abs().max().clamp(min=1e-30)).item()

@@ -1,4 +1,4 @@
-"""Decode `[mem]` greedily and free-running, many chunks in a batch, with a KV cache.
+"""Decode `[mem]` greedily and free-running, in batches of chunks, with a KV cache.
 
 Exactness is decided here: a text counts as exact only if `greedy` returns it.
 """
@@ -16,7 +16,7 @@ _ACCELERATOR_BATCH_TOKENS = 65_536
 
 
 class CachedLM(Protocol):
-    """The part of a model that decoding uses."""
+    """Interface of a model, as far as decoding uses it."""
 
     prefix: Tensor
     device: torch.device
@@ -34,7 +34,7 @@ class Decoded:
     """Result of decoding one chunk.
 
     Attributes:
-        ids: (n,) the tokens, including those that `forced` replaced.
+        ids: (n,) the tokens, with the replacements of `forced`.
         predicted: (n,) the argmax at each position, given the tokens of `ids` before it.
         margins: (n,) logit of `ids` minus the best other logit.
     """

@@ -1,4 +1,4 @@
-"""What a loaded model is like, as `memcram models inspect` prints it."""
+"""Properties of a loaded model, as printed by `memcram models inspect`."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ ROUND_TRIP_TEXT = " It's 3.5  o'clock,\n\tnaïve Ελλ 東京 👩‍🚀 <s> "
 
 
 def model_facts(lm: FrozenLM) -> dict[str, Any]:
-    """Gather the facts of a model.
+    """Collect the properties of a model.
 
     Returns:
-        model, revision, fingerprint: of the identity.
+        model, revision, fingerprint: its identity.
         architecture: class of the module in transformers.
-        parameters, layers: how many.
-        input_width: of an input vector.
+        parameters, layers: how many it has.
+        input_width: coordinates of an input vector.
         vocab_size: rows of the output head.
         max_positions: longest input; None without a limit.
         dtype, device: of the loaded weights.

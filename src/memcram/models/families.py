@@ -1,4 +1,4 @@
-"""Split a causal LM into trunk and head: the only place that knows differences of families."""
+"""Split a causal LM into trunk and head; handles all differences between model families."""
 
 import inspect
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ _POSITIONS = ("max_position_embeddings", "max_target_positions", "max_seq_len")
 
 
 def _number(config: Any, names: Sequence[str], default: float | None) -> Any:
-    """Value of the first of some settings that a config has and that is not 0 or None."""
+    """Return the first of some settings that a config has with a value other than 0 and None."""
     return next((value for name in names if (value := getattr(config, name, None))), default)
 
 
 def max_positions(config: Any) -> int | None:
-    """Longest input by a model's config; None if the config names none (Mamba, BLOOM)."""
+    """Return the maximum positions in a model's config; None without a limit (Mamba, BLOOM)."""
     found: int | None = _number(config, _POSITIONS, None)
     return found
 
@@ -46,8 +46,8 @@ def split(module: Any) -> Parts:
     """Split a transformers causal LM into trunk and head.
 
     Training needs logits only where a token is counted, so the head is applied only to those hidden
-    states. What families do besides a linear map after the trunk is repeated here: scales (Cohere,
-    Granite, Falcon-H1, Inkling), soft caps (Gemma, xLSTM), and the layer before the linear map
+    states. Operations of a family's head other than a linear map are reproduced: scales (Cohere,
+    Granite, Falcon-H1, Inkling), soft caps (Gemma, xLSTM), and layers before the linear map
     (ModernBERT). The conformance tests and a check at load compare the parts with the whole.
     """
     trunk = module.base_model

@@ -1,4 +1,4 @@
-"""Fingerprint a model: one hash over what decides logits and tokens."""
+"""Fingerprint a model: one hash over everything that determines logits and tokens."""
 
 import contextlib
 import hashlib
@@ -40,7 +40,7 @@ _INCIDENTAL_TOKENIZER_KEYS = ("padding", "truncation")
 
 
 def folder_fingerprint(folder: Path, weights: Sequence[str]) -> str:
-    """SHA-256 (hex) over the weight files, the config that affects logits, and the tokenizer.
+    """Hash (SHA-256, hex) the weight files, the config that affects logits, and the tokenizer.
 
     Args:
         folder: a model folder of transformers.
@@ -50,7 +50,7 @@ def folder_fingerprint(folder: Path, weights: Sequence[str]) -> str:
 
 
 def module_fingerprint(module: Any, folder: Path) -> str:
-    """SHA-256 (hex) over converted weights, config and tokenizer.
+    """Hash (SHA-256, hex) converted weights, config and tokenizer.
 
     Args:
         module: in float32; its tensors are hashed by name.
@@ -75,7 +75,7 @@ def _json_sha256(content: Any) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes; that of a large file is cached.
+    """Hash (SHA-256, hex) a file's bytes; hashes of large files are cached.
 
     A cached hash is used while the file's size, inode, modification time and status-change time
     stay the same. The last of these cannot be set back by `cp -p`, `touch` or `rsync --times`.
@@ -100,7 +100,7 @@ def _hash(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Folder for what can be computed again."""
+    """Return the cache folder, for data that can be recomputed."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(cache) / "memcram"
 
@@ -140,7 +140,7 @@ def _tokenizer_parts(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Content of a JSON file."""
+    """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

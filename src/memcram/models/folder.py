@@ -1,4 +1,4 @@
-"""Model folders of transformers: config.json, safetensors weights and tokenizer files."""
+"""Read model folders of transformers: config.json, safetensors weights and tokenizer files."""
 
 import json
 from collections.abc import Callable
@@ -76,7 +76,7 @@ FOLDER = FolderFormat()
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of the weight files that transformers loads from a folder, sorted.
+    """List the weight files that transformers loads from a folder, sorted.
 
     These are `model.safetensors`, or else the shards that its index names; a config may name
     another file or index (`transformers_weights`).
@@ -91,7 +91,7 @@ def weight_files(folder: Path) -> list[str]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """Content of a JSON file, empty where it is not an object: transformers reports that."""
+    """Read a JSON file; empty if it is not an object, which transformers reports."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -106,10 +106,10 @@ def _refuse_damaged_json(path: Path, name: str) -> None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{name}: {path.name} could not be read ({error}); it is damaged: get the file again"
+            f"{name}: {path.name} could not be read ({error}); the file is damaged, get it again"
         ) from error
     if not isinstance(content, dict):
-        raise ModelError(f"{name}: {path.name} is not a JSON object; get the file again")
+        raise ModelError(f"{name}: {path.name} is not a JSON object; get it again")
 
 
 def _refuse_pointers(folder: Path, name: str, files: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""File formats of local models: how each is recognised, checked, loaded and fingerprinted.
+"""Interface of a file format of local models: recognise, check, load and fingerprint it.
 
 A format is one file with a class that satisfies `ModelFormat`, and one row of `sources.FORMATS`.
-Its methods with a default need not be written in a class that inherits from it.
+A class that inherits from it may omit the methods that have a default.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 class ModelFormat(Protocol):
-    """One file format of local models."""
+    """A file format of local models."""
 
     def matches(self, path: Path) -> bool:
         """Whether a path is a model in this format, complete or not."""
@@ -27,11 +27,11 @@ class ModelFormat(Protocol):
         """
 
     def check(self, path: Path, name: str, *, config_only: bool) -> None:
-        """Refuse a model that is incomplete or that cannot be loaded as it is.
+        """Refuse a model that is incomplete or cannot be loaded.
 
         Args:
             path: the model.
-            name: what the user called it, for messages.
+            name: the user's name for it, for messages.
             config_only: the weights are not needed.
 
         Raises:
@@ -43,7 +43,7 @@ class ModelFormat(Protocol):
         return path
 
     def options(self, path: Path) -> dict[str, Any]:
-        """Keyword arguments of every `from_pretrained` call, besides the usual ones."""
+        """Return additional keyword arguments of every `from_pretrained` call."""
         return {}
 
     def converted(self, path: Path) -> Path | None:
@@ -74,7 +74,7 @@ class ModelFormat(Protocol):
         return
 
     def fingerprint(self, path: Path, load: Callable[[], Any]) -> str:
-        """SHA-256 (hex) over what decides logits and tokens.
+        """Hash (SHA-256, hex) everything that determines logits and tokens.
 
         Args:
             path: the model.

@@ -1,4 +1,4 @@
-"""Wrap a frozen LM: ids → embeddings → hidden states → logits, and what is known about it."""
+"""Wrap a frozen LM: ids → embeddings → hidden states → logits, with its properties."""
 
 import contextlib
 import copy
@@ -22,7 +22,7 @@ from memcram.models.modes import DTYPE_NAMES, Layout
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which model this is.
+    """Identity of a model.
 
     Attributes:
         id: the name the user gave.
@@ -30,8 +30,8 @@ class ModelIdentity:
         fingerprint: SHA-256 over what decides logits and tokens (`models/fingerprint.py`).
         layers: how many of the first layers were kept, which changes the fingerprint; None for
             the whole model.
-        earlier_fingerprint: the fingerprint that earlier versions gave these files, where it
-            differs; archives made by them are still readable.
+        earlier_fingerprint: the fingerprint that earlier versions computed for these files, where
+            it differs; archives made by them are still readable.
     """
 
     id: str
@@ -41,7 +41,7 @@ class ModelIdentity:
     earlier_fingerprint: str | None = field(default=None, compare=False)
 
     def matches(self, fingerprint: str) -> bool:
-        """Whether a fingerprint is that of this model, by the rule of today or an earlier one."""
+        """Whether a fingerprint is that of this model, by the current or an earlier rule."""
         return fingerprint in (self.fingerprint, self.earlier_fingerprint)
 
     def as_before(self) -> "ModelIdentity":
@@ -93,9 +93,9 @@ class FrozenLM:
 
     Attributes:
         identity: id, revision, fingerprint.
-        input_width: width of an input vector (where it differs from the hidden size, this one).
+        input_width: coordinates of an input vector, which may differ from the hidden size.
         vocab_size: rows of the output head.
-        embedding_rows: rows of the input embedding, nearly always as many.
+        embedding_rows: rows of the input embedding, usually equal to `vocab_size`.
         max_positions: longest input the model was built for; None without a limit (Mamba).
         bos_id: id of the BOS token, or None.
         layout: what is between `[mem]` and t₁: `mem` (nothing) or `mem+bos`.
@@ -168,7 +168,7 @@ class FrozenLM:
     # -- text and tokens ------------------------------------------------------------------------
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of `text`, without BOS or any other special token added.
+        """Tokenize `text` without adding BOS or any other special token.
 
         Raises:
             TextError: the tokenizer gives a token that the model has no embedding or logit for.
@@ -178,14 +178,14 @@ class FrozenLM:
         if ids and max(ids) >= known:
             token = self.tokenizer.convert_ids_to_tokens(max(ids))
             raise TextError(
-                f"the tokenizer of {self.identity.id} finds token {max(ids)} ({token!r}) in it, "
+                f"the tokenizer of {self.identity.id} gives token {max(ids)} ({token!r}), but "
                 f"the model's vocabulary has {known} tokens",
                 argument="text",
             )
         return ids
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """Text of `ids`: nothing skipped, nothing cleaned up."""
+        """Convert `ids` to text: nothing skipped, nothing cleaned up."""
         text: str = self.tokenizer.decode(
             list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
@@ -213,7 +213,7 @@ class FrozenLM:
         return input_length(vectors, len(self.prefix), n_tokens)
 
     def room(self, vectors: int) -> int | None:
-        """Largest number of tokens that fit after K `vectors`; None without a limit.
+        """Return the maximum number of tokens after K `vectors`; None without a limit.
 
         Raises:
             UsageError: K is less than 1, or leaves no room for a token.
@@ -233,7 +233,7 @@ class FrozenLM:
     # -- vectors and logits ---------------------------------------------------------------------
 
     def logits(self, embeds: Tensor) -> Tensor:
-        """Logits (batch, position, vocab_size) of the unmodified module, without gradients.
+        """Compute logits (batch, position, vocab_size) of the unmodified module, without gradients.
 
         `head(hidden(embeds))` computes the same in two parts.
         """
@@ -242,13 +242,13 @@ class FrozenLM:
         return logits
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Input vectors (..., input_width) of `ids` (...), as the model itself would embed them."""
+        """Embed `ids` (...) as the model itself does, to input vectors (..., input_width)."""
         with torch.no_grad():
             vectors: Tensor = self._embedding(ids.to(self.device))
         return vectors.to(self.dtype)
 
     def hidden(self, embeds: Tensor) -> Tensor:
-        """Final hidden states (batch, position, d) of `embeds` (batch, position, input_width).
+        """Run the trunk: `embeds` (batch, position, input_width) to states (batch, position, d).
 
         Right-padding needs no mask under causal attention, so none is passed.
         """
@@ -258,7 +258,7 @@ class FrozenLM:
         return states
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits (..., vocab_size) of hidden states (..., d)."""
+        """Compute logits (..., vocab_size) of hidden states (..., d)."""
         with self._modes():
             return self._parts.head(hidden)
 
@@ -268,7 +268,7 @@ class FrozenLM:
         return self.autocast is None and self.dtype.itemsize >= 4
 
     def margins(self, hidden: Tensor, targets: Tensor, search: "FrozenLM | None" = None) -> Tensor:
-        """Target logit minus best other logit, without all logits in memory.
+        """Compute target logit minus best other logit, without all logits in memory.
 
         Args:
             hidden: (n, d) final hidden states.
@@ -295,7 +295,7 @@ class FrozenLM:
         return logits, getattr(output, argument)
 
     def generate(self, mem: Tensor, n_tokens: int) -> Tensor:
-        """Greedy free-running decoding from `[mem]` alone.
+        """Decode greedily and free-running from `[mem]` alone.
 
         Args:
             mem: (K, input_width), or (batch, K, input_width) for many at once.

@@ -32,12 +32,12 @@ _FINGERPRINT = "fingerprint"
 class GgufFormat:
     """A GGUF file, or a folder with exactly one and no safetensors weights.
 
-    It is loaded with the original config, where there is one: the file's metadata alone may lose
-    something.
+    If the original config is available, it is used, because conversion from the file's metadata
+    alone may drop settings.
 
     Attributes:
-        config: folder with the original config.json; None: that of the model's own folder, if the
-            model is named as a folder, or else the metadata of the file.
+        config: folder with the original config.json; None: the model's folder, if the model is
+            named as a folder and has one, or else the metadata of the file.
     """
 
     config: Path | None = None
@@ -147,7 +147,7 @@ GGUF = GgufFormat()
 
 @functools.lru_cache
 def _cache(wanted: Path) -> Path:
-    """The cache folder, or one that lasts as long as this process where it can't be written."""
+    """Return the cache folder, or a temporary folder of this process if it can't be written."""
     try:
         wanted.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=wanted):
@@ -171,10 +171,10 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _file(path: Path) -> Path:
-    """The GGUF file of a path.
+    """Return the GGUF file of a path.
 
     Raises:
-        ModelError: a folder has several.
+        ModelError: the folder has several.
     """
     if path.is_file():
         return path
@@ -186,7 +186,7 @@ def _file(path: Path) -> Path:
 
 
 def gguf_facts(path: Path, config: Path | None = None) -> dict[str, Any]:
-    """What the metadata of a GGUF model say, as `memcram models inspect` prints it.
+    """Summarise the metadata of a GGUF model, as printed by `memcram models inspect`.
 
     Args:
         path: the file or its folder.

@@ -1,9 +1,9 @@
-"""Metadata of GGUF files: what they say about a model, and what transformers would drop of it.
+"""Read the metadata of GGUF files, and detect what transformers would drop.
 
-transformers loads a GGUF file by rebuilding a config and a tokenizer from the file's metadata. What
-it does not know it drops silently: rope scaling above all, which changes every logit. So the
-metadata is read here first, and a file whose model would not be the one it describes is refused,
-unless the original config comes with it.
+transformers loads a GGUF file by rebuilding a config and a tokenizer from the file's metadata. It
+silently drops settings that it does not know, above all rope scaling, which changes every logit.
+The metadata is therefore read here first, and a file with such settings is refused unless the
+original config comes with it.
 """
 
 import functools
@@ -42,12 +42,12 @@ class GgufFile:
     """The metadata of a GGUF file.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         architecture: llama.cpp's name of the model type.
         settings: values by key, without the architecture's prefix.
-        tokenizer: values of `tokenizer.ggml.*` but the vocabulary, without the prefix.
+        tokenizer: values of `tokenizer.ggml.*` except the vocabulary, without the prefix.
         tensors: names of the tensors.
-        elements: number of their elements, without those of the rotary frequencies.
+        elements: total number of elements, except in the rotary frequencies.
         quantisations: number of tensors by storage type, such as Q4_1.
     """
 
@@ -61,7 +61,7 @@ class GgufFile:
 
     @functools.cached_property
     def rope_scaling(self) -> list[str]:
-        """Keys and tensors that rescale the rotary positions, all of which transformers drops."""
+        """List keys and tensors that rescale rotary positions; transformers drops all of them."""
         keys = [key for key in self.settings if ".scaling." in f".{key}" and key.startswith("rope")]
         if self.settings.get("rope.scaling.type") == "none":
             keys = []
@@ -69,7 +69,7 @@ class GgufFile:
 
 
 def check_installed() -> None:
-    """Refuse GGUF files where the packages that read them are missing.
+    """Refuse GGUF files if the packages that read them are not installed.
 
     Raises:
         ModelError: names the extra to install.
@@ -161,7 +161,7 @@ def check_complete(file: GgufFile, config: Any) -> None:
     if lost:
         raise ModelError(
             f"{str(file.path)!r} sets {', '.join(lost)}, which transformers drops when it loads "
-            "GGUF, so that the logits would be another model's; name the folder of the original "
+            "GGUF, so the logits would be wrong; name the folder of the original "
             "config.json, or load the original model",
             argument="config",
         )
@@ -180,13 +180,13 @@ def check_all_loaded(file: GgufFile, module: Any) -> None:
     found = sum(parameter.numel() for parameter in module.parameters())
     if found != file.elements:
         raise ModelError(
-            f"{str(file.path)!r} holds {file.elements:,} parameters, of which transformers built "
-            f"a model of {found:,}; load the original model instead"
+            f"{str(file.path)!r} holds {file.elements:,} parameters, but transformers built a "
+            f"model with {found:,}; load the original model instead"
         )
 
 
 def _mapped_architectures() -> set[str]:
-    """Architectures of transformers' newer GGUF loader, where this version has it."""
+    """List the architectures of transformers' newer GGUF loader, if this version has it."""
     try:
         from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
     except ImportError:
@@ -195,7 +195,7 @@ def _mapped_architectures() -> set[str]:
 
 
 def _keys_read(architecture: str) -> set[str]:
-    """Settings that transformers puts into the config."""
+    """List the settings that transformers puts into the config."""
     from transformers.modeling_gguf_pytorch_utils import GGUF_TO_TRANSFORMERS_MAPPING
 
     mapping = GGUF_TO_TRANSFORMERS_MAPPING["config"].get(architecture, {})
@@ -203,7 +203,7 @@ def _keys_read(architecture: str) -> set[str]:
 
 
 def _is_long(field: Any) -> bool:
-    """Whether a field has an entry per token: a vocabulary, which takes long to read."""
+    """Whether a field has an entry per token, such as a vocabulary, which is slow to read."""
     return len(field.data) > _MAX_ENTRIES
 
 
@@ -221,7 +221,7 @@ def _agrees(config: Any, names: tuple[str, ...], value: Any) -> bool:
 
 
 def _rope(config: Any) -> list[dict[str, Any]]:
-    """The rope parameters, one dictionary per kind of attention."""
+    """Return the rope parameters, one dictionary per kind of attention."""
     found = getattr(config, "rope_parameters", None) or {}
     if any(isinstance(value, dict) for value in found.values()):
         return [value for value in found.values() if isinstance(value, dict)]

@@ -1,4 +1,4 @@
-"""The head: final hidden states to logits, and margins without all logits in memory."""
+"""Apply the head: final hidden states to logits, or to margins without all logits in memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class Head:
 
     @torch.no_grad()
     def _best_others(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Id (n,) of the largest logit that is not the target's."""
+        """Find the ids (n,) of the largest logits other than the targets'."""
         pieces = zip(inputs.split(_SEARCH_ROWS), targets.split(_SEARCH_ROWS), strict=True)
         return torch.cat([self._search(rows, ids) for rows, ids in pieces])
 

@@ -1,7 +1,7 @@
-"""Linear maps with frozen float32 weights through oneDNN, on x86 CPUs.
+"""Run linear maps with frozen float32 weights through oneDNN, on x86 CPUs.
 
-torch sends them to MKL, which runs at less than half the machine's rate on CPUs of other makers.
-oneDNN also gives a row the same bits in any batch of two or more rows
+torch uses MKL, which runs at less than half the peak rate on CPUs that are not from Intel. oneDNN
+also gives a row the same bits in any batch of two or more rows
 (docs/decisions/003-batch-independence.md). The operator is the one that torch.compile emits.
 """
 

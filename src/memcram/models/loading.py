@@ -84,7 +84,7 @@ def load_lm(
 
 
 def _identity(source: ModelSource, whole: Any, layers: int | None) -> ModelIdentity:
-    """The identity of a model; `whole` is all of its module in float32, where that is loaded."""
+    """Return the identity of a model; `whole` is its whole module in float32, if it is loaded."""
 
     def load() -> Any:
         return _load_module(source, torch.float32, None) if whole is None else whole
@@ -105,7 +105,7 @@ def _identity(source: ModelSource, whole: Any, layers: int | None) -> ModelIdent
 
 
 def model_shape(name: str, revision: str | None = None) -> tuple[int, int]:
-    """Input width and vocabulary of a model, from its config alone.
+    """Read the input width and vocabulary size of a model from its config alone.
 
     Raises:
         ModelError: the model or its config is not available.
@@ -120,7 +120,7 @@ def model_shape(name: str, revision: str | None = None) -> tuple[int, int]:
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Callable[[Sequence[int]], str]:
-    """Return a function that detokenizes ids of a model, without its weights and its config.
+    """Return a function that detokenizes ids of a model, without loading weights or config.
 
     It skips no special tokens and cleans nothing up, like `FrozenLM.detokenize`.
 
@@ -172,7 +172,7 @@ def _device(name: str | torch.device | None) -> torch.device:
 
 
 def _shortened(source: ModelSource, layers: int) -> Any:
-    """The config with only the first `layers` layers; None if that is all of them.
+    """Return the config with only the first `layers` layers; None if that is all of them.
 
     Raises:
         UsageError: the model has fewer layers, or does not say how many it has.
@@ -218,7 +218,9 @@ def _load_module(
     if config is None:
         source.format.check_loaded(source.path, module)
     elif not report["unexpected_keys"] and source.format is FOLDER:
-        raise ModelError(f"{source.id}: {type(module).__name__} cannot be cut to its first layers")
+        raise ModelError(
+            f"{source.id}: {type(module).__name__} cannot be truncated to its first layers"
+        )
     return module
 
 
@@ -238,12 +240,12 @@ def _load_tokenizer(source: ModelSource, folder: Path, options: dict[str, Any]) 
 
 
 def _original(source: ModelSource) -> tuple[Path, dict[str, Any]]:
-    """Folder of the model's own config and tokenizer, and the options to load them with."""
+    """Return the folder of the model's own config and tokenizer, and the options to load them."""
     return source.folder, source.options
 
 
 def _converted(source: ModelSource) -> tuple[Path, dict[str, Any]]:
-    """The same of the converted config and tokenizer, where the format converts them."""
+    """Do the same for the converted config and tokenizer, if the format converts them."""
     folder = source.format.converted(source.path)
     if folder is None:
         return _original(source)
@@ -264,7 +266,7 @@ def _converted(source: ModelSource) -> tuple[Path, dict[str, Any]]:
 
 @contextlib.contextmanager
 def _reported(source: ModelSource, what: str = "") -> Iterator[None]:
-    """Turn whatever the libraries raise into one line; their errors have no common base."""
+    """Turn any error of the libraries into a one-line error; they have no common base class."""
     try:
         with _quiet_transformers():
             yield
@@ -276,7 +278,7 @@ def _reported(source: ModelSource, what: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep the library's progress bars and hints off the terminal; its errors become ours."""
+    """Silence the library's progress bars and hints, and convert its errors to ours."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

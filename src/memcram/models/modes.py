@@ -1,4 +1,4 @@
-"""Names of dtypes and layouts, as the command line and the archives write them."""
+"""Map names of dtypes and layouts, as used by command line and archives, to values."""
 
 from collections.abc import Collection
 from typing import Literal, get_args
@@ -21,7 +21,7 @@ def dtype_of(
     argument: str = "dtype",
     allowed: Collection[DtypeName] = tuple(DTYPES),
 ) -> torch.dtype:
-    """Return the dtype with a name; a dtype of torch is returned as it is.
+    """Return the dtype of a name; a torch.dtype is returned unchanged.
 
     Raises:
         UsageError: it is not one of `allowed`.

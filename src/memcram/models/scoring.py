@@ -1,4 +1,4 @@
-"""Teacher-forced nats, margins and ranks of texts, with `[mem]` and without."""
+"""Score texts under teacher forcing: nats, margins and ranks, with `[mem]` and without."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ _HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Files of a model.
+    """Location of a model's files.
 
     Attributes:
         id: the model's name as the user gave it.
@@ -57,7 +57,7 @@ class ModelSource:
 
 
 def packaged_models() -> dict[str, Path]:
-    """Folders of the models inside the package, by name."""
+    """Return the folders of the models inside the package, by name."""
     root = Path(str(files("memcram.models")))
     return {path.parent.name: path.parent for path in sorted(root.glob("*/config.json"))}
 
@@ -73,12 +73,12 @@ def local_source(name: str) -> ModelSource | None:
 
 
 def is_here(name: str) -> bool:
-    """Whether a packaged or local model has the name, so that the hub is not asked."""
+    """Whether a packaged or local model has the name, so that the hub is not queried."""
     return local_source(name) is not None
 
 
 def nearest_model(folder: Path, name: str) -> str:
-    """Name to load a model by that a file in `folder` mentions.
+    """Return the name by which to load a model that a file in `folder` mentions.
 
     A model in that folder takes precedence over one in the working directory and on the hub.
     """
@@ -181,7 +181,7 @@ def _snapshot(name: str, revision: str | None, wanted: list[str]) -> Path:
 
 
 def _conversion(name: str, revision: str | None) -> str:
-    """Find the hub's own safetensors conversion of a repository with only `.bin` files."""
+    """Find the hub's own safetensors conversion of a repository that has only `.bin` files."""
     from huggingface_hub import HfApi
     from transformers.safetensors_conversion import get_conversion_pr_reference
 

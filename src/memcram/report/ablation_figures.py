@@ -227,7 +227,7 @@ def path_words(data: DataFrame) -> str:
         for share, one in (("90", paths["axes_90"]), ("99", paths["axes_99"]))
     ]
     n = f"n = {len(paths)} paths of {paths.reset_index().groupby(['source', 'text_id']).ngroups}"
-    return f"{n} texts; axes a path takes, median (range): {words[0]} of its variance, {words[1]}"
+    return f"{n} texts; axes per path, median (range): {words[0]} of its variance, {words[1]}"
 
 
 def line(data: DataFrame, theme: Theme = LIGHT) -> Figure:

@@ -173,11 +173,11 @@ def _notices(data: ReportData) -> Iterator[str]:
         failed = f"; {part.failed:,} failed" if part.failed else ""
         yield (
             f"Unfinished: {part.name} has {len(part.rows):,} of {part.planned:,} texts{failed}. "
-            "Everything below is drawn from what is there."
+            "Everything below is based on these."
         )
     if len(data.rows) and data.rows["recipe"].nunique() > 1:
         names = ", ".join(sorted(data.rows["recipe"].unique()))
-        yield f"Several recipes, kept apart: {names}."
+        yield f"Several recipes, shown separately: {names}."
 
 
 def key_numbers(table: DataFrame, rows: DataFrame) -> list[dict[str, str]]:
@@ -191,7 +191,7 @@ def key_numbers(table: DataFrame, rows: DataFrame) -> list[dict[str, str]]:
     if len(table):
         fewest = table[table["vectors"] == table["vectors"].min()]
         for column, unit, words in (
-            ("max_tokens", "tokens", "in {k}: the most at teacher-forced accuracy ≥ 0.99"),
+            ("max_tokens", "tokens", "in {k}: maximum at teacher-forced accuracy ≥ 0.99"),
             ("information_gain_nats", "nats", "mean information gain of {k}"),
             ("token_gain", "tokens", "mean token gain of {k}"),
         ):

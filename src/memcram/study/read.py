@@ -89,7 +89,7 @@ def _check_text(spec: Spec, i: int, kind: Kind) -> None:
             (*key, "lengths_up_to"), "given together with lengths", allowed="one of the two"
         )
     if not kind.finds_length and not (entry.lengths or entry.lengths_up_to or study.lengths):
-        problem = f"no lengths, neither here nor for all texts; {study.kind!r} needs them"
+        problem = f"no lengths here or for the whole study; {study.kind!r} needs them"
         raise spec.error(key, problem)
     for name in PATH_OPTIONS:
         if "\0" in str(entry.options.get(name)):

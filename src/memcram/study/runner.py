@@ -124,7 +124,7 @@ class _Session:
         counts = self.store.counts()
         return (
             f"{counts.done} of {self._total()} texts are kept in {str(self.store.folder)!r}; "
-            "run it again to continue"
+            "run the command again to continue"
         )
 
     def run_model(self, model: int, device: str | None) -> None:
@@ -269,7 +269,7 @@ class _RecipeRun:
                     mem = task.derived.vectors(self._lm, lambda of: store.record(of).mem)
                     self._finished.append((task, untrained(task.id, mem, len(task.ids))))
                 else:
-                    reason = "made from the vectors of two solutions, of which one has no row"
+                    reason = "needs the vectors of two solutions, one of which has no row"
                     store.fail(task.id, reason, self._session.run)
                     del self._left[task.id]
             self._keep()

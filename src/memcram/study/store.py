@@ -326,8 +326,8 @@ class Store:
             raise UsageError(f"{str(self.folder)!r} is not a memcram store")
         if made_by > VERSION:
             raise UsageError(
-                f"{str(self.folder)!r} has version {made_by}, this memcram reads up to "
-                f"{VERSION}; install a newer one"
+                f"{str(self.folder)!r} has version {made_by}, but this memcram reads up to "
+                f"{VERSION}; install a newer version"
             )
         there = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
         if lost := [name for name in _TABLES if name not in there]:

@@ -19,7 +19,7 @@ _CHARS_PER_TOKEN = 12
 _WORD = re.compile(r"(?<!\S)\S")
 _FAR = 200  # a text without a word start in so many characters is treated as written without spaces
 _GOLDEN = (5**0.5 - 1) / 2
-_EXHAUSTED = "the files have no further place to begin at"
+_EXHAUSTED = "the files have no further position to begin at"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def cut_in_turn(
     enough = sum(len(ids) >= needed for ids in tokens)
     if enough < samples:
         raise TextError(
-            f"{enough} texts of at least {needed} tokens were drawn, {samples} are needed; "
+            f"{enough} texts of at least {needed} tokens were drawn, but {samples} are needed; "
             f"{_shortage(passages, tokens, needed, limit)}"
         )
     return [

@@ -83,6 +83,6 @@ def read_words(path: Path, top: int | None = None) -> tuple[str, ...]:
         raise TextError(f"{str(path)!r} is not UTF-8", argument="path") from error
     if len(words) < (top or 2):
         raise TextError(
-            f"{str(path)!r} has {len(words)} words, {top or 2} are needed", argument="path"
+            f"{str(path)!r} has {len(words)} words, but {top or 2} are needed", argument="path"
         )
     return tuple(words)

@@ -43,7 +43,7 @@
     document.getElementById("n").textContent = n + " of " + tokens.length;
     slider.setAttribute("aria-valuetext", n + " of " + tokens.length + " tokens");
     document.getElementById("summary").textContent = "First " + n + " tokens: " + right +
-      " right; of " + known + " that both predict, " + surprisal(before) + " under the bare LM, " +
+      " correct; over the " + known + " that both predict, " + surprisal(before) + " under the bare LM, " +
       surprisal(after) + " with [mem].";
   }
 
