@@ -33,7 +33,7 @@ test-all: setup lint ## the same, with the slow tests
 test-real: setup $(VENV)/.real ## test on SmolLM2-135M and Gemma-3-270M
 	$(BIN)/python -m pytest -m real tests/real
 
-demo-real: setup $(VENV)/.real ## hold a passage of 71 tokens in one vector of SmolLM2-135M
+demo-real: setup $(VENV)/.real ## hold a passage of 105 tokens in one vector of SmolLM2-135M
 	@mkdir -p $(DEMO)
 	@cp examples/ferry.txt $(DEMO)/ferry.txt
 	$(BIN)/memcram compress $(DEMO)/ferry.txt --model $$($(BIN)/python tests/real/weights.py) --force

@@ -1,6 +1,7 @@
 """SmolLM2-135M-Instruct, dequantised from GGUF: every command, on real weights."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from memcram.recipes.strategies.fixed import Fixed
 
 pytestmark = pytest.mark.real
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SENTENCE = "The old ferryman would not take them across until he had finished his pipe."
 
 
@@ -54,6 +56,15 @@ def test_there_and_back(archive, tmp_path, capsys):
     verified = json_of(capsys, "verify", archive)
     assert verified["restored"]
     assert verified["max_margin_shift"] < 0.01
+
+
+def test_the_archive_of_the_readme_decodes(smollm2_path, tmp_path, capsys):
+    """Made on another machine, or another day: 105 tokens in one vector."""
+    restored = tmp_path / "ferry.txt"
+    archive = EXAMPLES / "ferry.txt.mem.safetensors"
+    done = json_of(capsys, "decompress", archive, "--model", smollm2_path, "-o", restored)
+    assert done["tokens"] == 105
+    assert restored.read_bytes() == (EXAMPLES / "ferry.txt").read_bytes()
 
 
 def test_explain(archive, tmp_path):
