@@ -1,4 +1,4 @@
-"""Requests, slots, and the batch that they are stacked in."""
+"""Define requests and slots, and stack slots in a batch."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -53,7 +53,7 @@ class CramRequest:
 
 @dataclass
 class Slot:
-    """One text on its way through the engine.
+    """State of one text in the engine.
 
     Attributes:
         request: what the caller asked for.
@@ -62,7 +62,7 @@ class Slot:
         state: its device state while it is not stacked in a batch, and the shapes of it while it
             is; unset until it joins a batch for the first time, so that waiting costs no memory.
         step: optimiser steps done.
-        clock: steps of the optimiser state, which starts again at 0 when a slot is restored.
+        clock: steps of the optimiser state; returns to 0 when a slot is restored.
         token_steps: positions that went forward and backward.
         curve: (step, tokens held, mean loss) at some of the measurements, evenly spread.
         rises: (step, token-steps, tokens held) whenever more were held than ever before.
@@ -85,7 +85,7 @@ class Slot:
     _n_noted: int = 0
 
     def begin(self, state: TextState) -> None:
-        """Set the initial state, and begin a path where one is requested."""
+        """Set the initial state, and begin a path if one is requested."""
         self.state = state
         if self.request.with_path:
             width = state.embeds[0]
@@ -109,7 +109,7 @@ class Slot:
 
     @property
     def measured(self) -> Accounting:
-        """The positions that are measured: those of the loss, and those looked ahead at."""
+        """The measured positions: those of the loss and those of the lookahead."""
         n = min(self.accounting.n_tokens + self.lookahead, len(self.request.ids))
         return replace(self.accounting, n_tokens=n)
 
@@ -135,7 +135,7 @@ class Batch:
         states: (counted,) index of each counted hidden state in (slot · position).
         cells: (2, counted) slot and token index of each counted token.
         is_measured: (slot, token).
-        in_loss: (slot, token), those that are not only looked ahead at.
+        in_loss: (slot, token), without the tokens of the lookahead.
         targets: (counted,) token ids.
         weights: (counted,) 1 / tokens in the loss of the text, 0 for all others.
     """
@@ -213,7 +213,7 @@ class Batch:
         self.is_mem = (k < vectors[:, None]).unsqueeze(-1)
 
     def embeds(self, mem: Tensor) -> Tensor:
-        """(slot, position, width): each slot's own K vectors, its frozen inputs, then zeros.
+        """Build (slot, position, width): each slot's K vectors, its frozen inputs, then zeros.
 
         Args:
             mem: (slot, K, width), right-padded where a slot has fewer vectors.
@@ -257,7 +257,7 @@ def check_room(request: CramRequest, account: Accounting, max_positions: int | N
 
 
 def units(slots: Sequence[Slot]) -> list[list[Slot]]:
-    """Texts that are scheduled together: those of a group, or a single one, in their order."""
+    """Group requests that are scheduled together: those of a group, or a single one, in order."""
     found: dict[Hashable, list[Slot]] = {}
     for i, slot in enumerate(slots):
         group = slot.request.group
@@ -266,7 +266,7 @@ def units(slots: Sequence[Slot]) -> list[list[Slot]]:
 
 
 def group_mean(gradient: Tensor, slots: Sequence[Slot], resting: set[int]) -> Tensor:
-    """The gradient of each group's mean loss, in each of its rows; (slot, ...)."""
+    """Compute the gradient of each group's mean loss, in each of its rows; (slot, ...)."""
     row_of = {id(slot): row for row, slot in enumerate(slots)}
     result = torch.zeros_like(gradient)
     for unit in units([slot for row, slot in enumerate(slots) if row not in resting]):

@@ -1,6 +1,6 @@
 """Keep the best vectors of each text: what is saved is what was measured.
 
-Everything stays on the device; the host never needs to know whether vectors are the best so far.
+Everything stays on the device, without synchronising with the host.
 """
 
 import torch
@@ -16,7 +16,7 @@ from memcram.recipes.strategies import Strategy
 def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) -> Tensor:
     """Copy the vectors just measured wherever they are the best so far.
 
-    More tokens held is better; among equals, a larger smallest margin of those held.
+    More tokens held is better; among equals, a larger minimum margin of those held.
 
     Args:
         batch: its state is updated.
@@ -24,8 +24,8 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
         loss, margin: (counted,) of the measurement.
 
     Returns:
-        (slot, 5): tokens held, most tokens held so far, the step at which that was first reached,
-        smallest margin and mean loss over the tokens of the loss.
+        (slot, 5): tokens held, maximum tokens held so far, the step at which that was first
+        reached, minimum margin and mean loss over the tokens of the loss.
     """
     rows = batch.rows
     dtype = rows.step.dtype
@@ -54,7 +54,7 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
 
 
 def restore_best(batch: Batch, row: int, optimiser: Optimiser) -> None:
-    """Put one slot back to its best vectors, with a fresh optimiser and full patience."""
+    """Reset one slot to its best vectors, with a fresh optimiser and full patience."""
     rows, slot = batch.rows, batch.slots[row]
     best = unstack(rows.best.parameters, row, slot.state.best.parameters)
     for name, value in best.items():
@@ -65,10 +65,10 @@ def restore_best(batch: Batch, row: int, optimiser: Optimiser) -> None:
 
 
 def keep_path(batch: Batch, mem: Tensor) -> None:
-    """Copy the `[mem]` just measured of each slot whose path wants this step.
+    """Copy the `[mem]` just measured of each slot whose path includes this step.
 
-    A step is measured twice where a text rests at a stage (`Progressive`), and where a turn is
-    repeated after running out of memory; both times the vectors are the same.
+    A step is measured twice if a stage ends without a step (`Progressive`), or if an iteration is
+    repeated after running out of memory; the vectors are the same both times.
 
     Args:
         batch: the paths of its slots are updated.

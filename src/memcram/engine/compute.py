@@ -56,7 +56,7 @@ def recorded_settings(recipe: Recipe, lm: FrozenLM, computed: torch.dtype) -> di
 
 @cache
 def _gain(device: torch.device, width: int) -> float:
-    """Seconds in float32 / seconds in bfloat16 of a matrix product of the model's width."""
+    """Measure seconds in float32 / seconds in bfloat16 of a matrix product of the model's width."""
     inputs = torch.randn(_PROBE_ROWS, width, device=device)
     weight = torch.randn(4 * width, width, device=device)
     return _seconds(inputs, weight) / _seconds(inputs.bfloat16(), weight.bfloat16())
@@ -64,7 +64,7 @@ def _gain(device: torch.device, width: int) -> float:
 
 @torch.no_grad()
 def _seconds(inputs: torch.Tensor, weight: torch.Tensor) -> float:
-    """Time of the fastest of some runs; the first prepares the kernel."""
+    """Time the fastest of several runs, after a warm-up run."""
     times = []
     for _ in range(1 + _PROBE_RUNS):
         began = time.perf_counter()

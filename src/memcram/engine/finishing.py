@@ -30,8 +30,8 @@ _WHOLE = 2**31 - 1
 class Relative:
     """mem = s · u: each vector in units of the root mean square s of its initial value.
 
-    Only u is trained, so that a learning rate is relative to the size of the vector, whatever that
-    is: optimised vectors differ in it by a factor of 20.
+    Only u is trained, so that the learning rate is relative to the size of the vector: optimised
+    vectors differ in size by a factor of 20.
     """
 
     @property
@@ -59,9 +59,9 @@ class Relative:
 
 
 def finishing_recipe(recipe: Recipe) -> Recipe:
-    """The recipe that finishes the vectors of `recipe`, to the same margin.
+    """Return the recipe that finishes the vectors of `recipe`, to the same margin.
 
-    A strategy that keeps a prefix is given the prefix that is held, and keeps what it can of it.
+    A strategy that keeps a prefix gets the held prefix, and keeps as much of it as it can.
     """
     steps = min(_STEPS, recipe.strategy.steps)
     strategy = recipe.strategy.with_steps(steps)
@@ -109,7 +109,7 @@ def finished(
 
 
 def _joined(low: Crammed, high: Crammed, *, keeps_prefix: bool) -> Crammed:
-    """The result of both phases: the cost of both, and what was measured in the second."""
+    """Join the results of both phases: the cost of both, and the measurements of the second."""
     outcome = high.outcome
     if keeps_prefix and outcome is Outcome.CORRECT:
         outcome = low.outcome  # of the whole text, which the prefix may be

@@ -37,8 +37,8 @@ class EngineStatus:
 
     Attributes:
         done, active, waiting: texts.
-        tokens_correct: most correct tokens so far, summed over the active texts.
-        steps: turns of the loop so far.
+        tokens_correct: maximum correct tokens so far, summed over the active texts.
+        steps: iterations of the loop so far.
     """
 
     done: int
@@ -273,9 +273,9 @@ class Engine:
         return decisions
 
     def _score(self, batch: Batch, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss and margin (counted,), and the gradient of Σ weight · loss to the hidden states.
+        """Compute loss and margin (counted,), and the gradient of Σ weight · loss to the states.
 
-        The head runs over some rows at a time, which bounds the memory of the logits.
+        The head runs over a limited number of rows at a time, which bounds the memory of logits.
         """
         size = max(1, _LOGITS_AT_ONCE // self.lm.vocab_size // ROW_BLOCK) * ROW_BLOCK
         pieces = zip(
@@ -292,7 +292,7 @@ class Engine:
         return torch.cat(losses), torch.cat(margins), torch.cat(gradients)
 
     def _scores(self, hidden: Tensor, targets: Tensor) -> TokenScores:
-        """Loss and margin per token; a loss of the margin alone needs two logits per token."""
+        """Compute loss and margin per token; a loss of the margin needs two logits per token."""
         objective = self.recipe.objective
         if isinstance(objective, MarginObjective) and self.lm.has_sparse_margins:
             margin = self.lm.margins(hidden, targets, self._trunk)
@@ -356,7 +356,7 @@ class Engine:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch raised this because the device or the host has no memory left."""
+    """Detect out-of-memory errors of the device or the host."""
     return (
         isinstance(error, torch.OutOfMemoryError)
         or "out of memory" in str(error).lower()

@@ -19,12 +19,12 @@ class Crammed:
     Attributes:
         key: of the request.
         mem: (K, width) on the CPU, in the model's dtype: the vectors exactly as measured.
-        outcome: how it ended, judged under teacher forcing; only decoding shows exactness.
+        outcome: how it ended, under teacher forcing; only decoding shows exactness.
         n_correct: correct tokens; for a strategy that keeps a prefix, those before the first
             wrong one.
         margins: (counted,) in logits; only of the prefix, where one is kept.
         learned_step: (counted,) the step since which each token was correct without interruption
-            up to these vectors; −1 where it is not correct. As fine as the measurements.
+            up to these vectors; −1 where it is not correct. Has the resolution of the measurements.
         best_step: optimiser steps before these vectors.
         steps: optimiser steps in total.
         token_steps: positions that went forward and backward.
@@ -59,12 +59,12 @@ class Crammed:
 
 
 def crammed_of(slot: Slot, outcome: Outcome, recipe: Recipe, dtype: torch.dtype) -> Crammed:
-    """The result of a slot that is not stacked in a batch, copied to the CPU.
+    """Return the result of a slot that is not stacked in a batch, copied to the CPU.
 
     Args:
         slot: in its final state.
         outcome: how it ended.
-        recipe: it was crammed with.
+        recipe: with which it was crammed.
         dtype: of the model, and of the vectors.
     """
     state, best = slot.state, slot.state.best

@@ -21,7 +21,7 @@ class Speed:
 
     Attributes:
         seconds_per_1000_token_steps: with one text; a full batch is faster on an accelerator.
-        peak_bytes: most memory allocated on a CUDA device; None elsewhere.
+        peak_bytes: peak memory allocated on a CUDA device; None elsewhere.
     """
 
     seconds_per_1000_token_steps: float

@@ -1,4 +1,4 @@
-"""Device state of one text, and its stacking into batches.
+"""Define the device state of one text, and stack states into batches.
 
 Dataclasses of tensors, and dictionaries of them, are treated as trees: stacking, padding and
 selecting rows apply to every tensor in them.
@@ -63,7 +63,7 @@ def initial_state(
     optimiser: Optimiser,
     dtype: torch.dtype,
 ) -> TextState:
-    """State of a text that was not measured yet.
+    """Create the state of a text before its first measurement.
 
     Args:
         ids: (n,) token ids.
@@ -96,7 +96,7 @@ def initial_state(
 
 
 def tree_map(function: Callable[..., Tensor], *trees: Any) -> Any:
-    """Apply `function` to the tensors at the same place of all trees, which have one shape."""
+    """Apply `function` to corresponding tensors of trees with the same structure."""
     first = trees[0]
     if isinstance(first, Tensor):
         return function(*trees)
@@ -109,7 +109,7 @@ def tree_map(function: Callable[..., Tensor], *trees: Any) -> Any:
 
 
 def stack(states: Sequence[TextState]) -> TextState:
-    """States along a new slot axis; tensors are padded to the longest along their first axis."""
+    """Stack states along a new slot axis; tensors are padded to the longest first axis."""
 
     def stacked(*rows: Tensor) -> Tensor:
         if rows[0].dim() == 0:
@@ -121,7 +121,7 @@ def stack(states: Sequence[TextState]) -> TextState:
 
 
 def unstack(stacked: Tree, row: int, like: Tree) -> Tree:
-    """A copy of one row, without padding: every tensor is as large as in `like`."""
+    """Copy one row, without padding: every tensor gets the size it has in `like`."""
     result: Tree = tree_map(lambda rows, old: rows[row][_within(old)].clone(), stacked, like)
     return result
 
@@ -132,7 +132,7 @@ def put(tree: Tree, stacked: Tree, row: int) -> None:
 
 
 def where(mask: Tensor, tree: Tree, other: Tree) -> Tree:
-    """Rows of `tree` where `mask` (slot,) is true, rows of `other` elsewhere."""
+    """Select rows of `tree` where `mask` (slot,) is true, rows of `other` elsewhere."""
 
     def chosen(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(mask.view(-1, *[1] * (a.dim() - 1)), a, b)

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 @dataclass
 class Subsampled(Generic[T]):
-    """Every `stride`-th entry of a series, always fewer than `limit` of them.
+    """Keeps every `stride`-th entry of a series, always fewer than `limit` entries.
 
     The stride starts at 1 and doubles whenever `limit` entries are kept, so at least `limit` / 2
     remain once the series is that long.

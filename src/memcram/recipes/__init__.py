@@ -1,4 +1,4 @@
-"""Recipes: named, validated settings of how a text is crammed."""
+"""Recipes: named, validated settings for cramming a text."""
 
 from memcram.recipes.catalogue import RECIPES, get_recipe
 from memcram.recipes.components import COMPONENTS

@@ -93,7 +93,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe called `name`, or a variant such as `tarasov2026@lr=0.5`.
+    """Look up a recipe by name, or make a variant such as `tarasov2026@lr=0.5`.
 
     `memcram.recipes.overrides` documents the syntax of variants.
 

@@ -52,7 +52,7 @@ def component(cls: type[T]) -> type[T]:
 
 
 def _usage_error(error: ValidationError, given: Mapping[str, Any]) -> UsageError:
-    """The first complaint, as an error about one argument."""
+    """Convert the first validation error to a `UsageError` about one argument."""
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])
     allowed = first["msg"].removeprefix("Input should be ")

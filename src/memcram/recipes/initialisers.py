@@ -1,4 +1,4 @@
-"""Initialisers: the first values of the trained vectors, or of their coordinates."""
+"""Initialisers: distributions of the initial vectors, or of their low-dimensional coordinates."""
 
 from typing import Protocol, runtime_checkable
 

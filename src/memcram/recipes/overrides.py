@@ -26,7 +26,7 @@ _NOT_SETTINGS = ("name", "source", "paper_columns")
 
 
 def variant(recipe: Recipe, line: str, overrides: dict[str, Any]) -> Recipe:
-    """`recipe` with some settings changed, named by the whole line.
+    """Return `recipe` with some settings changed, named by the whole line.
 
     Args:
         recipe: the recipe to change.
@@ -43,7 +43,7 @@ def variant(recipe: Recipe, line: str, overrides: dict[str, Any]) -> Recipe:
 
 
 def parse_overrides(line: str, text: str) -> dict[str, Any]:
-    """Key and value of each change in the part of `line` after the `@`.
+    """Parse the changes in the part of `line` after the `@` to keys and values.
 
     Raises:
         UsageError: it is neither KEY=VALUE,… nor a JSON object.
@@ -93,7 +93,7 @@ def _value(text: str) -> Any:
 
 
 def _resolved(line: str, recipe: Recipe, key: str, value: Any) -> tuple[list[str], Any]:
-    """Path of fields that `key` stands for, and the value to put there."""
+    """Return the path of fields that `key` means, and the value to put there."""
     paths = _paths(recipe)
     found = [key] if key in paths else [path for path in paths if _last(path) == key]
     if len(found) == 1:
@@ -124,7 +124,7 @@ def _names(component: Any) -> list[str]:
 
 
 def _paths(value: Any, above: str = "") -> list[str]:
-    """Path of every field of a recipe or component, outer fields first."""
+    """List the paths of all fields of a recipe or component, outer fields first."""
     paths: list[str] = []
     for name in _names(value):
         if above or name not in _NOT_SETTINGS:
@@ -140,7 +140,7 @@ def _paths(value: Any, above: str = "") -> list[str]:
 
 
 def _replaced(line: str, whole: Any, path: list[str], value: Any) -> Any:
-    """`whole`, a recipe or component, with the field at `path` set to `value`."""
+    """Return a copy of a recipe or component with the field at `path` set to `value`."""
     name, *rest = path
     if rest:
         new = _replaced(line, getattr(whole, name), rest, value)
@@ -156,7 +156,7 @@ def _replaced(line: str, whole: Any, path: list[str], value: Any) -> Any:
 
 
 def _component(line: str, field: str, old: Any, value: Any) -> Any:
-    """A component from its class name, or from a JSON object of its settings."""
+    """Make a component from its class name, or from a JSON object of its settings."""
     if value is None and field == "horizon":
         return None
     kinds = {kind.__name__: kind for kind in COMPONENTS[field]}

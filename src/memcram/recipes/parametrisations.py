@@ -15,7 +15,7 @@ Parameters = dict[str, Tensor]
 
 @runtime_checkable
 class Parametrisation(Protocol):
-    """Parameters of one text, and the `[mem]` vectors they stand for."""
+    """Interface of a parametrisation: the parameters of one text, and the map to `[mem]`."""
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class Parametrisation(Protocol):
         """`[mem]` (slot, K, width) from parameters stacked along a slot axis."""
 
     def for_one_text(self) -> "Parametrisation":
-        """The same parametrisation without shared parameters."""
+        """Return the same parametrisation without shared parameters."""
 
 
 @component

@@ -1,4 +1,4 @@
-"""A recipe: the settings that decide how a text is crammed."""
+"""A recipe: all settings for cramming a text."""
 
 import dataclasses
 from typing import Any
@@ -26,12 +26,12 @@ class Recipe:
         start: initialiser of the trained values.
         parametrisation: which parameters are trained.
         strategy: when to stop, with the budget, for a text of given length.
-        horizon: the same where the length is to be found; None if the recipe cannot find one.
+        horizon: the strategy that finds the length; None if the recipe cannot find one.
         first_token_given: t₁ is never predicted (only for parity with `kuratov2025`).
         bos_in_text: a BOS that the tokenizer adds belongs to the text, and counts as t₁.
         group_size: texts that are optimised together, where the parametrisation shares parameters.
-        paper_columns: rows of a study also count as the code of Kuratov et al. does. Not one of
-            the settings, since it changes no vector.
+        paper_columns: rows of a study also have measures as in the code of Kuratov et al. Not one
+            of the settings, because it changes no vector.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Recipe:
     paper_columns: bool = False
 
     def with_steps(self, steps: int) -> "Recipe":
-        """The same recipe with a budget of `steps` optimiser steps.
+        """Return the same recipe with a budget of `steps` optimiser steps.
 
         Raises:
             UsageError: `steps` is out of range.
@@ -61,9 +61,9 @@ class Recipe:
         )
 
     def with_token_steps(self, token_steps: int) -> "Recipe":
-        """The same recipe with a budget in token-steps per text instead of one in steps.
+        """Return the same recipe with a budget in token-steps per text instead of steps.
 
-        Patience and learning-rate schedule stay as they are.
+        Patience and learning-rate schedule do not change.
 
         Raises:
             UsageError: `token_steps` is out of range.
@@ -80,7 +80,7 @@ class Recipe:
         )
 
     def with_margin(self, at_least: float) -> "Recipe":
-        """The same recipe, optimising until all margins exceed `at_least` logits."""
+        """Return the same recipe, optimising until all margins exceed `at_least` logits."""
         return dataclasses.replace(
             self,
             objective=self.objective.with_margin(at_least),
@@ -89,7 +89,7 @@ class Recipe:
         )
 
     def for_horizon(self) -> "Recipe":
-        """The same recipe, finding the length by itself.
+        """Return the same recipe with the strategy that finds the length.
 
         Raises:
             UsageError: it only crams texts of given length.
@@ -104,7 +104,7 @@ class Recipe:
         return dataclasses.replace(self, strategy=self.horizon)
 
     def for_one_text(self) -> "Recipe":
-        """The same recipe for texts that share nothing and have no BOS of their own.
+        """Return the same recipe without shared parameters and without BOS in the text.
 
         Raises:
             UsageError: it never predicts the first token, so no text can be decoded.
@@ -124,7 +124,7 @@ class Recipe:
         )
 
     def settings(self) -> dict[str, Any]:
-        """Every setting, as plain JSON values; components carry their class name as `kind`."""
+        """Return all settings as plain JSON values; components have their class name as `kind`."""
         return {
             field.name: _plain(getattr(self, field.name))
             for field in dataclasses.fields(self)

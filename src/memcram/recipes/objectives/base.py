@@ -27,7 +27,7 @@ class Objective(Protocol):
         """Score logits (token, vocabulary) against targets (token,)."""
 
     def with_margin(self, at_least: float) -> "Objective":
-        """The same loss, wide enough to have a gradient at margins of about `at_least` logits."""
+        """Return the same loss, wide enough for a gradient at margins of `at_least` logits."""
 
 
 @runtime_checkable

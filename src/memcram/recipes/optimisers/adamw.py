@@ -90,6 +90,6 @@ class AdamW:
 
 
 def _column(values: Sequence[float], rows: Tensor) -> Tensor:
-    """One value per slot, shaped to multiply `rows` (slot, ...)."""
+    """Shape one value per slot to multiply `rows` (slot, ...)."""
     on_device = torch.tensor(values, dtype=rows.dtype).to(rows.device, non_blocking=True)
     return on_device.view(-1, *[1] * (rows.dim() - 1))

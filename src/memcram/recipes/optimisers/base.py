@@ -8,7 +8,7 @@ from torch import Tensor
 
 @runtime_checkable
 class Optimiser(Protocol):
-    """Update rule for parameters of many texts, one row per text.
+    """Update rule for the parameters of a batch of texts, one row per text.
 
     Every row has its own step count, and no row may depend on another.
     """

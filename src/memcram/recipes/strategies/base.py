@@ -25,12 +25,12 @@ class Measurement:
     Attributes:
         step: optimiser steps done before this measurement.
         n_tokens: tokens the loss runs over.
-        n_held: tokens held by these vectors, including those the strategy looks ahead at.
+        n_held: tokens held by these vectors, including those of the lookahead.
         max_held: largest `n_held` so far, including this measurement.
         max_held_step: step at which `max_held` was first reached, or the slot was restored.
         min_margin: smallest margin over the tokens of the loss, in logits.
         loss: mean loss, over the same tokens.
-        text_tokens: tokens of the whole text; `n_tokens` may grow up to it.
+        text_tokens: tokens of the whole text, the maximum of `n_tokens`.
         token_steps: positions of this text that went forward so far, including this measurement.
     """
 
@@ -56,7 +56,7 @@ class Retarget:
 
     With `restore`, the slot returns to its best vectors, with a fresh optimiser. Without `step`,
     the slot takes no step now, so the new target begins at the vectors just measured; texts of a
-    group that share parameters take their step all the same.
+    group that share parameters take their step nevertheless.
     """
 
     n_tokens: int
@@ -96,13 +96,13 @@ class Strategy(Protocol):
 
     @property
     def every_step(self) -> bool:
-        """Whether it must see every measurement, on any device."""
+        """Whether the strategy must see every measurement, on any device."""
 
     def first_target(self, text_tokens: int) -> int:
         """Tokens the loss runs over at first."""
 
     def decide(self, measured: Measurement) -> Decision:
-        """What to do after `measured`."""
+        """Decide what to do after a measurement."""
 
     def is_spent(self, steps: int, token_steps: int) -> bool:
         """Whether a text that took this many steps and token-steps has used up its budget."""

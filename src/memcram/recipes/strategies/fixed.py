@@ -1,4 +1,4 @@
-"""All tokens of the text from the first step to the last."""
+"""Optimise all tokens of the text from the first step to the last."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Find how many tokens fit: grow the prefix while it is correct, back off when it is not."""
+"""Find how many tokens fit: grow the prefix while it is held, back off when it stagnates."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ class Horizon:
     """Grow the prefix that is held until the budget or the patience is spent.
 
     As soon as all n tokens of the loss are held, the loss runs over the tokens held (including any
-    looked ahead at) plus a fraction `growth` of them, at least one. After `patience` steps without
+    in the lookahead) plus a fraction `growth` of them, at least one. After `patience` steps without
     another token held, the target is moved halfway back to the tokens held, from the last vectors
     that held them; if the target is only one token more, the strategy stops.
 

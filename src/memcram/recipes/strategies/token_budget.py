@@ -1,4 +1,4 @@
-"""Another strategy, within a budget counted in token-steps."""
+"""Limit any strategy to a budget in token-steps."""
 
 from dataclasses import replace
 
@@ -11,8 +11,8 @@ from memcram.recipes.strategies.base import Decision, Measurement, Outcome, Stop
 class TokenBudget:
     """Decides as `strategy` does, but stops a text once its token-steps reach the budget.
 
-    A text stops at the first measurement that reaches the budget, so at most one forward pass lies
-    beyond it. Everything else, such as the patience, is up to `strategy`.
+    A text stops at the first measurement that reaches the budget, so it exceeds it by at most one
+    forward pass. `strategy` decides everything else, such as the patience.
 
     Attributes:
         strategy: decides until the budget is spent.
