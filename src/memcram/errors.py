@@ -15,15 +15,15 @@ NOTHING: Final = _Nothing()
 
 
 class MemcramError(Exception):
-    """Base of all errors raised on purpose.
+    """Base class of all errors raised on purpose.
 
     The message of an error about a value reads `argument: got VALUE, allowed: WHAT`; other errors
     are a sentence, led by the argument where there is one.
 
     Args:
         problem: what is wrong, where `got` and `allowed` do not say it.
-        argument: name of the Python argument, or of the setting, that is wrong. The command line
-            shows its own name of it (`--steps`).
+        argument: name of the Python argument or setting that is wrong. The command line shows its
+            own name for it (`--steps`).
         got: the value it had.
         allowed: what it may be.
         force_to: what the argument `force` would do about it, such as "replace it".
@@ -57,11 +57,11 @@ class MemcramError(Exception):
         super().__init__(problem)
 
     def __str__(self) -> str:
-        """The message, led by the Python name of the argument."""
+        """The message, beginning with the Python name of the argument."""
         return self.message(self.argument)
 
     def message(self, argument: str | None, force: str = "force=True") -> str:
-        """The message with other names for the arguments, such as `--steps` and `--force`."""
+        """Format the message with other names of arguments, such as `--steps` and `--force`."""
         said = (f"{argument}: " if argument else "") + (self.problem or f"got {self.got!r}")
         if self.allowed is not None:
             said += f", allowed: {self.allowed}"
@@ -71,7 +71,7 @@ class MemcramError(Exception):
 
 
 def first_line(error: BaseException, longest: int = 200) -> str:
-    """First line of a foreign error's message, cut to `longest` characters, or its type's name."""
+    """Return the first line of any error's message, at most `longest` characters, or its type."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return textwrap.shorten(lines[0], longest, placeholder=" …")
 
@@ -109,7 +109,7 @@ class ModelError(MemcramError):
 
 
 class ArchiveError(MemcramError):
-    """An archive cannot be trusted: damaged, foreign, or made with another model."""
+    """An archive cannot be trusted: damaged, not an archive, or made with another model."""
 
     exit_code = 3
 

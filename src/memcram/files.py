@@ -76,8 +76,8 @@ def check_creatable(path: Path, argument: str = "output") -> None:
     """Refuse a path that can't be created, before any work is done for it; it may exist.
 
     Args:
-        path: a file or folder to be.
-        argument: how errors call it.
+        path: a future file or folder.
+        argument: its name in errors.
 
     Raises:
         UsageError: its name is too long, or its folder is missing or read-only.
@@ -115,9 +115,9 @@ def check_writable(path: Path, *, force: bool, argument: str = "output") -> None
     """Refuse an output file before any work is done for it.
 
     Args:
-        path: the file to be.
+        path: the future file.
         force: allow that the file exists.
-        argument: how errors call it.
+        argument: its name in errors.
 
     Raises:
         UsageError: it can't be created, is a folder, or exists without `force`.

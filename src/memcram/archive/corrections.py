@@ -1,4 +1,4 @@
-"""Find tokens that decoding gets wrong, or too narrowly right to survive another machine."""
+"""Find tokens that decode wrongly, or with a margin too small to trust on another machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Corrections:
     """Tokens to store in addition to the vectors.
 
     Attributes:
-        missed: (token,) positions, in the joined tokens of all chunks, that decoding gets wrong.
-        guarded: (token,) positions that decoding gets right by less than the guard margin.
-        margins: (chunk,) smallest margin over the tokens that are neither, infinite if none is.
+        missed: (token,) positions, in the joined tokens of all chunks, that decode wrongly.
+        guarded: (token,) positions that decode correctly with less than the guard margin.
+        margins: (chunk,) minimum margin over all other tokens, infinite if there are none.
     """
 
     missed: Tensor

@@ -1,7 +1,7 @@
 """Read, check and write archives, `NAME.mem.safetensors`.
 
-Tensors hold everything that grows with the text, one small JSON manifest the rest. Files are read
-and written with the safetensors library; docs/formats.md describes every field. Nothing in an
+Everything that grows with the text is a tensor; the rest is in a small JSON manifest. Files are
+read and written with the safetensors library; docs/formats.md describes every field. Nothing in an
 archive is used before it is checked, and everything is checked before a model is loaded.
 """
 
@@ -38,13 +38,13 @@ class ArchiveTensors:
         vectors: (all vectors, width) in the archive's dtype.
         chunk_vectors: (chunk,) int32, K of each chunk; sums to `len(vectors)`.
         chunk_tokens: (chunk,) int32, tokens of each chunk.
-        chunk_margins: (chunk,) float32, smallest margin (logits) over the tokens that are neither
+        chunk_margins: (chunk,) float32, minimum margin (logits) over the tokens that are neither
             corrected nor guarded, infinite if there are none.
         correction_positions: (correction,) int64, increasing, in the joined tokens of all chunks:
-            tokens that decoding gets wrong.
+            tokens that decode wrongly.
         correction_tokens: (correction,) int32, the true ids there.
-        guard_positions, guard_tokens: the same for tokens that decoding gets right, but by a
-            margin too small to rely on elsewhere.
+        guard_positions, guard_tokens: the same for tokens that decode correctly, but with a
+            margin too small to trust on another machine.
         piece_tokens: (piece,) int64, tokens of each piece; a piece is detokenized on its own.
         raw_offsets, raw_removed, raw_lengths: (raw,) int64; see `RawPiece`.
         raw_bytes: (Σ raw_lengths,) uint8.
@@ -69,7 +69,7 @@ class ArchiveTensors:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def sha256(self) -> str:
-        """SHA-256 (hex) over names, dtypes, shapes and bytes."""
+        """Hash (SHA-256, hex) names, dtypes, shapes and bytes."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.named().items()):
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
@@ -105,7 +105,7 @@ class Archive:
 
     @property
     def raw_pieces(self) -> list[RawPiece]:
-        """Bytes that the tokenizer does not round-trip."""
+        """Raw pieces: bytes that the tokenizer does not round-trip."""
         t = self.tensors
         data = t.raw_bytes.numpy().tobytes()
         pieces, at = [], 0
@@ -147,13 +147,13 @@ class Archive:
         }
 
     def to_bytes(self) -> bytes:
-        """The file's content; the same archive always gives the same bytes."""
+        """Serialise the archive; the same archive always gives the same bytes."""
         metadata = manifest_metadata(self.manifest)
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.named().items()}
         return _with_sorted_header(safetensors.torch.save(tensors, metadata))
 
     def write(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the archive whole or not at all.
+        """Write the archive atomically.
 
         Raises:
             UsageError: the file exists and `force` is off, or it can't be written.
@@ -213,7 +213,7 @@ class Archive:
 
 
 def _with_sorted_header(content: bytes) -> bytes:
-    """The same file with its header sorted; the library writes metadata in a random order."""
+    """Sort the header of a file; the library writes metadata in a random order."""
     end = 8 + struct.unpack("<Q", content[:8])[0]
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -221,7 +221,7 @@ def _with_sorted_header(content: bytes) -> bytes:
 
 
 def _parse_header(name: str, data: bytes) -> tuple[dict[str, Any], int]:
-    """The header of an archive that starts with `data`, and where it ends."""
+    """Parse the header of an archive that starts with `data`; also return where it ends."""
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
     if not 2 <= length <= min(MAX_HEADER_BYTES, len(data) - 8):
         raise ArchiveError(f"{name}: not a memcram archive")
@@ -235,7 +235,7 @@ def _parse_header(name: str, data: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _promised(header: dict[str, Any]) -> int:
-    """Bytes of the tensors according to the header; entries that make no sense count nothing."""
+    """Compute the size of the tensors from the header; invalid entries count as 0 bytes."""
     ends = [0]
     for entry in header.values():
         match entry:

@@ -1,4 +1,4 @@
-"""The manifest of an archive: one small JSON document with checksums."""
+"""Define, check and parse the manifest of an archive: a small JSON document with checksums."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ class Manifest(_Strict):
 
 
 def manifest_metadata(manifest: Manifest) -> dict[str, str]:
-    """The metadata of a safetensors file that holds this manifest."""
+    """Return the metadata of a safetensors file with this manifest."""
     text = manifest.model_dump_json()
     return {_MANIFEST_KEY: text, _CHECKSUM_KEY: hashlib.sha256(text.encode()).hexdigest()}
 

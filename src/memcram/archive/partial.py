@@ -1,4 +1,4 @@
-"""`NAME.partial/`: the finished chunks of a compression in progress."""
+"""Keep the finished chunks of a compression in progress, in the folder `NAME.partial/`."""
 
 import contextlib
 import json
@@ -75,7 +75,7 @@ class PartialArchive:
         return chunks
 
     def add(self, chunk: Chunk) -> None:
-        """Keep a chunk; `flush_if_due` writes it a second later at most."""
+        """Keep a chunk; `flush_if_due` writes it at most a second later."""
         self._pending.append(chunk)
         self.flush_if_due()
 
@@ -128,7 +128,7 @@ class PartialArchive:
         write_atomically(self.folder / _JOB, json.dumps(self.job, sort_keys=True).encode())
 
     def _take(self, *, force: bool) -> None:
-        """Lock the folder; refuse the chunks of another job, or drop them."""
+        """Lock the folder; refuse the chunks of another job, or delete them."""
         self._release()  # the lock of a folder that was removed in the meantime
         with contextlib.ExitStack() as hold:
             hold.enter_context(locked(self.folder / _LOCK, repr(str(self.folder))))
@@ -150,12 +150,12 @@ class PartialArchive:
         self._hold = None
 
     def _is_foreign(self) -> bool:
-        """Whether the folder holds more than a run killed at its very start leaves behind."""
+        """Whether the folder has files that a run killed at its beginning would not leave."""
         own = (_LOCK, f"{TEMPORARY}*.tmp", f".{_JOB}.*.tmp")
         return not all(any(map(path.match, own)) for path in self.folder.iterdir())
 
     def _other_job(self) -> str | None:
-        """Names of the settings in which the folder's job differs from this one."""
+        """Name the settings in which the folder's job differs from this one."""
         path = self.folder / _JOB
         if not path.is_file():
             return None

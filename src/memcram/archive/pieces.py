@@ -15,7 +15,7 @@ _JOIN_GAP = 8
 
 
 class Tokenizer(Protocol):
-    """The part of a model that is used here."""
+    """Interface of a model, as far as it is used here."""
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids."""
@@ -49,7 +49,7 @@ class TokenizedText:
 
 
 def tokenize(text: str, tokenizer: Tokenizer) -> TokenizedText:
-    """Token ids and raw pieces from which `detokenize` restores exactly `text`."""
+    """Tokenize `text`, with the raw pieces that `detokenize` needs to restore it exactly."""
     ids = tokenizer.tokenize(text)
     decoded = tokenizer.detokenize(ids)
     start, end = _common_ends(decoded, text)
@@ -62,7 +62,7 @@ def tokenize(text: str, tokenizer: Tokenizer) -> TokenizedText:
 def detokenize(
     ids: Sequence[int], piece_tokens: Sequence[int], raw: Sequence[RawPiece], tokenizer: Tokenizer
 ) -> bytes:
-    """UTF-8 bytes of the text.
+    """Restore the UTF-8 bytes of a text.
 
     Raises:
         ValueError: the raw pieces overlap or lie outside the decoded text.
@@ -99,7 +99,7 @@ def _tokenize_by_pieces(text: str, tokenizer: Tokenizer) -> TokenizedText:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Pieces of at most `_PIECE_CHARS` characters, cut before white space where there is any."""
+    """Cut a text into pieces of up to `_PIECE_CHARS` characters, before white space if possible."""
     start = 0
     while start < len(text):
         end = min(start + _PIECE_CHARS, len(text))
@@ -128,7 +128,7 @@ def _differences(offset: int, decoded: str, text: str) -> list[RawPiece]:
 
 
 def _unequal(decoded: str, text: str) -> Iterator[tuple[int, int, int, int]]:
-    """Ranges i1:i2 of `decoded` to be replaced by the ranges j1:j2 of `text`, in order."""
+    """List ranges i1:i2 of `decoded` to replace by ranges j1:j2 of `text`, in order."""
     n = len(decoded)
     if n not in (len(text), len(text.strip())):
         matcher = difflib.SequenceMatcher(None, decoded, text, autojunk=False)
@@ -147,7 +147,7 @@ def _unequal(decoded: str, text: str) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _merge_empty(raw: list[RawPiece]) -> list[RawPiece]:
-    """Join raw pieces that touch, as those of pieces without any token do."""
+    """Join adjacent raw pieces, such as those of pieces without any token."""
     merged: list[RawPiece] = []
     for piece in raw:
         last = merged[-1] if merged else None
@@ -159,7 +159,7 @@ def _merge_empty(raw: list[RawPiece]) -> list[RawPiece]:
 
 
 def _common_ends(a: str, b: str) -> tuple[int, int]:
-    """Lengths of the common prefix of `a` and `b`, and of the common suffix of the rest."""
+    """Measure the common prefix of `a` and `b`, and the common suffix of the rest."""
     if a == b:
         return len(a), 0
     shorter = min(len(a), len(b))

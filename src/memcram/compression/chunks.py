@@ -1,6 +1,6 @@
 """Cut a text's tokens into chunks and cram each of them.
 
-The tokens are laid out in stretches that are crammed side by side. With a given chunk length each
+The tokens are divided into stretches that are crammed in parallel. With a given chunk length each
 stretch is one chunk; otherwise a stretch is cut where the vectors are full, one chunk after the
 other. Either way a chunk depends only on where it starts in the text, so that an interrupted and
 resumed run ends in the same vectors as an uninterrupted one.
@@ -57,7 +57,7 @@ class ChunkPlan:
         vectors: K, of each chunk.
         stretches: first token and end of each stretch, in order.
         fit: cut a stretch where its vectors are full; otherwise a stretch is one chunk.
-        room: most tokens a chunk may have (the model's positions), None for no limit.
+        room: maximum tokens of a chunk (the model's positions), None for no limit.
         seed: of the inits.
     """
 
@@ -69,13 +69,13 @@ class ChunkPlan:
 
 
 def usual_chunk_tokens(input_width: int, vocab_size: int, vectors: int) -> int:
-    """Tokens that K vectors of a model of this width hold on nearly every text."""
+    """Estimate the tokens that K vectors of a model of this width hold on nearly every text."""
     one = _USUAL_UTILISATION * capacity_bound(input_width, vocab_size, bits=16)
     return max(_MIN_CHUNK_TOKENS, int(one)) * vectors
 
 
 def stretches(n_tokens: int, longest: int) -> tuple[tuple[int, int], ...]:
-    """First token and end of stretches of at most `longest` tokens; lengths differ by one at most.
+    """Divide `n` tokens into stretches of at most `longest`, whose lengths differ by at most one.
 
     >>> stretches(10, 4)
     ((0, 4), (4, 7), (7, 10))
@@ -134,7 +134,7 @@ class _Place:
 
 
 class _Work:
-    """The finished chunks, and the next request of each stretch."""
+    """Tracks the finished chunks, and makes the next request of each stretch."""
 
     def __init__(self, ids: Tensor, plan: ChunkPlan, done: dict[int, Chunk]) -> None:
         self.ids = ids

@@ -43,12 +43,12 @@ _NO_CHECKSUM = "0" * 64
 
 
 def decode_text(text: str | bytes, name: str | None = None, argument: str = "text") -> str:
-    """The text as a string that UTF-8 can encode.
+    """Decode a text to a string, and check it.
 
     Args:
         text: the text, or its UTF-8 bytes.
         name: where it was read from, for errors.
-        argument: what errors call it.
+        argument: its name in errors.
 
     Raises:
         TextError: it is empty or not UTF-8; names the offset of the first bad byte.
@@ -155,7 +155,7 @@ def _cram_text(
     keeper: PartialArchive | None,
     on_progress: OnProgress | None,
 ) -> list[Chunk]:
-    """All chunks of a text in order; those that `keeper` holds are not crammed again."""
+    """Cram all chunks of a text, in order; those that `keeper` has are not crammed again."""
     finished = [chunk for chunk in keeper.load() if _fits(chunk, plan, lm)] if keeper else []
     chunks = {chunk.start: chunk for chunk in finished}
 
@@ -184,7 +184,7 @@ def _cram_text(
 def decompress(
     archive: Archive | str | Path, lm: FrozenLM, on_progress: OnProgress | None = None
 ) -> bytes:
-    """Decode an archive, free-running, to the bytes that went in.
+    """Restore the original bytes from an archive, by free-running decoding.
 
     Args:
         archive: the archive, or the path of its file.
@@ -193,7 +193,7 @@ def decompress(
 
     Raises:
         ArchiveError: the file is not an archive, the archive was made with another model, or the
-            bytes are not those that went in.
+            restored bytes are not the original ones.
     """
     data, _ = decode_archive(open_archive(archive), lm, on_progress)
     return data
@@ -218,7 +218,7 @@ def get_recipe_with(
 
 
 def archive_recipe(recipe: str | Recipe, steps: int | None, lm: FrozenLM) -> Recipe:
-    """The recipe as archives use it: its margin survives the rounding of other machines.
+    """Adapt a recipe for archives: its margin survives the rounding of other machines.
 
     Raises:
         UsageError: there is no such recipe, it never predicts the first token, or the model
@@ -236,7 +236,7 @@ def archive_recipe(recipe: str | Recipe, steps: int | None, lm: FrozenLM) -> Rec
 def chunk_plan(
     lm: FrozenLM, n: int, vectors: int, chunk_tokens: int | None, seed: int
 ) -> ChunkPlan:
-    """How `compress` cuts a text of `n` tokens.
+    """Plan how `compress` cuts a text of `n` tokens.
 
     Raises:
         UsageError: K or the chunk length is out of range.
@@ -253,7 +253,7 @@ def chunk_plan(
 
 
 def _job(lm: FrozenLM, settings: dict[str, Any], plan: ChunkPlan, data: bytes) -> dict[str, Any]:
-    """Everything the vectors of a run depend on."""
+    """Collect everything that the vectors of a run depend on."""
     return {
         "memcram": version("memcram"),
         "model": lm.identity.fingerprint,
@@ -277,7 +277,7 @@ def _fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM) -> bool:
 
 
 def _in_order(chunks: dict[int, Chunk]) -> Iterator[int]:
-    """Starts of the chunks from the text's first token on, each where the one before ends."""
+    """Order chunks from the text's first token on, each starting where the previous one ends."""
     start = 0
     while start in chunks:
         yield start
@@ -287,7 +287,7 @@ def _in_order(chunks: dict[int, Chunk]) -> Iterator[int]:
 def _tensors(
     lm: FrozenLM, chunks: list[Chunk], ids: Tensor, tokenized: TokenizedText
 ) -> ArchiveTensors:
-    """Decode the stored vectors along the true tokens, and record what they get wrong."""
+    """Decode the stored vectors along the true tokens, and record what decodes wrongly."""
     lengths = [chunk.n_tokens for chunk in chunks]
     mems = [chunk.mem for chunk in chunks]
     true = list(ids.split(lengths))
@@ -314,7 +314,7 @@ def _tensors(
 def manifest_of(
     lm: FrozenLM, settings: dict[str, Any], seed: int, data: bytes, tokens: int
 ) -> Manifest:
-    """The manifest of an archive made now, without the checksum of its tensors.
+    """Make the manifest of a new archive, without the checksum of its tensors.
 
     Raises:
         UsageError: the model's name, its revision or the seed can't be recorded.

@@ -64,7 +64,7 @@ class Plan:
         token_steps: of the whole text.
         token_steps_per_second: measured on this machine with `slots` texts side by side.
         seconds: token-steps at that rate; the interval covers the work, not the machine's load.
-        slots: chunks that the engine would cram side by side.
+        slots: chunks that the engine would cram in one batch.
         measured: the sample chunks.
     """
 
@@ -164,7 +164,7 @@ def _check_long_enough(n_tokens: int, samples: int, vectors: int, usual: int) ->
 
 
 def sample_starts(n_tokens: int, samples: int, seed: int) -> list[int]:
-    """First tokens of the samples, all different: one drawn from each of `samples` equal parts.
+    """Draw the first tokens of the samples, all different: one from each of `samples` equal parts.
 
     Args:
         n_tokens: tokens of the text, at least `samples`.
@@ -190,7 +190,7 @@ def _measure(
     samples: int,
     on_poll: Callable[[EngineStatus], None] | None,
 ) -> dict[int, list[MeasuredChunk]]:
-    """By K: cram `samples` chunks for every way of cutting, all side by side."""
+    """Cram `samples` chunks for every K, all in one engine; return them by K."""
     tokens = torch.tensor(ids, dtype=torch.long)
     requests = {}
     for cut in cuts:
@@ -209,7 +209,7 @@ def _measure(
 
 
 def _reach(cut: ChunkPlan) -> int:
-    """Tokens a chunk may have at most: a whole stretch, or the model's positions."""
+    """Return the maximum tokens of a chunk: a whole stretch, or the model's positions."""
     longest = max(end - start for start, end in cut.stretches)
     return longest if cut.room is None else min(longest, cut.room)
 
@@ -227,7 +227,7 @@ def _measured(lm: FrozenLM, start: int, request: CramRequest, crammed: Crammed) 
 def _rate(
     usual: Engine, ids: Sequence[int], cut: ChunkPlan, found: Sequence[MeasuredChunk]
 ) -> tuple[float, int]:
-    """Token-steps per second, and the number of texts side by side, as in the run planned for.
+    """Measure token-steps per second, and the number of texts per batch, as in the planned run.
 
     The texts are as long as the measured chunks were on average over their steps.
 
@@ -272,7 +272,7 @@ def _rate(
 
 @dataclass(frozen=True)
 class _Source:
-    """The text that is planned for, with model and recipe."""
+    """The text of a plan, with model and recipe."""
 
     lm: FrozenLM
     recipe: Recipe
@@ -311,9 +311,9 @@ class _Source:
         )
 
     def _bytes(self, cut: ChunkPlan, found: Sequence[MeasuredChunk], chunks: int) -> int:
-        """File size of an archive with that many chunks, and corrections as in the measured ones.
+        """Compute the size of an archive with as many chunks, and corrections as measured.
 
-        The header is that of an archive without content: the digits of its sizes are not counted.
+        The header is that of an empty archive: the digits of its sizes are not counted.
         """
         settings = recorded_settings(self.recipe, self.lm, self.compute_dtype)
         manifest = manifest_of(self.lm, settings, cut.seed, self.data, len(self.tokenized.ids))
@@ -335,7 +335,7 @@ class _Source:
 
 
 def text_cost(found: Sequence[MeasuredChunk], cut: ChunkPlan) -> CutCost:
-    """Chunks and token-steps of a text that is cut like this, from measured chunks."""
+    """Estimate the chunks and token-steps of a text that is cut like this, from measured chunks."""
     return cut_cost(
         [one.n_tokens for one in found],
         [one.token_steps for one in found],
@@ -345,5 +345,5 @@ def text_cost(found: Sequence[MeasuredChunk], cut: ChunkPlan) -> CutCost:
 
 
 def _whole(interval: Interval) -> Interval:
-    """Whole numbers, rounded outwards at the ends."""
+    """Round to whole numbers, outwards at the ends of the interval."""
     return Interval(round(interval.expected), math.floor(interval.low), math.ceil(interval.high))

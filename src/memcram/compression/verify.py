@@ -1,4 +1,4 @@
-"""Decode archives, check what comes back, and measure margins."""
+"""Decode archives, check the result, and measure margins."""
 
 import hashlib
 from dataclasses import dataclass
@@ -46,8 +46,8 @@ def verify(
         on_progress: called as chunks are decoded.
 
     Raises:
-        ArchiveError: the file is not an archive, it was made with another model, or the text does
-            not come back.
+        ArchiveError: the file is not an archive, it was made with another model, or decoding does
+            not restore the text.
     """
     archive = open_archive(archive)
     _, decoded = decode_archive(archive, lm, on_progress)
@@ -70,17 +70,17 @@ def verify(
 
 
 def open_archive(archive: Archive | str | Path) -> Archive:
-    """The archive itself, or the one in the file at this path."""
+    """Return an archive, or read it from a path."""
     return archive if isinstance(archive, Archive) else Archive.read(archive)
 
 
 def decode_archive(
     archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None
 ) -> tuple[bytes, list[Decoded]]:
-    """The bytes of an archive as `decompress` returns them, and its decoded chunks.
+    """Return the restored bytes of an archive, and its decoded chunks.
 
     Raises:
-        ArchiveError: made with another model, or the bytes are not those that went in.
+        ArchiveError: made with another model, or the restored bytes are not the original ones.
     """
     check_model(archive, lm)
     lengths = archive.chunk_tokens

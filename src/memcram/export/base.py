@@ -1,4 +1,4 @@
-"""What an exporter implements, and the check that all of them share."""
+"""Interface of an exporter, and the check that all exporters share."""
 
 import hashlib
 from pathlib import Path

@@ -57,7 +57,7 @@ print(text)
 
 @dataclass(frozen=True)
 class Readme:
-    """What the README of one program says.
+    """Parts of the README that differ between programs.
 
     Attributes:
         files: sentences that describe the files.
@@ -117,7 +117,7 @@ class Readme:
 
 
 def load_arguments(target: FrozenLM) -> tuple[str, dict[str, str]]:
-    """The name and the options with which transformers loads a model from any working directory.
+    """Return the name and options with which transformers loads a model from any directory.
 
     The name is the absolute path of a packaged or local model, or the hub id.
     """

@@ -1,4 +1,4 @@
-"""Upper bound on the tokens of a vector."""
+"""Compute the capacity bound: an upper bound on the tokens of a vector."""
 
 import math
 

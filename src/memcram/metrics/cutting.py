@@ -25,7 +25,7 @@ class Interval:
     high: float
 
     def times(self, factor: float) -> "Interval":
-        """The same in another unit; `factor` is positive."""
+        """Convert to another unit; `factor` is positive."""
         return Interval(self.expected * factor, self.low * factor, self.high * factor)
 
 
@@ -44,9 +44,9 @@ def cut_cost(
 
     A stretch of n tokens is cut until nothing is left, by chunks as long as those measured, each
     with the same chance: N(n) = 1 + E[N(n − L)], N(0) = 0. The last chunk is as long as what is
-    left, and costs in proportion. The interval (95 %) holds what comes from measuring few chunks
-    (a bootstrap over them) and what comes from the chunks of the text itself (the variance of
-    N(n), added up over the stretches and taken as normal).
+    left, and costs in proportion. The 95 % interval covers the sampling error of few measured
+    chunks (a bootstrap over them) and the variation of the text's own chunks (the variance of
+    N(n), summed over the stretches, as a normal variable).
 
     Args:
         lengths: tokens of each measured chunk, two or more.
@@ -91,7 +91,7 @@ def cut_cost(
 def _totals(
     sizes: NDArray[np.int64], costs: Array, weights: Array, ends: NDArray[np.int64]
 ) -> tuple[Array, Array]:
-    """Mean and variance of chunks and cost, summed over the stretches: (2, resample) each.
+    """Compute mean and variance of chunks and cost, summed over stretches: (2, resample) each.
 
     Args:
         sizes, costs: (measured,) of each chunk.

@@ -1,4 +1,4 @@
-"""Information gain, its line and threshold, bits per dimension.
+"""Compute information gain, its line and threshold, and bits per dimension.
 
 Sums of nats run over t₂ … t_N, for which the bare LM has a prediction; t₁ is never included.
 """
@@ -42,7 +42,7 @@ def information_gain_bits(lm_nats: float, mem_nats: float) -> float:
 def bits_per_dimension(gain_nats: float, width: int, vectors: int = 1) -> float:
     """Information gain per coordinate of the K vectors (bits per coordinate).
 
-    To compare with the bits per coordinate is stored in: 16 or 32.
+    Compare it with the 16 or 32 bits in which a coordinate is stored.
 
     >>> round(bits_per_dimension(math.log(2) * 512, width=256), 9)
     2.0
@@ -53,7 +53,7 @@ def bits_per_dimension(gain_nats: float, width: int, vectors: int = 1) -> float:
 def bits_per_byte(nats: float, utf8_bytes: int) -> float:
     """Convert nats of a text to bits per byte, which is comparable between tokenizers.
 
-    The bytes are those of all N tokens and the nats lack t₁, so it is slightly too small for short
+    The bytes include those of t₁ and the nats do not, so it is slightly too small for short
     texts. NaN for a text without bytes.
     """
     return bits_from_nats(nats) / utf8_bytes if utf8_bytes else math.nan
@@ -82,7 +82,7 @@ def cross_entropy_threshold_nats(lm_nats: Sequence[float], mem_nats: Sequence[fl
     """Mean information gain, the threshold of the slope-1 line (nats).
 
     Least squares for H_LM+mem = H_LM + a gives a = mean(H_LM+mem − H_LM). The line meets zero at
-    H_LM = −a, which is the mean information gain: a text of less surprise is expected to fit.
+    H_LM = −a, which is the mean information gain: a text with fewer nats is expected to fit.
 
     Raises:
         UsageError: no texts, or not one of each.
@@ -97,17 +97,17 @@ def cross_entropy_line(
     seed: int = 0,
     passages: Sequence[Hashable] | None = None,
 ) -> CrossEntropyLine:
-    """Fit the slope-1 line, and a free line that tests whether the slope is 1.
+    """Fit a line of slope 1, and a line with free slope to test whether the slope is 1.
 
         slope = Σ (x − x̄)(y − ȳ) / Σ (x − x̄)²,   x = H_LM, y = H_LM+mem
 
-    If vectors take a fixed amount of surprise, whatever the text, the slope is 1. The interval is
+    If vectors remove a fixed number of nats from any text, the slope is 1. The interval is
     the 2.5 and 97.5 percentile of the slopes of 10,000 resamples of whole passages; resamples whose
     H_LM are all the same have no slope and are left out.
 
     Args:
-        lm_nats, mem_nats: H_LM and H_LM+mem, one per text. The paper gives texts that are not
-            `saturated`: a saturated one lies at zero, whatever its H_LM, and flattens the line.
+        lm_nats, mem_nats: H_LM and H_LM+mem, one per text. The paper excludes `saturated` texts:
+            they lie at zero for any H_LM, and flatten the line.
         seed: of the resampling.
         passages: as in `spread`.
 

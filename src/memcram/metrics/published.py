@@ -1,4 +1,4 @@
-"""Values that papers printed, and the grid that they ran, packaged with their source.
+"""Read the packaged values that papers published, and the grid that they measured.
 
 `data/published_results.csv` holds the values, `data/published_grid.csv` the grid of `kuratov2025`.
 """
@@ -19,7 +19,7 @@ _Row = TypeVar("_Row")
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """One printed value; `unit` is tokens or nats, `std` is None where none was printed."""
+    """One published value; `unit` is tokens or nats, `std` is None if none was published."""
 
     study: str
     model: str
@@ -48,17 +48,17 @@ def published_shapes(study: str = "kuratov2025") -> dict[str, tuple[int, int]]:
 
 @dataclass(frozen=True)
 class PublishedGrid:
-    """What `kuratov2025` ran of one model on one kind of text.
+    """Grid of `kuratov2025` for one model and one kind of text.
 
     Attributes:
         hf_id: hub id of the model.
         text: `books`, `fanfics` or `random`.
         lengths: in tokens; empty for random texts.
         random_cap: random texts have a length uniform in 2 … this, in tokens; else None.
-        n_mem: the K that were run.
-        dtype: of the autocast, over float32 weights.
-        flash: with flash attention 2.
-        samples: texts of each length; random texts in all.
+        n_mem: all K.
+        dtype: dtype of autocast, with float32 weights.
+        flash: whether flash attention 2 was used.
+        samples: texts per length; for random texts, in total.
     """
 
     hf_id: str

@@ -1,4 +1,4 @@
-"""Means and fractions with intervals; rank correlation."""
+"""Compute means and fractions with intervals, and rank correlations."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -32,14 +32,14 @@ def spread(
     The interval is the 2.5 and 97.5 percentile of the means of 10,000 resamples (Efron 1979).
 
     Args:
-        values: one measurement a text, in any unit; at least one.
+        values: one measurement per text, in any unit; at least one.
         seed: of the resampling.
-        passages: one label a measurement. Prefixes of one passage are not independent, so whole
-            passages are drawn, and there is no interval with fewer than two. None: each value is
-            its own.
+        passages: one label per measurement. Prefixes of one passage are not independent, so whole
+            passages are drawn, and there is no interval with fewer than two. None: all values are
+            independent.
 
     Raises:
-        UsageError: no value, or not one label for each.
+        UsageError: no value, or not one label per value.
 
     >>> spread([1.0, 2.0, 3.0]).mean
     2.0
@@ -58,7 +58,7 @@ def spread(
 
 
 def wilson95(fraction: float, n: int) -> tuple[float, float]:
-    """95 % interval of a fraction that, unlike a bootstrap, has a width at 0 and 1 (Wilson 1927).
+    """Compute Wilson's 95 % interval of a fraction, which has a width even at 0 and 1 (1927).
 
     Args:
         fraction: of the n observations that have the property, in [0, 1].
@@ -77,7 +77,7 @@ def wilson95(fraction: float, n: int) -> tuple[float, float]:
 def rank_correlation(
     x: Sequence[float], y: Sequence[float]
 ) -> tuple[float, tuple[float, float] | None]:
-    """Spearman's ρ with its 95 % interval; None for the interval of fewer than four pairs.
+    """Compute Spearman's ρ with its 95 % interval, which is None for fewer than four pairs.
 
     The interval is Fisher's z with the standard error √((1 + ρ²/2) / (n − 3)) (Bonett & Wright
     2000). Equal values share their mean rank; ρ is NaN where all values of one side are equal.
@@ -86,7 +86,7 @@ def rank_correlation(
         x, y: independent pairs.
 
     Raises:
-        UsageError: not as many of one as of the other, or fewer than two.
+        UsageError: `x` and `y` have different lengths, or fewer than two values.
 
     >>> rank_correlation([1.0, 2.0, 3.0], [2.0, 4.0, 9.0])
     (1.0, None)
@@ -109,7 +109,7 @@ def rank_correlation(
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """Ranks from 1; equal values share their mean rank."""
+    """Rank values from 1; equal values share their mean rank."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     return np.asarray((last - (count - 1) / 2)[place], dtype=np.float64)

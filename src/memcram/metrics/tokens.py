@@ -1,4 +1,4 @@
-"""Decoding capacity, exact horizon, token gain and utilisation."""
+"""Compute decoding capacity, exact horizon, token gain and utilisation."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ class Capacity:
     """The largest length at which a mean reaches a threshold.
 
     Attributes:
-        tokens: the largest of all lengths that reach it, whatever shorter ones do, as the paper
-            takes it; None where no length does.
-        unbroken_tokens: the largest length up to which every measured length reaches it; None where
-            the shortest does not. It is smaller than `tokens` where a shorter length failed by
+        tokens: the largest length that reaches it, even if shorter ones do not, as in the paper;
+            None if no length does.
+        unbroken_tokens: the largest length up to which every measured length reaches it; None if
+            the shortest does not. It is smaller than `tokens` if a shorter length failed by
             chance.
-        next_tokens: the shortest measured length above `tokens`, which failed; None where `tokens`
-            is the longest measured, so that the capacity may be larger. The capacity lies
-            between the two.
+        next_tokens: the shortest measured length above `tokens`, which failed; None if `tokens` is
+            the longest measured, so that the capacity may be larger. The capacity lies between
+            the two.
     """
 
     tokens: int | None
@@ -37,10 +37,10 @@ class Capacity:
 def decoding_capacity_tokens(
     accuracies: Mapping[int, Sequence[float]], threshold: float = ACCURACY_THRESHOLD
 ) -> Capacity:
-    """The largest length whose mean teacher-forced accuracy is at least the threshold.
+    """Find the largest length whose mean teacher-forced accuracy is at least the threshold.
 
     Args:
-        accuracies: by length in tokens, one teacher-forced accuracy a text.
+        accuracies: by length in tokens, one teacher-forced accuracy per text.
         threshold: in (0, 1].
 
     Raises:
@@ -55,7 +55,7 @@ def decoding_capacity_tokens(
 
 
 def exact_capacity_tokens(exact: Mapping[int, Sequence[bool]], fraction: float = 0.5) -> Capacity:
-    """Largest length at which at least this fraction of the texts is exact.
+    """Find the largest length at which at least this fraction of the texts is exact.
 
     The counterpart of the decoding capacity for free-running decoding. The fraction is of texts,
     not of tokens: 0.5 gives the length of the median text, and 0.99 of 16 texts would require all.
@@ -93,12 +93,12 @@ def _largest_length(values: Mapping[int, Sequence[float]], threshold: float) -> 
 
 @dataclass(frozen=True)
 class MeanHorizon:
-    """The mean exact horizon of texts of which some ended before their horizon did.
+    """Mean exact horizon of texts, some of which may be censored.
 
     Attributes:
         n: texts.
-        tokens: mean of the horizons as measured: a lower bound where any is censored.
-        censored_share: of the texts.
+        tokens: mean of the horizons as measured: a lower bound if any is censored.
+        censored_share: censored fraction of the texts.
         restricted_tokens: mean of min(horizon, `limit_tokens`) that allows for censoring.
         limit_tokens: the last token tested in any text.
     """
@@ -111,17 +111,17 @@ class MeanHorizon:
 
 
 def mean_horizon(horizons: Sequence[int], censored: Sequence[bool]) -> MeanHorizon:
-    """Mean exact horizon, with the censored fraction and the Kaplan–Meier restricted mean.
+    """Compute the mean exact horizon, its censored fraction and the Kaplan–Meier restricted mean.
 
-    With f_j the texts that missed token j, and r_j those for which token j was put to the test:
+    With f_j the texts that missed token j, and r_j those in which token j was tested:
 
         P(horizon ≥ j) = Π_{i ≤ j} (1 − f_i / r_i)
         restricted mean = Σ_{j ≤ limit} P(horizon ≥ j)
 
-    A text that missed token h + 1 has the horizon h and tested h + 1 tokens; a censored one tested
-    h tokens and missed none. The estimate assumes that where a text ends says nothing about how
-    much would fit, which holds where texts are cut or end by themselves. If all texts are equally
-    long it is the plain mean: nothing was seen beyond. It is never below the plain mean.
+    In a text of horizon h, h + 1 tokens were tested and the last was missed; in a censored one, h
+    were tested and none missed. The estimate assumes that the length of a text is unrelated to how
+    much of it would fit. If all texts are equally long, it is the plain mean, because nothing was
+    measured beyond. It is never below the plain mean.
 
     Args:
         horizons: tokens before the first miss, one per text.
@@ -175,9 +175,9 @@ def token_gain_tokens(mem_right: float, lm_right: float) -> float:
 def saturated(accuracy: float, threshold: float = ACCURACY_THRESHOLD) -> bool:
     """Whether a text is too short to fill the vector: accuracy above the threshold.
 
-    The gain of such a text is limited by its length: it only shows that the vector holds at least
-    as much, and a mean over such texts would grow with the lengths of the grid. The paper therefore
-    takes its gains, line and utilisation over the texts that are not saturated, accuracy ≤ 0.99.
+    The gain of such a text is limited by its length: it is only a lower bound, and a mean over such
+    texts would grow with the lengths of the grid. The paper therefore averages gains, line and
+    utilisation over the texts that are not saturated (accuracy ≤ 0.99).
     """
     return accuracy > threshold
 
@@ -189,8 +189,8 @@ def utilisation(
 
     Args:
         gain_tokens: token gain of one text, or a mean of them.
-        width: of an input vector.
-        vocab_size: of the model.
+        width: coordinates of an input vector.
+        vocab_size: tokens of the vocabulary.
         vectors: K; K vectors have K times the coordinates.
         bits: b, bits per coordinate that the bound allows.
 

@@ -1,4 +1,4 @@
-"""Chunks of fan fiction saved with "Download: HTML" from the Archive of Our Own."""
+"""Draw chunks of fan fiction saved with "Download: HTML" from the Archive of Our Own."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -182,8 +182,8 @@ class _Work(HTMLParser):
 def _whole_tags(html: str) -> str:
     """Remove comments and declarations, and escape each `<` that does not begin a complete tag.
 
-    The standard library's parser searches for the end of every incomplete construct, so it takes
-    hours on a megabyte of them.
+    The standard library's parser searches for the end of every incomplete construct, which takes
+    hours for a megabyte of them.
     """
     before, *pieces = _without_comments(html).split("<")
     kept = [before]

@@ -1,4 +1,4 @@
-"""Samples from local text files."""
+"""Draw samples from local text files."""
 
 import random
 import re
@@ -27,8 +27,8 @@ class Files:
     """Passages of local files, in turn from each, at seeded positions.
 
     Passage k of a file begins at the first word from character frac(u + k·φ) · span on; u is drawn
-    from the seed and the file's name, and φ is the golden ratio, so any number of passages begin
-    about span/k apart. span leaves `passage_chars` characters for the last passage, or half of a
+    from the seed and the file's name, and φ is the golden ratio, so k passages are about span/k
+    apart for any k. span leaves `passage_chars` characters for the last passage, or half of a
     shorter file. Passages differ, but overlap if there are many.
 
     Attributes:
@@ -99,7 +99,7 @@ def _passages(name: str, text: str, passage_chars: int, seed: int) -> Iterator[P
 
 
 def _next_word(text: str, at: int) -> int:
-    """Start of the first word from `at` on, or of the text; `at` where spaces are rare."""
+    """Find the start of the first word from `at` on, or of the text; `at` if spaces are rare."""
     found = _WORD.search(text, at, at + _FAR)
     if found is None and at + _FAR >= len(text):
         found = _WORD.search(text)

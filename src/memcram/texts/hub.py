@@ -1,4 +1,4 @@
-"""Book chunks from data sets on the Hugging Face hub; needs the extra `datasets`."""
+"""Draw book chunks from data sets on the Hugging Face hub; needs the extra `datasets`."""
 
 import random
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Texts of random words, which a model cannot predict."""
+"""Draw texts of random words, which a model cannot predict."""
 
 import random
 from collections.abc import Iterator
