@@ -143,7 +143,7 @@ def test_head_that_multiplies_is_refused(lm, monkeypatch, size):
 def test_cache_that_forgets_is_refused(lm, monkeypatch):
     advance = lm.advance
     monkeypatch.setattr(lm, "advance", lambda embeds, cache: advance(embeds, None))
-    with pytest.raises(ModelError, match="other logits when it decodes with a cache"):
+    with pytest.raises(ModelError, match="different logits when decoding with a cache"):
         check_model(lm)
 
 

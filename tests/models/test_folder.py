@@ -55,9 +55,9 @@ def test_git_lfs_pointer(folder, file):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda content: b"\xef\xbb\xbf" + content, "could not be read"),
-        (lambda content: content[: len(content) // 2], "could not be read"),
-        (lambda content: b"\xff" + content[1:], "could not be read"),
+        (lambda content: b"\xef\xbb\xbf" + content, "is truncated or damaged"),
+        (lambda content: content[: len(content) // 2], "is truncated or damaged"),
+        (lambda content: b"\xff" + content[1:], "is truncated or damaged"),
         (lambda content: b"[]", "is not a JSON object"),
     ],
 )

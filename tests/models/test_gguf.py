@@ -268,7 +268,8 @@ def test_a_damaged_file_is_one_line_and_exit_2(file, tmp_path, capsys, kept):
     out, err = capsys.readouterr()
     assert not out
     assert err.count("\n") == 1
-    assert "damaged.gguf" in err
+    assert "damaged.gguf' is " in err
+    assert ("truncated or damaged" if kept > 4 else "not a GGUF file") in err
 
 
 def test_inspect_says_what_was_read(file, capsys):

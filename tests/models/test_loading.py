@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 from huggingface_hub import errors as hub
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 import memcram
 from memcram import ModelError, UsageError
@@ -124,10 +125,18 @@ def test_no_tokenizer(folder):
     assert "tokenizer" in refused(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "no-such-type"}'])
-def test_damaged_config(folder, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "config.json is truncated or damaged"),
+        ("{", "config.json is truncated or damaged"),
+        ("[]", "config.json is not a JSON object"),
+        ('{"model_type": "no-such-type"}', "could not be loaded"),
+    ],
+)
+def test_damaged_config(folder, content, message):
     (folder / "config.json").write_text(content)
-    assert "could not be loaded" in refused(folder)
+    assert message in refused(folder)
 
 
 def test_weights_without_a_tensor(folder):
@@ -148,10 +157,30 @@ def test_weights_of_another_shape(folder):
     assert str(folder) in refused(folder)
 
 
-def test_truncated_weights(folder):
+@pytest.mark.parametrize("kept", [0, 7, 100, -1])
+def test_truncated_weights(folder, kept):
     path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert "could not be loaded" in refused(folder)
+    path.write_bytes(path.read_bytes()[:kept])
+    assert "model.safetensors is truncated or damaged" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+)
+@pytest.mark.parametrize("where", ["from_pretrained", "to", "forward"])
+def test_out_of_memory_is_one_line(folder, monkeypatch, full, where):
+    def refuse(*_, **__):
+        raise full
+
+    owner = AutoModelForCausalLM if where == "from_pretrained" else LlamaForCausalLM
+    monkeypatch.setattr(owner, where, refuse)
+    message = refused(folder)
+    assert message.startswith(f"{folder}: out of memory while the model was loaded")
 
 
 def error(kind):

@@ -21,6 +21,7 @@ from memcram.engine.state import initial_state, tree_map, where
 from memcram.errors import ModelError
 from memcram.models.accounting import Accounting, padded_length
 from memcram.models.frozen_lm import FrozenLM
+from memcram.models.memory import is_out_of_memory
 from memcram.recipes.objectives.base import MarginObjective, TokenScores
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Continue, Decision, Measurement, Outcome, Retarget, Stop
@@ -353,12 +354,3 @@ class Engine:
             optimiser.step(trained.value, gradient, trained.optimiser, clocks)
             if resting:
                 rows.parameters[name] = where(moving, trained, before)
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Detect out-of-memory errors of the device or the host."""
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in str(error).lower()
-        or "can't allocate memory" in str(error)
-    )

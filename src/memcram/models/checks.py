@@ -13,6 +13,7 @@ from torch import Tensor
 from memcram.errors import ModelError, first_line
 from memcram.models.decoding import keep_first
 from memcram.models.frozen_lm import FrozenLM
+from memcram.models.memory import is_out_of_memory
 
 _TEXTS, _POSITIONS, _KEPT = 3, 8, 5
 
@@ -111,9 +112,9 @@ def _run(compute: Callable[[], Tensor], failure: str) -> Tensor:
     """Call `compute`, and turn any error of the architecture into a one-line `ModelError`."""
     try:
         return compute()
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(f"{failure} ({first_line(error)})") from error
 
 

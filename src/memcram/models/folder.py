@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from memcram.errors import ModelError, UsageError
+from safetensors import SafetensorError, safe_open
+
+from memcram.errors import ModelError, UsageError, first_line
 from memcram.models.fingerprint import TOKENIZER_FILES, folder_fingerprint
 from memcram.models.formats import ModelFormat
 
@@ -51,7 +53,7 @@ class FolderFormat(ModelFormat):
             )
         tokenizer = ["tokenizer_config.json", *TOKENIZER_FILES]
         _refuse_pointers(path, name, [CONFIG, *tokenizer])
-        for file in tokenizer:
+        for file in [CONFIG, *tokenizer]:
             if file.endswith(".json"):
                 _refuse_damaged_json(path / file, name)
         if config_only:
@@ -61,6 +63,7 @@ class FolderFormat(ModelFormat):
         if not weights:
             raise ModelError(_no_weights(path, name))
         _refuse_pointers(path, name, weights)
+        _refuse_damaged_weights(path, name, weights)
 
     def fingerprint(self, path: Path, load: Callable[[], Any]) -> str:
         """SHA-256 (hex) over the weight files that are loaded, the config and the tokenizer."""
@@ -106,10 +109,24 @@ def _refuse_damaged_json(path: Path, name: str) -> None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{name}: {path.name} could not be read ({error}); the file is damaged, get it again"
+            f"{name}: {path.name} is truncated or damaged ({error}); get it again"
         ) from error
     if not isinstance(content, dict):
         raise ModelError(f"{name}: {path.name} is not a JSON object; get it again")
+
+
+def _refuse_damaged_weights(folder: Path, name: str, files: list[str]) -> None:
+    """Refuse files whose header is not that of their content, as after a broken-off download."""
+    for file in files:
+        path = folder / file
+        if path.is_file() and path.suffix == ".safetensors":
+            try:
+                with safe_open(path, "numpy"):
+                    pass
+            except (OSError, SafetensorError) as error:
+                raise ModelError(
+                    f"{name}: {file} is truncated or damaged ({first_line(error)}); get it again"
+                ) from error
 
 
 def _refuse_pointers(folder: Path, name: str, files: list[str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memcram.errors import ModelError, first_line
+from memcram.errors import ModelError
 
 _MAGIC = b"GGUF"
 
@@ -116,7 +116,7 @@ def _read_gguf(path: Path, size: int, modified: int) -> GgufFile:
         )
         kinds = Counter(tensor.tensor_type.name for tensor in reader.tensors)
     except Exception as error:  # the reader's errors have no common base
-        raise ModelError(f"{str(path)!r} is a damaged GGUF file ({first_line(error)})") from error
+        raise ModelError(f"{str(path)!r} is truncated or damaged; get it again") from error
     known = set(GGUF_SUPPORTED_ARCHITECTURES) | _mapped_architectures()
     if architecture not in known:
         raise ModelError(

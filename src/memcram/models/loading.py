@@ -15,6 +15,7 @@ from memcram.errors import MemcramError, ModelError, UsageError, first_line
 from memcram.models.checks import check_model
 from memcram.models.folder import FOLDER
 from memcram.models.frozen_lm import FrozenLM, ModelIdentity
+from memcram.models.memory import is_out_of_memory
 from memcram.models.modes import LAYOUTS, DtypeName, Layout, dtype_of
 from memcram.models.sources import ModelSource, find_model
 
@@ -74,7 +75,9 @@ def load_lm(
     source = find_model(name, revision, config=config)
     tokenizer = _load_tokenizer(source, *_converted(source))
     shortened = None if layers is None else _shortened(source, layers)
-    module = _load_module(source, weights, attention, shortened).to(target)
+    module = _load_module(source, weights, attention, shortened)
+    with _reported(source):
+        module = module.to(target)
     whole = module if shortened is None and weights == torch.float32 else None
     identity = _identity(source, whole, None if shortened is None else layers)
     with _reported(source, f"{type(module).__name__} "):
@@ -270,9 +273,14 @@ def _reported(source: ModelSource, what: str = "") -> Iterator[None]:
     try:
         with _quiet_transformers():
             yield
-    except (MemcramError, torch.OutOfMemoryError):
+    except MemcramError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"{source.id}: out of memory while the model was loaded; use a smaller dtype or "
+                "another device"
+            ) from error
         raise ModelError(f"{source.id}: {what}could not be loaded ({first_line(error)})") from error
 
 
