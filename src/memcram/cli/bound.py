@@ -1,4 +1,4 @@
-"""bound: how many tokens a vector could hold."""
+"""The command `bound`: capacity bounds of models."""
 
 import math
 from typing import Any

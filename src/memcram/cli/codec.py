@@ -1,4 +1,4 @@
-"""compress, decompress, inspect, verify."""
+"""The commands `compress`, `decompress`, `inspect` and `verify`."""
 
 import gzip
 import lzma

@@ -1,4 +1,4 @@
-"""Commands whose errors name the options as the user typed them."""
+"""Define commands whose errors name options as the user types them."""
 
 from typing import Any
 

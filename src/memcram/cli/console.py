@@ -1,4 +1,4 @@
-"""Input and output: texts and archives, tables and JSON on stdout, progress on stderr."""
+"""Read texts and archives; print tables and JSON on stdout, and progress on stderr."""
 
 import contextlib
 import json
@@ -108,7 +108,7 @@ def writing(stream: str) -> Iterator[None]:
 
 
 def discard_output() -> None:
-    """Send what is still buffered for stdout nowhere, so that Python's exit does not fail on it."""
+    """Discard what is still buffered for stdout, so that Python's exit does not fail on it."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or not a real file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

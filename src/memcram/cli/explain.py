@@ -1,4 +1,4 @@
-"""explain: a text token by token."""
+"""The command `explain`: a page that shows a text token by token."""
 
 from pathlib import Path
 

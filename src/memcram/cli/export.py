@@ -1,4 +1,4 @@
-"""export, import."""
+"""The commands `export` and `import`: exchange vectors with other programs."""
 
 from pathlib import Path
 

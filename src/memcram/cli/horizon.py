@@ -1,4 +1,4 @@
-"""horizon."""
+"""The command `horizon`: how many tokens fit into K vectors."""
 
 import time
 from collections.abc import Callable

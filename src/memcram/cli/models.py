@@ -1,4 +1,4 @@
-"""models: list the packaged models, inspect any."""
+"""The commands `models` and `models inspect`: list the packaged models, describe any model."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""plan."""
+"""The command `plan`: estimate the vectors, bytes and time of a text."""
 
 import time
 from collections.abc import Callable

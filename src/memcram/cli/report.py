@@ -1,4 +1,4 @@
-"""study report: the page of what was measured."""
+"""The command `study report`: a page with tables and figures of studies."""
 
 from pathlib import Path
 

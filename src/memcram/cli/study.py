@@ -1,4 +1,4 @@
-"""Command group `study`: new, run, status and export. `report.py` adds the report."""
+"""The command group `study`: new, run, status and export. `report.py` adds the report."""
 
 import shlex
 from pathlib import Path

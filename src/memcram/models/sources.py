@@ -52,7 +52,7 @@ class ModelSource:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Keyword arguments of every `from_pretrained` call, besides the usual ones."""
+        """Return additional keyword arguments of every `from_pretrained` call."""
         return self.format.options(self.path)
 
 

@@ -1,1 +1,1 @@
-"""Tables, figures and pages from the results table, and from nothing else."""
+"""Make tables, figures and pages from the results table alone."""

@@ -1,4 +1,4 @@
-"""What the figures of the ablations draw: one table each, from rows and token records."""
+"""Compute the tables that the figures of the ablations draw, from rows and token records."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -30,7 +30,7 @@ def _number(condition: str) -> float:
 
 
 def context_data(rows: DataFrame) -> DataFrame:
-    """Nats per token and fraction of correct tokens after `[mem]`, and after n tokens of context.
+    """Compute nats and fraction correct per token after `[mem]`, and after n tokens of context.
 
     They run over t₂ … t_N. `with_` is `[mem]` (of K = `vectors`) or `context` (of `context` tokens,
     0 for the bare LM).
@@ -56,10 +56,10 @@ def context_data(rows: DataFrame) -> DataFrame:
 
 
 def repeat_data(rows: DataFrame, records: Records) -> DataFrame:
-    """Accuracy, nats per token and horizon of a text crammed once, and of both halves of it twice.
+    """Compute accuracy, nats per token and horizon of a text, and of both halves when doubled.
 
     Accuracy and nats run over t₂ … t_N of each half. The horizon is that of the whole, cut at the
-    end of each half: a second half counts only what follows a first one without a miss.
+    end of each half: a second half only has one if the first has no miss.
     """
     texts = []
     for row in as_dicts(_rows_of(rows, "repeat")):
@@ -82,9 +82,9 @@ def repeat_data(rows: DataFrame, records: Records) -> DataFrame:
 
 
 def pairs_data(rows: DataFrame, records: Records) -> DataFrame:
-    """Cosine and Euclidean distance of solutions: of the same text, and of different ones.
+    """Compute cosine and Euclidean distance of solutions of the same text, and of different ones.
 
-    K vectors count as one long one. Different texts are compared at the same number of the start.
+    K vectors count as one long vector. Different texts are compared at the same init number.
     """
     columns = ["label", "vectors", "length", "texts", "first", "second", "cosine", "distance"]
     found = []
@@ -105,9 +105,9 @@ def pairs_data(rows: DataFrame, records: Records) -> DataFrame:
 
 
 def pca_data(rows: DataFrame, records: Records) -> DataFrame:
-    """Solutions on the first two principal axes of all solutions of their length and K.
+    """Project solutions on the first two principal axes of all solutions of their length and K.
 
-    `first_share` and `second_share` are the shares of the variance that the axes take.
+    `first_share` and `second_share` are the fractions of variance that the axes explain.
     """
     columns = ["label", "vectors", "length", "source", "text_id", "start", "first", "second"]
     frames = []
@@ -127,12 +127,12 @@ def pca_data(rows: DataFrame, records: Records) -> DataFrame:
 
 
 def path_data(rows: DataFrame, records: Records) -> DataFrame:
-    """Paths from init to solution, on the first two principal axes of all paths of their text.
+    """Project paths from init to solution on the first two principal axes of their text's paths.
 
-    A path ends at its solution, whatever was measured later; K vectors count as one long one.
-    `first_share` and `second_share` are the shares of the variance of the text's points that the
-    axes take. `axes_90` and `axes_99` count the principal axes of one path alone that take 90 and
-    99 % of its variance; a path of one point has none.
+    A path ends at its solution, even if more was measured; K vectors count as one long vector.
+    `first_share` and `second_share` are the fractions of variance of the text's points that the
+    axes explain. `axes_90` and `axes_99` count the principal axes of one path alone that explain
+    90 and 99 % of its variance; a path of one point has none.
     """
     columns = ["label", "vectors", "length", "source", "text_id", "start", "step"]
     every = [*columns, "first", "second", "first_share", "second_share", "axes_90", "axes_99"]
@@ -160,9 +160,9 @@ def path_data(rows: DataFrame, records: Records) -> DataFrame:
 
 
 def way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
-    """Steps and points (points, K · width) from the init to the solution.
+    """Return steps and points (points, K · width) from the init to the solution.
 
-    There are none where no path was kept, and where its end is not finite: that is no solution.
+    There are none if no path was kept, or if its end is not finite and thus not a solution.
     """
     if record.path is None or record.path_steps is None:
         return [], np.empty((0, 0))
@@ -176,7 +176,7 @@ def way(record: TokenRecord) -> tuple[list[int], NDArray[np.float64]]:
 
 
 def axes_taken(points: NDArray[np.float64], share: float) -> float:
-    """Number of principal axes that explain a fraction of the variance; NaN without variance."""
+    """Count the principal axes that explain a fraction of the variance; NaN without variance."""
     size = np.linalg.svd(points - points.mean(0), compute_uv=False) ** 2
     if not size.sum():
         return float("nan")
@@ -192,16 +192,16 @@ def _solutions(rows: DataFrame) -> Iterator[tuple[tuple[Any, ...], list[dict[str
 
 
 def _mems(solutions: Sequence[dict[str, Any]], records: Records) -> dict[str, NDArray[np.float64]]:
-    """(K · width,) the vectors of each solution by its task, of those that are finite."""
+    """Return the vectors (K · width,) of each finite solution, by its task."""
     tasks = [one["task"] for one in solutions]
     flat = {task: np.asarray(records(task).mem.double().numpy()).ravel() for task in tasks}
     return {task: mem for task, mem in flat.items() if np.isfinite(mem).all()}
 
 
 def _principal(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
-    """(n, 2) coordinates on the first two principal axes, and the fraction of variance of each.
+    """Compute (n, 2) coordinates on the first two principal axes, and their fractions of variance.
 
-    An axis points to where the largest deviation is positive, so that the figure has no mirror.
+    The sign of an axis makes its largest deviation positive, so that figures are reproducible.
     """
     centred = values - values.mean(0)
     left, size, _ = np.linalg.svd(centred, full_matrices=False)
@@ -213,9 +213,9 @@ def _principal(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[f
 
 
 def line_data(rows: DataFrame) -> DataFrame:
-    """Accuracy and fraction of exact texts on the straight line from one solution to another.
+    """Compute accuracy and fraction of exact texts on the line from one solution to another.
 
-    `share` is 0 at the solution of the first start, 1 at that of the second.
+    `share` is 0 at the solution of the first init, 1 at that of the second.
     """
     texts = _rows_of(rows, "seeds")
     ends = {"start=0": 0.0, "start=1": 1.0}
@@ -229,7 +229,7 @@ def line_data(rows: DataFrame) -> DataFrame:
 
 
 def depth_data(rows: DataFrame) -> DataFrame:
-    """Mean horizon (tokens) with the first n layers of the model, and the censored fraction."""
+    """Compute the mean horizon (tokens) with the first n layers, and the censored fraction."""
     texts = _rows_of(rows, "depth")
     keys = ["label", "source", "vectors", "layers"]
     censored = texts["censored"].astype(float).groupby([texts[key] for key in keys]).mean()
@@ -237,10 +237,10 @@ def depth_data(rows: DataFrame) -> DataFrame:
 
 
 def surprisal_data(rows: DataFrame) -> DataFrame:
-    """Of each text its horizon (tokens), and the bare LM's nats per token over what was held.
+    """Compute each text's horizon (tokens), and the bare LM's nats per token over what was held.
 
-    The mean runs over t₂ … t_N of the prefix that the vectors held. A text of which less than two
-    tokens were held has none.
+    The mean runs over t₂ … t_N of the prefix that the vectors held. A text with fewer than two held
+    tokens has none.
     """
     columns = ["label", "source", "vectors", "text_id", "horizon", "censored", "nats_a_token"]
     texts = _rows_of(rows, "horizon")

@@ -1,4 +1,4 @@
-"""Figures of the ablations, each a pure function of one table of `ablation_data`, one label."""
+"""Draw the figures of the ablations; each is a pure function of one table of one label."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ _STARTS = len(MARKERS)
 
 
 def context(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
-    """Scores after n tokens of context, and after `[mem]` of each K; one source and length.
+    """Draw scores after n tokens of context, and after `[mem]` of each K; one source and length.
 
     Args:
         data: of `context_data`.
@@ -84,7 +84,7 @@ def context(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
 
 
 def halves(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
-    """A text crammed once, and both halves of it crammed twice in a row, by length; one K.
+    """Draw scores of a text crammed once, and of both halves of the doubled text, by length; one K.
 
     Args:
         data: of `repeat_data`, one source.
@@ -111,7 +111,7 @@ def halves(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
 
 
 def pairs(data: DataFrame, theme: Theme = LIGHT, *, value: str) -> Figure:
-    """How alike solutions of one text are, and solutions of different texts; one K and length.
+    """Draw the similarity of solutions of one text, and of different texts; one K and length.
 
     Args:
         data: of `pairs_data`.
@@ -176,10 +176,9 @@ def pca(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def path(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Paths from init to solution, a panel per text with axes of its own; one K and length.
+    """Draw paths from init to solution, a panel with separate axes per text; one K and length.
 
-    Of more than four texts four are drawn, evenly spread, and of each the first six starts that
-    have a path.
+    At most four texts are drawn, evenly spread, with the first six inits that have a path.
     """
     texts = [one for _, one in data.groupby(["source", "text_id"], sort=True)]
     drawn = [texts[i] for i in spread_evenly(np.arange(len(texts)), 4)]
@@ -218,7 +217,7 @@ def _paths(axes: Axes, one: DataFrame, theme: Theme) -> None:
 
 
 def path_words(data: DataFrame) -> str:
-    """How many principal axes of a path take 90 and 99 % of its variance, over all paths."""
+    """Describe how many principal axes explain 90 and 99 % of a path's variance, over all paths."""
     paths = data.groupby(["source", "text_id", "start"])[["axes_90", "axes_99"]].first().dropna()
     if not len(paths):
         return "no path has two points"

@@ -1,4 +1,4 @@
-"""Figures of horizontal bars: a block per label, in it a bar per text source."""
+"""Draw figures of horizontal bars: a block per label, with a bar per text source."""
 
 from collections.abc import Callable
 from typing import Any
@@ -91,7 +91,7 @@ def horizon_means(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def _token_axis(axes: Axes, values: "pd.Series[Any]", high: float, room: float) -> None:
-    """Logarithmic where the values span decades; `room` (a power, or a factor) for the words."""
+    """Scale the axis, logarithmic if values span decades; `room` is left for the labels."""
     reached = values.dropna()
     largest = max([*reached, *([] if pd.isna(high) else [high])], default=1.0)
     if len(reached) and largest / reached.min() > _LOG_FROM:
@@ -140,7 +140,7 @@ def draw_bars(
 
 
 def bar_handles(axes: Axes) -> list[Artist]:
-    """The bars of the legend; sources that were published too share a column with these values."""
+    """Make the legend's bars; a source and its published values share a column."""
     handles, labels = axes.get_legend_handles_labels()
     found = dict(zip(labels, handles, strict=True))
     sources = sorted({label.removesuffix(", published") for label in found})

@@ -1,4 +1,4 @@
-"""What a report is made of, and how several studies become one table."""
+"""Define the data of a report, and combine several studies to one table."""
 
 import json
 from collections import Counter
@@ -19,15 +19,15 @@ _APART = ("recipe", "layout", "dtype", "revision", "fingerprint")
 
 @dataclass(frozen=True)
 class StudyPart:
-    """What one store gives to a report.
+    """The data of one study.
 
     Attributes:
         name: of the study.
         rows: the results table, columns of `ResultRow`.
         planned: tasks of the whole grid; `failed` of them ended in an error.
-        settings: everything that was set, as plain JSON values.
-        recipes: by task, the settings of its recipe that decided the row, as they were when it was
-            measured, so that namesakes are noticed; none of a row where they were not recorded.
+        settings: all settings, as plain JSON values.
+        recipes: by task, the settings of its recipe when the row was measured, to detect different
+            recipes with the same name; missing for rows that did not record them.
         runs: by task, the number of the run that measured it.
     """
 
@@ -42,13 +42,13 @@ class StudyPart:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything a report is a function of.
+    """All data of a report.
 
     Attributes:
-        rows: of all studies, with a column `label`: model, and what keeps its rows apart.
+        rows: of all studies, with a column `label`: the model, and settings in which rows differ.
         tokens: the token record of a row, by its task.
         pieces: (row's task, ids) → the text of each token.
-        studies: the parts, for their settings and how far each has come.
+        studies: the parts, for their settings and progress.
     """
 
     rows: DataFrame
@@ -63,7 +63,7 @@ class ReportData:
 
 
 def results_table(rows: Sequence[ResultRow]) -> DataFrame:
-    """The results table of these rows: one column per field, in the order of `ResultRow`."""
+    """Make the results table of rows: one column per field, in the order of `ResultRow`."""
     return DataFrame([asdict(row) for row in rows], columns=list(column_types()))
 
 
@@ -79,7 +79,7 @@ def joined(frames: Sequence[DataFrame], columns: Sequence[str]) -> DataFrame:
 
 
 def read_results(path: str | Path) -> DataFrame:
-    """The results table in a CSV written by `memcram study export`.
+    """Read the results table from a CSV written by `memcram study export`.
 
     Plain `pandas.read_csv` takes a source called `NA` or `null` for a missing value. Here a cell is
     missing only where it is empty and its column may be empty.
@@ -95,11 +95,11 @@ def combine(
     tokens: Callable[[str], TokenRecord],
     pieces: Callable[[str, Sequence[int]], list[str]],
 ) -> ReportData:
-    """One table of several studies; a task that two of them hold counts once.
+    """Combine several studies to one table; a task in two of them counts once.
 
-    Recipes of one name but other settings are renamed `NAME [STUDY]`, and `NAME [STUDY, run N]`
-    where they differ within a study. Settings that were not recorded equal none of another study,
-    and none that were.
+    Recipes with the same name but different settings are renamed `NAME [STUDY]`, and
+    `NAME [STUDY, run N]` if they differ within a study. Settings that were not recorded count as
+    different from those of any other study, and from recorded ones.
 
     Raises:
         UsageError: no study holds a row, or a column is missing.
@@ -164,7 +164,7 @@ def _recipes_of(part: StudyPart) -> list[tuple[str, str, str]]:
 
 
 def published_only() -> ReportData:
-    """No study at all: a report of the published values."""
+    """Return data without any study, for a report of the published values."""
 
     def nothing(*_: Any) -> Any:
         raise KeyError("a report without rows has no tokens")
@@ -174,7 +174,7 @@ def published_only() -> ReportData:
 
 
 def with_label(rows: DataFrame) -> DataFrame:
-    """The rows with the column `label`: the shortest label that keeps their settings apart."""
+    """Add the column `label` to rows: the shortest label that distinguishes their settings."""
     rows = rows.copy()
     labels = rows["model"].map(short_models(rows["model"].unique())).astype(str)
     # A model cut to its first layers has its own fingerprint, which is not another setting.
@@ -211,7 +211,7 @@ def short_model(name: str, parts: int = 1) -> str:
 def short_models(names: Iterable[str]) -> dict[str, str]:
     """Shorten hub ids and folders to the part after the last slash.
 
-    Where that would give two of them one name, they keep as many parts as tell them apart.
+    If two of them would get the same name, they keep as many parts as needed to differ.
 
     >>> short_models(["org/pocket", "runs/a/final", "runs/b/final"])
     {'org/pocket': 'pocket', 'runs/a/final': 'a/final', 'runs/b/final': 'b/final'}

@@ -79,13 +79,13 @@ def note_at(
 
 
 def mark(marker: str, colour: str, face: str, label: str) -> Line2D:
-    """A mark for the legend."""
+    """Make a mark for the legend."""
     style: Any = {"linestyle": "", "marker": marker, "color": colour, "markerfacecolor": face}
     return Line2D([], [], label=label, **style)
 
 
 def counted(data: DataFrame, column: str, rest: str) -> str:
-    """A note that begins with the number of texts of each mark, as far as it is known."""
+    """Make a note that begins with the number of texts per mark, if it is known."""
     own = data.loc[~data["published"].astype(bool), column].dropna().astype(int)
     printed = bool(data["published"].astype(bool).any())
     if not len(own):

@@ -1,4 +1,4 @@
-"""The page of one text per token, as HTML, from a row of a study or from an archive."""
+"""Make the per-token page of a text, as HTML, from a row of a study or from an archive."""
 
 import math
 import unicodedata
@@ -26,7 +26,7 @@ _NAMES = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 
 @dataclass(frozen=True)
 class TokenView:
-    """What a page shows of a text; lists have one entry per token, None where it is unknown.
+    """Content of a text's page; lists have one entry per token, None where it is unknown.
 
     Attributes:
         title: heading.
@@ -35,7 +35,7 @@ class TokenView:
         margins: logits, with `[mem]`.
         lm_nats, mem_nats: −log p under the bare LM and with `[mem]`.
         mem_ranks, lm_ranks: rank of the true token, 0 for the argmax.
-        learned: the step from which the token stayed correct.
+        learned: the step since which the token has been correct.
         corrected, guarded: positions (from 0) of the archive's corrections and guards.
         chunk_starts: positions of the first tokens of chunks after the first.
         horizon: initial position of the slider.
@@ -204,7 +204,7 @@ def explain_page(view: TokenView, home: str | None = None) -> bytes:
 
     Args:
         view: what to show.
-        home: where the report is, relative to the page; None for a page of its own.
+        home: path of the report relative to the page; None without a report.
     """
     data = {
         "pieces": [visible(piece) for piece in view.pieces],

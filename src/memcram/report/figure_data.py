@@ -1,4 +1,4 @@
-"""What each figure draws: one table per figure, from the results table and the token records."""
+"""Compute the table that each figure draws, from the results table and the token records."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,7 +17,7 @@ Records = Callable[[str], TokenRecord]
 
 
 def max_tokens_data(table: DataFrame) -> DataFrame:
-    """Figure 1: max tokens of one vector (of the fewest, where one was never measured).
+    """Figure 1: max tokens of one vector (or of the fewest vectors that were measured).
 
     Args:
         table: with the columns of `tables.table_1`.
@@ -90,7 +90,7 @@ def _with_interval(column: str) -> list[str]:
 
 
 def _fewest(table: DataFrame) -> DataFrame:
-    """The rows with the fewest vectors of each label, measured and published separately."""
+    """Select the rows with the fewest vectors of each label, measured and published separately."""
     fewest = table.groupby(["label", "published"])["vectors"].transform("min")
     return table[table["vectors"] == fewest]
 
@@ -151,9 +151,9 @@ def _nanmedian(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def positions_data(rows: DataFrame, records: Records) -> DataFrame:
     """Fraction of correct tokens by position in the text, with `[mem]` and under the bare LM.
 
-    Places are put into bins 1, 2, 3–4, 5–8, … ; per text the share within a bin, then mean and
-    bootstrap 95 % interval over texts. Only texts that the vectors could not hold whole are taken:
-    the others are right everywhere.
+    Positions are put into bins 1, 2, 3–4, 5–8, …: the fraction within a bin per text, then mean
+    and bootstrap 95 % interval over texts. Only texts that the vectors could not hold completely
+    are included; the others are correct everywhere.
     """
     shares = []
     rows = with_passages(measured(rows, "capacity"))

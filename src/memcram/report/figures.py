@@ -1,4 +1,4 @@
-"""The paper's figures, each a pure function of one table: `data` in, a matplotlib figure out.
+"""Draw the paper's figures; each is a pure function of one table and returns a matplotlib figure.
 
 Every figure is one column wide. `data` comes from `figure_data`; where a function says "one
 label", the page draws one figure for each.
@@ -97,7 +97,7 @@ def _marked(data: DataFrame) -> Iterator[tuple[str, bool, DataFrame]]:
 
 
 def _mark_handles(data: DataFrame, theme: Theme) -> list[Artist]:
-    """The legend's marks, in the colour of text: in the plot colour says the length."""
+    """Make the legend's marks, in the text colour, because colour in the plot shows the length."""
     names = list(dict.fromkeys(name for name, _ in by_source(data)))
     plain = ", ".join(name for name in names if "random" not in name)
     random = ", ".join(name for name in names if "random" in name)
@@ -161,7 +161,7 @@ def capacity_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def _brackets(axes: Axes, one: DataFrame, colour: str) -> None:
-    """Where each capacity may lie: up to the next length, or open to above."""
+    """Draw the range of each capacity: up to the next length, or open upwards."""
     above, longest = one[one["next_tokens"].notna()], one[one["next_tokens"].isna()]
     x, low, high = above["vectors"], above["max_tokens"], above["next_tokens"]
     axes.vlines(x, low, high, linewidth=1.0, color=colour)
@@ -189,7 +189,7 @@ def gain_by_vectors(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def _bits_axis(axes: Axes) -> None:
-    """The same scale in bits on the right; both axes are logarithmic."""
+    """Add the same scale in bits on the right; both axes are logarithmic."""
     low, high = axes.get_ylim()
     right = axes.twinx()
     right.set_yscale("log")

@@ -28,7 +28,7 @@ def is_missing(value: Any) -> bool:
 
 
 def figure_of(value: Any, digits: int = 3) -> str:
-    """A number with thousands separated and so many significant digits, `–` for none.
+    """Format a number with thousands separators and significant digits, `–` for none.
 
     >>> figure_of(1234.5), figure_of(0.01234), figure_of(None), figure_of(2.0)
     ('1,234', '0.0123', '–', '2')
@@ -40,7 +40,7 @@ def figure_of(value: Any, digits: int = 3) -> str:
 
 
 def capacity_of(row: Mapping[str, Any]) -> str:
-    """A decoding capacity with the next length, which failed, in brackets."""
+    """Format a decoding capacity with the next length, which failed, in parentheses."""
     most, following = row["max_tokens"], row["next_tokens"]
     if is_missing(most):
         return "–" if is_missing(following) else f"< {figure_of(following)}"
@@ -90,7 +90,7 @@ def _environment() -> jinja2.Environment:
 
 
 def render(template: str, **values: Any) -> bytes:
-    """A template of this package as UTF-8; characters that HTML forbids become U+FFFD."""
+    """Render a template as UTF-8; characters that HTML forbids become U+FFFD."""
     text = _environment().get_template(template).render(**values)
     return text.translate(_FORBIDDEN).encode("utf-8", "replace")
 

@@ -1,4 +1,4 @@
-"""The report as a folder: index.html, figures, tables, and a page for each text."""
+"""Write a report as a folder: index.html, figures, tables, and a page per text."""
 
 import hashlib
 import re
@@ -228,7 +228,7 @@ def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]
 
 
 def _spread_evenly(rows: DataFrame, most: int) -> DataFrame:
-    """At most `most` rows, spread evenly over the table."""
+    """Select at most `most` rows, spread evenly over the table."""
     if not len(rows):
         return rows
     keys = ["label", "kind", "source", "vectors", "length", "text_id"]

@@ -1,4 +1,4 @@
-"""Sections of a report as a table: the data of each, its groups and its figures."""
+"""Define the sections of a report in a table: the data of each, its groups and its figures."""
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping

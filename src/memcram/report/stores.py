@@ -73,15 +73,15 @@ def _part(store: Store) -> StudyPart:
 
 
 def _told(run: dict[str, Any]) -> dict[str, Any]:
-    """A run without its spec, which the study shows once."""
+    """Describe a run without its spec, which the study shows once."""
     settings = {"recipes": "not recorded"} | run["settings"]
     return run | {"settings": {k: v for k, v in settings.items() if k != "spec"}}
 
 
 class Pieces:
-    """Text of tokens by the model's own tokenizer, or their ids where it can't be had.
+    """Text of tokens by the model's own tokenizer, or their ids if it is not available.
 
-    A model without a revision was a folder: if that is gone, no hub is asked for its name.
+    A model without a revision was a folder: if that is missing, the hub is not queried.
     """
 
     def __init__(self) -> None:

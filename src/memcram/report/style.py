@@ -1,4 +1,4 @@
-"""How figures look: one theme for light and one for dark, legible without colour.
+"""Style figures: a light and a dark theme, legible without colour.
 
 Figures are drawn on `matplotlib.figure.Figure` objects, never through pyplot, so that nothing is
 shared between them. Fonts are outlines and dates are left out: the same data give the same bytes.
@@ -32,7 +32,7 @@ _TITLE_CHARACTERS = 46
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one theme; `label` is Okabe and Ito's palette, lightened for a dark ground."""
+    """Colours of a theme; `label` is Okabe and Ito's palette, lightened for a dark background."""
 
     name: str
     ground: str
@@ -165,14 +165,14 @@ def finish(
 
 
 def lengths_map(theme: Theme) -> Colormap:
-    """Perceptually ordered map for lengths, cut where it lacks contrast."""
+    """Return a perceptually ordered colour map for lengths, without the part of low contrast."""
     low, high = theme.lengths
     whole = mpl.colormaps["cividis"]
     return ListedColormap([whole(low + (high - low) * i / 255) for i in range(256)])
 
 
 def places(names: Sequence[str]) -> dict[str, int]:
-    """Number of colour, marker, hatch and dashes of each source; known sources are fixed."""
+    """Number the style (colour, marker, hatch, dashes) of each source; known sources are fixed."""
     known = ["books", "fanfics", "random"]
     others = sorted(set(names) - set(known))
     return {name: i % len(MARKERS) for i, name in enumerate(known + others)}
@@ -208,7 +208,7 @@ def _commented(text: "re.Match[bytes]") -> bytes:
 
 
 def _choose_fonts(figure: Figure) -> bool:
-    """Give each text fonts that have its characters; whether there are fonts for all of them."""
+    """Choose fonts that have the characters of each text; return whether all are covered."""
     for axes in figure.axes:  # labels of ticks are not set before they are asked for
         axes.get_xticklabels()
         axes.get_yticklabels()
@@ -224,7 +224,7 @@ def _choose_fonts(figure: Figure) -> bool:
 
 @cache
 def _fallbacks(content: str) -> tuple[tuple[str, ...], bool]:
-    """Installed fonts with the characters that the usual one lacks, and whether that is all."""
+    """Find fonts for the characters that the default lacks, and whether all are covered."""
     missing = {ord(c) for c in content if not c.isspace()} - _characters(findfont(_FONT))
     names = []
     for entry in fontManager.ttflist if missing else ():

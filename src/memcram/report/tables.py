@@ -1,4 +1,4 @@
-"""The tables of a report: pure functions of the results table and of the published values."""
+"""Compute the tables of a report, as pure functions of the results table and published values."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ _VARIANTS = {
 
 
 def measured(rows: DataFrame, kind: str) -> DataFrame:
-    """Rows of one kind of study, without those of ablations."""
+    """Select the rows of one kind of study, without those of ablations."""
     return rows[(rows["kind"] == kind) & (rows["condition"].fillna("") == "")]
 
 
@@ -167,9 +167,9 @@ def _spread_columns(name: str, part: DataFrame, column: str) -> dict[str, float 
 
 
 def published_table() -> DataFrame:
-    """Table 1 and the bounds of kuratov2025 as printed, in the columns of `table_1`.
+    """Return Table 1 and the bounds of kuratov2025 as published, in the columns of `table_1`.
 
-    Standard deviations are printed there; numbers of texts and intervals are not.
+    Standard deviations were published; numbers of texts and intervals were not.
     """
     cells: dict[tuple[str, str, int], dict[str, Any]] = {}
     for row in published_results():
@@ -209,9 +209,9 @@ def _published_cell(row: PublishedResult) -> dict[str, Any]:
 
 
 def published_horizons() -> DataFrame:
-    """Mean exact horizons (tokens) on PG-19 of tarasov2026, and of its authors' repository.
+    """Return mean exact horizons (tokens) on PG-19 of tarasov2026 and its authors' repository.
 
-    The repository's are the longest prefixes that are correct under teacher forcing.
+    Those of the repository are the longest prefixes that are correct under teacher forcing.
     """
     rows = [
         _published_cell(row)
@@ -231,9 +231,9 @@ def published_horizons() -> DataFrame:
 
 
 def with_published(own: DataFrame, published: DataFrame) -> DataFrame:
-    """A table with the published values added, in the block of the label they belong to.
+    """Add published values to a table, in the block of the label they belong to.
 
-    A published model that was measured in several settings, or never, keeps its own block.
+    A published model that was measured in several settings, or never, gets a separate block.
     """
     if not len(own):
         return published

@@ -1,4 +1,4 @@
-"""Figures of what happens inside texts: horizons, learning curves, accuracy by position."""
+"""Draw figures about the tokens of texts: horizons, learning curves, accuracy by position."""
 
 from typing import Any
 
@@ -35,9 +35,9 @@ _MEDIANS = 6  # lengths that get a thick line; more would hide each other
 
 
 def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Fraction of texts exact at least that far (Kaplan–Meier), one label and K, a line per source.
+    """Draw the fraction of texts exact up to each token (Kaplan–Meier); one label and K.
 
-    A cross stands where a text ended before its horizon did.
+    There is a line per source. A cross marks where a text ended before its horizon.
     """
     with applied(theme):
         figure, axes = new_figure(height=3.6)
@@ -60,7 +60,7 @@ def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Tokens correct after each step, one label: thin: one text, thick the median of a length."""
+    """Draw correct tokens after each step, one label; thin: one text, thick: median of a length."""
     with applied(theme):
         figure, axes = new_figure(height=3.8)
         lengths = np.sort(data["length"].unique())

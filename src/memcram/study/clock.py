@@ -7,7 +7,7 @@ from memcram.engine.result import Crammed
 
 
 class Clock:
-    """Divides the engine's seconds among the texts of a batch, in proportion to token-steps.
+    """Divides the engine's time among the texts of a batch, in proportion to token-steps.
 
     Time between `pause` and `resume` does not count. Token-steps of texts still in the batch are
     estimated: their optimiser steps are known, and their length is taken to be the mean.
@@ -36,7 +36,7 @@ class Clock:
         self._retired_token_steps += crammed.token_steps
 
     def pause(self) -> None:
-        """Stop the clock while something else than the engine works."""
+        """Stop the clock while something other than the engine works."""
         self._seconds += time.perf_counter() - self._since
 
     def resume(self) -> None:

@@ -20,11 +20,11 @@ class Condition:
     Attributes:
         name: stored in the column `condition`; empty for the baseline.
         init: number of the random init; each has its own seeds.
-        times: how often the text is repeated.
+        times: how often the text occurs in a row; 1 is once.
         context: tokens of left context that replace the vectors; 0 keeps the vectors.
-        ends: two conditions that are crammed; the vectors of this one are interpolated between
-            theirs. None: this one is crammed itself.
-        fraction: where between them: 0 is the first, 1 the second.
+        ends: two crammed conditions; the vectors of this one are interpolated between theirs.
+            None: this one is crammed itself.
+        fraction: position between them: 0 is the first, 1 the second.
     """
 
     name: str = ""
@@ -41,22 +41,22 @@ class Condition:
 
 
 def baseline(_: object) -> list[Condition]:
-    """Each text once, unchanged."""
+    """Return a single condition: each text once, unchanged."""
     return [Condition()]
 
 
 def contexts(lengths: Sequence[int]) -> list[Condition]:
-    """`[mem]`, and instead of it the last n tokens before the text, for each n of `lengths`."""
+    """Return `[mem]`, and n tokens of left context instead of it, for each n of `lengths`."""
     return [Condition(), *(Condition(f"context={n}", context=n) for n in lengths)]
 
 
 def repeats(_: object) -> list[Condition]:
-    """The text once, and twice in a row."""
+    """Return the text once, and twice in a row."""
     return [Condition(), Condition("times=2", times=2)]
 
 
 def starts(count: int) -> list[Condition]:
-    """`count` random inits, and the straight line between the first two solutions."""
+    """Return `count` random inits, and the straight line between the first two solutions."""
     solutions = [Condition(f"start={i}", init=i) for i in range(count)]
     ends = (solutions[0], solutions[1])
     line = [Condition(f"line={f:g}", ends=ends, fraction=f) for f in _FRACTIONS]
@@ -80,7 +80,7 @@ class ContextVectors:
         return lm.embed(torch.tensor(self.ids)).cpu()
 
     def identity(self) -> dict[str, Any]:
-        """What the hash of a task contains; a change gives every such task another id."""
+        """Return the content for the hash of a task; a change gives all such tasks new ids."""
         return {"ids": self.ids, "needs": self.needs}
 
 
@@ -102,7 +102,7 @@ class InterpolatedVectors:
         return (1 - self.fraction) * first + self.fraction * second
 
     def identity(self) -> dict[str, Any]:
-        """What the hash of a task contains; a change gives every such task another id."""
+        """Return the content for the hash of a task; a change gives all such tasks new ids."""
         return {"needs": self.needs, "share": self.fraction}
 
 

@@ -116,7 +116,7 @@ def cell_samples(spec: Spec, cell: Cell) -> int:
 
 
 def max_token_steps(recipe: Recipe, positions: int) -> int:
-    """Return the most token-steps a text can take, with `positions` positions per forward pass."""
+    """Return the maximum token-steps of a text, with `positions` positions per forward pass."""
     strategy = recipe.strategy
     most = (strategy.steps + 1) * positions  # the last measurement takes no step
     if isinstance(strategy, TokenBudget):

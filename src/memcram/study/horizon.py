@@ -27,14 +27,14 @@ class MeasuredHorizon:
     Attributes:
         id, origin, offset: of the sample; `offset` in characters.
         horizon: correct tokens before the first miss of free-running decoding.
-        censored: the sample ended first (cut by its text or the model's positions), so more might
-            have fitted.
+        censored: the sample ended first (limited by its text or the model's positions), so more
+            might fit.
         steps, token_steps: cost of the optimisation.
         min_margin: smallest margin over the horizon, in logits; None for an empty horizon.
         budget_ended: the budget ended the text, so that a larger one might hold more.
         lm_nats: nats of the horizon's tokens t₂, t₃, … under the bare LM.
-        bits_per_dimension: those nats in bits, per coordinate of the K vectors. Greedy decoding
-            returns the tokens, so nothing of their information is missing.
+        bits_per_dimension: those nats in bits, per coordinate of the K vectors. All of their
+            information is counted, because greedy decoding returns these tokens.
     """
 
     id: str

@@ -34,7 +34,7 @@ class Labels:
 
 
 class BareScores:
-    """Scores of the texts under the bare LM, computed once at the longest length of each.
+    """Scores of texts under the bare LM, computed once per text at its longest length.
 
     Args:
         lm: the model.
@@ -212,7 +212,7 @@ def _model_columns(lm: FrozenLM, labels: Labels) -> dict[str, Any]:
 
 
 def _paper_columns(one: Finished, record: TokenRecord) -> dict[str, Any]:
-    """Count as the published code does: the best of the run, means times N."""
+    """Compute measures as the published code does: the best of the run, and means times N."""
     given = int(one.task.recipe.first_token_given)
     n = one.n_tokens
     return {

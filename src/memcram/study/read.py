@@ -101,7 +101,7 @@ def _check_text(spec: Spec, i: int, kind: Kind) -> None:
 
 
 def _first_error(error: ValidationError, path: Path, keys: list[str]) -> UsageError:
-    """Make one error of the first complaint, with the number of the others."""
+    """Make one error from the first validation error, with the number of the others."""
     details = error.errors(include_url=False)
     first = details[0]
     key = tuple(part for part in first["loc"] if part != "function-before[_as_table()]")

@@ -1,8 +1,8 @@
 """The results table: one row per measured text, and a record of each of its tokens.
 
-Every figure and table of a report is a function of these rows and token records only. All columns
-count alike: t₁ … t_N are the tokens of the text; `*_nats` and `*_right` run over t₂ … t_N, which
-the bare LM predicts too; t₁ has its own columns.
+Every figure and table of a report is a function of these rows and token records only. In all
+columns, t₁ … t_N are the tokens of the text; `*_nats` and `*_right` run over t₂ … t_N, which the
+bare LM predicts too; t₁ has separate columns.
 """
 
 import csv
@@ -63,7 +63,7 @@ class ResultRow:
         first_nats: −log p of t₁ given `mem`; None where t₁ was given.
         mem_nats, lm_nats: Σ −log p over t₂ … t_N with `mem` and under the bare LM.
         mem_right, lm_right: correct tokens among t₂ … t_N with `mem` and under the bare LM.
-        paper_accuracy: largest accuracy of the run, as the code of Kuratov et al. counts. This
+        paper_accuracy: largest accuracy of the run, as in the code of Kuratov et al. This
             and the next two are None unless the recipe fills them (`Recipe.paper_columns`).
         paper_mem_nats: smallest mean loss of the run × N.
         paper_lm_nats: mean loss of the bare LM over t₂ … t_N × N.

@@ -1,7 +1,7 @@
 """A study on disk: the folder `NAME.study/` with the spec, a SQLite file of rows, and vectors.
 
-A row is committed only after its vectors are flushed to disk, so every row is complete however a
-run ends. Vectors without a row are measured again.
+A row is committed only after its vectors are flushed to disk, so every row is complete no matter
+how a run ends. Vectors without a row are overwritten.
 """
 
 import contextlib
