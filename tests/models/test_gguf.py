@@ -281,6 +281,14 @@ def test_inspect_says_what_was_read(file, capsys):
     assert facts["gguf"]["tokenizer_pre"] == "smollm"
 
 
+def test_inspect_lists_what_was_read(file, capsys):
+    assert run(["models", "inspect", str(file), "--device", "cpu"]) == 0
+    facts, read = capsys.readouterr().out.split("\n\n")
+    assert "gguf" not in facts.replace(str(file), "")
+    assert "gguf_quantisations    F32 21\n" in read
+    assert "{" not in read
+
+
 def test_bound_reads_the_config_alone(file, capsys):
     assert run(["bound", str(file), "--json"]) == 0
     [row] = json.loads(capsys.readouterr().out)["bounds"]

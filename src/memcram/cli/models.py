@@ -8,7 +8,7 @@ import click
 
 from memcram.cli import options
 from memcram.cli.command import Group
-from memcram.cli.console import print_json, print_report, print_table
+from memcram.cli.console import echo, print_fields, print_json, print_report, print_table
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -66,6 +66,18 @@ def inspect(
 
     lm = load_lm(model, revision=revision, config=config, device=device, dtype=dtype)
     found = model_facts(lm) | asdict(measure_speed(lm, get_recipe("default")))
-    if GGUF.matches(Path(model)):
-        found["gguf"] = gguf_facts(Path(model), None if config is None else Path(config))
-    print_report(found, as_json=as_json)
+    if not GGUF.matches(Path(model)):
+        print_report(found, as_json=as_json)
+        return
+    read = gguf_facts(Path(model), None if config is None else Path(config))
+    print_report(found, as_json=as_json, details={"gguf": read})
+    if not as_json:
+        echo()
+        print_fields({f"gguf_{name}": _listed(value) for name, value in read.items()})
+
+
+def _listed(value: Any) -> Any:
+    """A dictionary as one line."""
+    if not isinstance(value, dict):
+        return value
+    return ", ".join(f"{name} {shown}" for name, shown in value.items())
