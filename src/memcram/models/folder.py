@@ -70,7 +70,7 @@ class FolderFormat(ModelFormat):
         return folder_fingerprint(path, weight_files(path))
 
     def earlier_fingerprint(self, path: Path) -> str | None:
-        """Fingerprint as in earlier versions: every safetensors file in the folder, loaded or not."""
+        """Fingerprint as in earlier versions: of every safetensors file, loaded or not."""
         every = sorted(file.name for file in path.glob("*.safetensors"))
         return None if every == weight_files(path) else folder_fingerprint(path, every)
 
