@@ -24,8 +24,8 @@ _TRIED = (
 )
 _DECIDED = (
     "Support is decided by checks when a model is loaded, not by a list of names: an architecture "
-    "that is not in this table works if it passes them. Types whose default config is that of an "
-    "encoder, such as `bert`, are refused as their config classes make them."
+    "that is not in this table works if it passes them. Types such as `bert`, whose default config "
+    "is that of an encoder, were tried with that config and are refused."
 )
 _MADE = (
     "`make architectures` writes this page; `tests/conformance/test_architectures.py` checks it."
