@@ -1,15 +1,17 @@
 """Hub repositories that hold only pickled weights: the hub's conversion, or a command."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-import transformers.safetensors_conversion
 
 from memcram.errors import ModelError
 from memcram.models.sources import find_model
 
 NAME = "someone/old-model"
 CONVERSION = "refs/pr/7"
+# By name: the lazy package does not always have its imported submodules as attributes.
+conversion_module = import_module("transformers.safetensors_conversion")
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def offer(monkeypatch, answer):
         return answer
 
     monkeypatch.setattr(
-        transformers.safetensors_conversion,
+        conversion_module,
         "get_conversion_pr_reference",
         get_conversion_pr_reference,
     )

@@ -50,7 +50,7 @@ def test_published_chunks_are_taken_in_their_order_and_halved(hub):
 
 
 def test_more_samples_than_rows(hub):
-    told = "^8 texts of at least 5 tokens were drawn, 9 are needed; the data set has 8 rows$"
+    told = "^8 texts of at least 5 tokens were drawn, but 9 are needed; the data set has 8 rows$"
     with pytest.raises(TextError, match=told):
         draw("hub-chunks", samples=9, dataset="someone/chunks")
 

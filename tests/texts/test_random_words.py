@@ -75,9 +75,9 @@ def test_comments_blank_lines_and_repeated_words_are_no_words(tmp_path):
 @pytest.mark.parametrize(
     ("content", "top", "told"),
     [
-        (b"a\nb\n", 3, "has 2 words, 3 are needed"),
-        (b"# only a comment\n", None, "has 0 words, 2 are needed"),
-        (b"a\n", None, "has 1 words, 2 are needed"),
+        (b"a\nb\n", 3, "has 2 words, but 3 are needed"),
+        (b"# only a comment\n", None, "has 0 words, but 2 are needed"),
+        (b"a\n", None, "has 1 words, but 2 are needed"),
         (b"\xff\n", None, "is not UTF-8"),
         (None, None, "can't be read (No such file or directory)"),
     ],

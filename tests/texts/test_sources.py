@@ -84,7 +84,7 @@ def test_too_few_texts_long_enough(source):
     with pytest.raises(TextError) as caught:
         draw(source, n_tokens=100_000)
     assert re.fullmatch(
-        r"0 texts of at least 100000 tokens were drawn, 8 are needed; "
+        r"0 texts of at least 100000 tokens were drawn, but 8 are needed; "
         r"the shortest, of '\S+', has \d+",
         str(caught.value),
     )
@@ -100,7 +100,7 @@ def test_nothing_asked_for(source, wrong):
 def test_how_many_were_long_enough(tmp_path):
     for name, words in (("a", 5), ("b", 40), ("c", 60)):
         (tmp_path / f"{name}.txt").write_text("word " * words)
-    found = r"^2 texts of at least 15 tokens were drawn, 3 are needed; .* 'a.txt', has \d+$"
+    found = r"^2 texts of at least 15 tokens were drawn, but 3 are needed; .* 'a.txt', has \d+$"
     with pytest.raises(TextError, match=found):
         draw(make_source("files", path=tmp_path, passage_chars=1_000), samples=3, n_tokens=15)
 
