@@ -4,6 +4,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from memcram.errors import ModelError
 from memcram.models.sources import find_model
@@ -28,7 +30,7 @@ def hub(tmp_path, monkeypatch):
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text("{}")
         if revision in weights:
-            (folder / "model.safetensors").write_bytes(b"")
+            (folder / "model.safetensors").write_bytes(save({"a": torch.zeros(1)}))
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
