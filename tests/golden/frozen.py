@@ -37,8 +37,9 @@ ARCHIVES = {
     "raw": ("odd.txt", "lossy"),
     "blank": ("blank.txt", "lossy"),
 }
-SPECS = ["capacity", "horizon", "context", "repeat", "seeds", "depth", "recipes"]
-STORES = [*SPECS, "broken-off"]
+SPECS = ["capacity", "horizon", "context", "repeat", "seeds", "depth", "recipes", "shared-map"]
+# "recipes-before" was made from recipes.toml when tarasov2026+low-dim shared W and b.
+STORES = [*SPECS, "broken-off", "recipes-before"]
 # Columns of a row that are known before anything is measured.
 _DECIDED = (
     "task study kind condition model revision fingerprint parameters layers width vocab_size "
@@ -63,6 +64,9 @@ VARIANTS = [
     "tarasov2026@lr=0.5",
     "tarasov2026+low-dim@k=32",
     "tarasov2026+low-dim@group_size=4,in_group=true",
+    "tarasov2026+low-dim@in_group=true,group_size=10",
+    "tarasov2026@temperature=0.25,lr=1",
+    "tarasov2026+low-dim@k=256,lr=0.1,temperature=0.25",
 ]
 
 

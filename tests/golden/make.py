@@ -103,6 +103,16 @@ top = 500
 lengths_up_to = 9
 samples = 2
 """
+# The published batches, whose texts share W and b.
+SHARED_MAP_SPEC = f"""\
+name = "shared-map"
+kind = "capacity"
+models = ["lossy"]
+recipes = ["tarasov2026+low-dim@k=4,in_group=true,group_size=2"]
+lengths = [5]
+samples = 3
+steps = 3
+{WORDS}"""
 BROKEN_OFF = SPECS["capacity"][1].replace("steps = 6", "steps = 5")
 
 
@@ -140,6 +150,7 @@ def make_inputs():
         Path(f"{kind}.toml").write_text(spec(kind, kind))
     Path("broken-off.toml").write_text(spec("broken-off", "capacity"))
     Path("recipes.toml").write_text(RECIPES_SPEC)
+    Path("shared-map.toml").write_text(SHARED_MAP_SPEC)
 
 
 def make_archives():

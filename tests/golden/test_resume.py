@@ -70,6 +70,13 @@ def test_chunks_of_other_settings_are_refused_and_kept(stage):
     assert finished(stage / "long.partial").keys() == before.keys()
 
 
+def test_chunks_of_a_recipe_whose_source_was_reworded_are_used(stage):
+    path = stage / "long.partial/job.json"
+    job = json.loads(path.read_text())
+    path.write_text(json.dumps(job | {"recipe": job["recipe"] | {"source": "other words"}}))
+    assert run(*COMMAND, *SAME).code == 0
+
+
 def test_what_an_interruption_leaves_today(stage):
     """The same job, and files of the same names and tensors."""
     shutil.rmtree(stage / "long.partial")

@@ -1,6 +1,7 @@
 """Stores written by an earlier memcram: read, exported, and gone on with."""
 
 import json
+from pathlib import Path
 
 import pyarrow.parquet
 import pytest
@@ -35,6 +36,23 @@ def test_a_finished_study_measures_nothing_again(name, stage, bring):
     report = run("study", "run", f"{name}.toml", "--device", "cpu", "--json").report
     assert report == status | {"runs": status["runs"] + 1}
     assert frozen.exported(stage / f"{name}.study", stage) == expected(f"{name}.csv")
+
+
+def test_rows_with_a_shared_map_are_kept_when_the_spec_is_edited(stage, bring):
+    """They have other ids than the same texts with one map per text."""
+    bring("recipes-before")
+    with Path("recipes.toml").open("a") as spec:
+        spec.write("# edited\n")
+    before = rows_of(expected("recipes-before.csv"))
+    shared = [row for row in before if "low-dim" in row["recipe"]]
+    words = ["--store", "recipes-before.study", "--device", "cpu", "--json"]
+    report = run("study", "run", "recipes.toml", *words).report
+    assert (report["done"], report["kept_aside"]) == (len(before), len(shared))
+    after = rows_of(frozen.exported(stage / "recipes-before.study", stage))
+    assert [row for row in after if "low-dim" not in row["recipe"]] == [
+        row for row in before if row not in shared
+    ]
+    assert [row["task"] for row in after] == json.loads(expected("recipes.tasks.json"))
 
 
 def test_a_study_that_was_killed_is_finished(stage, bring):

@@ -71,14 +71,19 @@ def straight_kuratov(lm, ids, start, *, given):
     return seen
 
 
-def straight_tarasov(lm, ids, start):
-    """One token at a time, the same vectors and optimiser from stage to stage."""
-    mem = start.clone().requires_grad_()
-    adamw = torch.optim.AdamW([mem], lr=0.1, betas=(0.9, 0.9), eps=1e-8, weight_decay=0.01)
+def straight_tarasov(lm, ids, start, linear=None):
+    """One token at a time, the same vectors and optimisers from stage to stage.
+
+    With `linear`, the vectors are its outputs, and it belongs to this text.
+    """
+    z = start.clone().requires_grad_()
+    trained = [[z], list(linear.parameters())] if linear else [[z]]
+    settings = {"lr": 0.1, "betas": (0.9, 0.9), "eps": 1e-8, "weight_decay": 0.01}
+    adamws = [torch.optim.AdamW(parameters, **settings) for parameters in trained]
     seen, step = [], 0
     for n in range(1, len(ids) + 1):
         while True:
-            logits = logits_of(lm, mem, ids[:n])
+            logits = logits_of(lm, linear(z) if linear else z, ids[:n])
             right = is_right(logits, ids[:n])
             loss = functional.cross_entropy(logits, ids[:n])
             seen.append((step, int(right.long().cumprod(0).sum()), loss.item()))
@@ -86,22 +91,29 @@ def straight_tarasov(lm, ids, start):
                 break
             if step == STEPS:
                 return seen
-            for group in adamw.param_groups:
-                group["lr"] = cosine(step, 0.1)
-            adamw.zero_grad()
+            for adamw in adamws:
+                for group in adamw.param_groups:
+                    group["lr"] = cosine(step, 0.1)
+                adamw.zero_grad()
             loss.backward()
-            adamw.step()
+            for adamw in adamws:
+                adamw.step()
             step += 1
     return seen
+
+
+def linear_map(weight, bias):
+    linear = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+    return linear
 
 
 def straight_low_dim(lm, texts, starts, weight, bias):
     """One W and b for all texts, their own AdamW; the mean of the texts' losses."""
     z = [start.clone().requires_grad_() for start in starts]
-    linear = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
-    with torch.no_grad():
-        linear.weight.copy_(weight)
-        linear.bias.copy_(bias)
+    linear = linear_map(weight, bias)
     settings = {"lr": 0.1, "betas": (0.9, 0.9), "eps": 1e-8, "weight_decay": 0.01}
     # z of each text and the map have optimisers of their own.
     adamws = [torch.optim.AdamW(z, **settings), torch.optim.AdamW(linear.parameters(), **settings)]
@@ -173,11 +185,23 @@ def test_the_recipe_equals_its_straight_line_code(lm, name, company):
 
 
 @pytest.mark.parametrize("company", [False, True], ids=["alone", "in a batch"])
-def test_low_dimensional_texts_share_one_map(lm, company):
-    recipe = memcram.get_recipe("tarasov2026+low-dim").with_steps(STEPS)
-    recipe = dataclasses.replace(
-        recipe, parametrisation=dataclasses.replace(recipe.parametrisation, k=6)
-    )
+def test_a_low_dimensional_text_has_its_own_map(lm, company):
+    recipe = memcram.get_recipe("tarasov2026+low-dim@k=6").with_steps(STEPS)
+    start = recipe.start.draw((2, 6), 1.0, torch.Generator().manual_seed(3))
+    made = recipe.parametrisation.init(start, lm.input_width, torch.Generator().manual_seed(4))
+    linear = linear_map(made["weight"], made["bias"])
+    ids = half_known_text(lm, 19, linear(start).detach())
+    theirs = straight_tarasov(lm, ids, start, linear)
+    request = CramRequest("a", ids, 2, seed=4, start=start)
+    [ours] = curve(lm, recipe, [request], ["a"], mates(lm, 2) if company else ())
+    agree(ours, theirs)
+    assert len({held for _, held, _ in theirs}) > 1
+
+
+@pytest.mark.parametrize("company", [False, True], ids=["alone", "in a batch"])
+def test_low_dimensional_texts_of_a_group_share_one_map(lm, company):
+    name = "tarasov2026+low-dim@k=6,in_group=true,group_size=10"
+    recipe = memcram.get_recipe(name).with_steps(STEPS)
     texts = [random_text(lm, n, seed=n) for n in (40, 41, 42)]
     starts = [
         recipe.start.draw((1, 6), 1.0, torch.Generator().manual_seed(i)) for i in range(len(texts))
@@ -214,5 +238,9 @@ def test_the_settings_are_those_of_the_papers():
     assert optimiser.rate(5050) == pytest.approx((0.1 + 1e-3) / 2)
     assert optimiser.rate(10_000) == pytest.approx(1e-3)
     low = memcram.get_recipe("tarasov2026+low-dim")
-    assert (low.parametrisation.k, low.group_size, low.parametrisation.in_group) == (256, 10, True)
+    assert (low.parametrisation.k, low.group_size, low.parametrisation.in_group) == (
+        256,
+        None,
+        False,
+    )
     assert all(recipe.bos_in_text for recipe in (kuratov, t1, tarasov, low))

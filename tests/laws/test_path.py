@@ -24,7 +24,7 @@ RECIPES = {
     "progressive": memcram.get_recipe("tarasov2026").with_steps(20),
     "horizon": horizon(),
     "horizon that looks ahead": horizon(lookahead=4),
-    "group": memcram.get_recipe("tarasov2026+low-dim").with_steps(12),
+    "group": memcram.get_recipe("tarasov2026+low-dim@in_group=true,group_size=10").with_steps(12),
 }
 
 

@@ -81,6 +81,12 @@ def test_settings_without_a_class_need_something_to_change():
 @pytest.mark.parametrize(
     ("line", "same"),
     [
+        ("tarasov2026@temperature=0.25,lr=1", "tarasov2026@objective=ColdCrossEntropy,T=0.25,lr=1"),
+        ("tarasov2026+low-dim@objective.temperature=0.5", "tarasov2026+low-dim@T=0.5"),
+        (
+            'tarasov2026@{"objective": {"kind": "ColdCrossEntropy", "temperature": 0.5}}',
+            "tarasov2026@T=0.5",
+        ),
         ("tarasov2026@power=2", "tarasov2026@objective=HingeMargin,power=2"),
         ("direct@k=32", "direct@parametrisation=LowDim,k=32"),
         ("direct@parametrisation.in_group=true", "direct@parametrisation=LowDim,in_group=true"),

@@ -12,8 +12,8 @@ from memcram.recipes.strategies.fixed import Fixed
 
 
 def recipe(**changes):
-    shared = memcram.get_recipe("tarasov2026+low-dim")
-    settings = {"parametrisation": LowDim(k=8, in_group=True), "strategy": Fixed(steps=12)}
+    shared = memcram.get_recipe("tarasov2026+low-dim@k=8,in_group=true,group_size=10")
+    settings = {"strategy": Fixed(steps=12)}
     return dataclasses.replace(shared, **(settings | changes))
 
 

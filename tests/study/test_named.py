@@ -87,8 +87,7 @@ def test_two_steps_on_a_tiny_model(name, tmp_path, measured):
     assert {row.kind for row in rows} == {spec.study.kind}
     assert {row.bos_in_text for row in rows} == {bos}
     assert {row.source for row in rows} == {entry.name for entry in spec.study.texts}
-    # In a group, a stage that ends takes its step all the same.
-    assert all(row.steps <= 2 + (row.recipe == "tarasov2026+low-dim") for row in rows)
+    assert all(row.steps <= 2 for row in rows)
     cast = spec.study.autocast
     assert {row.dtype for row in rows} == {spec.study.dtype + (f"+{cast}" if cast else "")}
     if spec.study.kind == "capacity":
@@ -153,7 +152,7 @@ def test_studies_of_the_repository_have_its_settings(study, tmp_path):
     assert (spec.samples, spec.vectors, spec.dtype) == (50 if cold else 10, [1], "bfloat16")
     recipes = [get_recipe(name) for name in spec.recipes]
     assert {quantity(recipe) for recipe in recipes} == {row.quantity for row in rows}
-    assert {recipe.group_size for recipe in recipes} == {None}  # one W per text
+    assert {recipe.group_size for recipe in recipes} == {None}
     assert {recipe.horizon.steps for recipe in recipes} == {10_000}
 
 

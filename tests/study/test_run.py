@@ -314,7 +314,11 @@ def test_horizon_measures_the_prefix_that_is_held(measured, write_spec, tiny_fol
 
 def test_groups_are_not_split_and_resume(measured, write_spec, place):
     changes = [
-        ("lengths = [4, 9]", 'kind = "horizon"\nlengths = [6]\nrecipes = ["tarasov2026+low-dim"]'),
+        (
+            "lengths = [4, 9]",
+            'kind = "horizon"\nlengths = [6]\n'
+            'recipes = ["tarasov2026+low-dim@in_group=true,group_size=10"]',
+        ),
         ("lengths_up_to = 12\n", ""),
         ("samples = 3", "samples = 12"),
         ("vectors = [1, 2]", "vectors = [1]"),

@@ -165,5 +165,14 @@ class PartialArchive:
             return "unreadable"
         if not isinstance(found, dict):
             return "unreadable"
-        names = sorted(set(found) | set(self.job))
-        return ", ".join(n for n in names if found.get(n) != self.job.get(n)) or None
+        before, now = _deciding(found), _deciding(self.job)
+        names = sorted(set(before) | set(now))
+        return ", ".join(n for n in names if before.get(n) != now.get(n)) or None
+
+
+def _deciding(job: dict[str, Any]) -> dict[str, Any]:
+    """Return a job without the remark on the recipe's source, which determines no vector."""
+    recipe = job.get("recipe")
+    if not isinstance(recipe, dict):
+        return job
+    return job | {"recipe": {key: value for key, value in recipe.items() if key != "source"}}

@@ -16,8 +16,9 @@ from memcram.recipes.strategies.progressive import Progressive
 
 _KURATOV = Recipe(
     name="kuratov2025",
-    source="Kuratov et al., ACL 2025, arXiv 2502.13063. Kept: the most accurate vectors, of those "
-    "the ones with the largest smallest margin, as measured (their code copies them a step later).",
+    source="Kuratov et al., ACL 2025, arXiv 2502.13063. The most accurate vectors are kept as "
+    "measured (their code copies them one step later); of equally accurate ones, those with the "
+    "largest minimum margin.",
     objective=CrossEntropy(),
     optimiser=AdamW(lr=0.01, betas=(0.9, 0.9), weight_decay=0.01),
     start=NormalStart(),
@@ -76,17 +77,17 @@ RECIPES: dict[str, Recipe] = {
         dataclasses.replace(
             _KURATOV,
             name="kuratov2025+t1",
-            source="As kuratov2025, with t₁ predicted and in the loss.",
+            source="As kuratov2025, but t₁ is predicted and in the loss.",
             first_token_given=False,
         ),
         _TARASOV,
         dataclasses.replace(
             _TARASOV,
             name="tarasov2026+low-dim",
-            source="As tarasov2026, with e = W z + b, k = 256 (Gemma 32), W and b shared by 10 "
-            "texts, whose mean loss is minimised; a stage that ends takes its step.",
-            parametrisation=LowDim(k=256, in_group=True),
-            group_size=10,
+            source="As tarasov2026, with e = W z + b and k = 256 (32 for Gemma). Each text has its "
+            "own W and b, as in the scripts behind the published table, unless `in_group` shares "
+            "them.",
+            parametrisation=LowDim(k=256),
         ),
     )
 }

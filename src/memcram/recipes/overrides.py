@@ -5,6 +5,8 @@
     default@tau=0.1,horizon.patience=50  several, from left to right
     default@objective=CrossEntropy       a component by its class, with that class's defaults
     direct@k=32                          a setting that only LowDim has selects LowDim
+    tarasov2026@temperature=0.25         `temperature` is another name of ColdCrossEntropy's T
+    tarasov2026+low-dim@in_group=true,group_size=10     W and b shared by groups of ten texts
     default@betas=[0.9,0.99]             values are JSON; anything else is a word
     default@{"objective": {"kind": "HingeMargin", "tau": 0.5}}      the same as one JSON object
 
@@ -23,6 +25,7 @@ from memcram.recipes.components import COMPONENTS
 from memcram.recipes.recipe import Recipe
 
 _NOT_SETTINGS = ("name", "source", "paper_columns")
+_ALIASES = {"temperature": "T"}
 
 
 def variant(recipe: Recipe, line: str, overrides: dict[str, Any]) -> Recipe:
@@ -94,6 +97,7 @@ def _value(text: str) -> Any:
 
 def _resolved(line: str, recipe: Recipe, key: str, value: Any) -> tuple[list[str], Any]:
     """Return the path of fields that `key` means, and the value to put there."""
+    key = _field(key)
     paths = _paths(recipe)
     found = [key] if key in paths else [path for path in paths if _last(path) == key]
     if len(found) == 1:
@@ -113,6 +117,12 @@ def _resolved(line: str, recipe: Recipe, key: str, value: Any) -> tuple[list[str
         raise _error(line, f"{key!r} is a setting of several classes", f"after {choices}")
     [(field, kind)] = classes
     return [field], {"kind": kind, _last(key): value}
+
+
+def _field(key: str) -> str:
+    """Replace an alias by the name of the field."""
+    above, dot, last = key.rpartition(".")
+    return above + dot + _ALIASES.get(last, last)
 
 
 def _last(path: str) -> str:
@@ -172,7 +182,7 @@ def _component(line: str, field: str, old: Any, value: Any) -> Any:
     new = old if keep else kinds[kind]()
     for key, inner in settings.items():
         if key != "kind":
-            if key not in _names(new):
+            if _field(key) not in _names(new):
                 raise _error(line, f"{kind} has no setting {key!r}")
-            new = _replaced(line, new, [key], inner)
+            new = _replaced(line, new, [_field(key)], inner)
     return new

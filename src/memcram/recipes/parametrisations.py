@@ -71,7 +71,8 @@ class LowDim:
     """e = W z + b: each vector is an affine map of k coordinates; W and b are trained too.
 
     W and b are initialised as in torch.nn.Linear, uniform in ±1/√k. Source: Tarasov et al., ICML
-    2026, where all texts of a batch share W and b (`in_group`); one map per text is our variation.
+    2026. All texts of a batch share W and b there (`in_group`), but the published table was made
+    with one text per batch.
 
     Attributes:
         k: coordinates of z; None for an eighth of the width, but at least 4. The paper has 256 for

@@ -229,9 +229,7 @@ def _repository_recipes(row: PublishedResult) -> list[str]:
     """Return the recipes that a value was the best of."""
     direct, low_dim = next(rates for begin, rates in _RATES.items() if row.hf_id.startswith(begin))
     if row.quantity.endswith("low_dim"):
-        # W and b belong to one text.
-        own_map = "tarasov2026+low-dim@in_group=false,group_size=null"
-        return [f"{own_map},lr={rate}" for rate in low_dim]
+        return [f"tarasov2026+low-dim@lr={rate}" for rate in low_dim]
     _, at, temperature = row.quantity.partition("_temperature_")
     cold = f",T={temperature}" if at else ""
     return [f"tarasov2026@lr={rate}{cold}" for rate in direct]
