@@ -11,6 +11,7 @@ from memcram.engine.state import TextState, stack, unstack
 from memcram.engine.subsampled import Subsampled
 from memcram.errors import UsageError
 from memcram.models.accounting import Accounting, padded_length, room
+from memcram.models.memory import upload
 from memcram.recipes.strategies import Measurement
 
 # Texts are seeded by their position or number; the stride keeps neighbouring seeds apart.
@@ -103,9 +104,14 @@ class Slot:
         if self.curve.wants(self._n_noted):
             self.curve.keep(self._n_noted, (measured.step, measured.n_held, measured.loss))
         self._n_noted += 1
-        if measured.max_held > (self.rises[-1][-1] if self.rises else 0):
+        if measured.max_held > self.max_held:
             rise = measured.max_held_step, measured.token_steps, measured.max_held
             self.rises.append(rise)
+
+    @property
+    def max_held(self) -> int:
+        """Maximum tokens held at any measurement that the host has seen."""
+        return self.rises[-1][-1] if self.rises else 0
 
     @property
     def measured(self) -> Accounting:
@@ -200,17 +206,17 @@ class Batch:
             weights += [1.0 / in_loss] * in_loss + [0.0] * ahead
         padding = -len(cells) % ROW_BLOCK
         dtype = self.rows.step.dtype
-        self.states = torch.tensor(states + states[:1] * padding, device=device)
-        self.weights = torch.tensor(weights + [0.0] * padding, dtype=dtype, device=device)
-        self.cells = torch.tensor(cells, device=device).T
+        self.states = upload(states + states[:1] * padding, device)
+        self.weights = upload(weights + [0.0] * padding, device, dtype)
+        self.cells = upload(cells, device).T
         self.is_measured = torch.zeros_like(ids, dtype=torch.bool)
         self.is_measured[self.cells[0], self.cells[1]] = True
         self.in_loss = self.table(self.weights, 0.0) > 0
         counted = ids[self.cells[0], self.cells[1]]
         self.targets = torch.cat([counted, counted[:1].expand(padding)])
-        vectors = torch.tensor([slot.accounting.vectors for slot in self.slots], device=device)
-        k = torch.arange(int(vectors.max()), device=device)
-        self.is_mem = (k < vectors[:, None]).unsqueeze(-1)
+        vectors = [slot.accounting.vectors for slot in self.slots]
+        k = torch.arange(max(vectors), device=device)
+        self.is_mem = (k < upload(vectors, device)[:, None]).unsqueeze(-1)
 
     def embeds(self, mem: Tensor) -> Tensor:
         """Build (slot, position, width): each slot's K vectors, its frozen inputs, then zeros.
@@ -270,6 +276,6 @@ def group_mean(gradient: Tensor, slots: Sequence[Slot], resting: set[int]) -> Te
     row_of = {id(slot): row for row, slot in enumerate(slots)}
     result = torch.zeros_like(gradient)
     for unit in units([slot for row, slot in enumerate(slots) if row not in resting]):
-        members = [row_of[id(slot)] for slot in unit]
+        members = upload([row_of[id(slot)] for slot in unit], gradient.device)
         result[members] = gradient[members].mean(0)
     return result

@@ -148,7 +148,7 @@ class Engine:
                     following = [follow_up(crammed) for crammed in retired]
                     waiting += [self._new_slot(request) for request in following if request]
                 if on_poll is not None and poll:
-                    correct = int(batch.rows.max_held.clamp(min=0).sum()) if batch.slots else 0
+                    correct = sum(slot.max_held for slot in batch.slots)
                     on_poll(EngineStatus(done, len(batch.slots), len(waiting), correct, steps))
                 while retired:
                     yield retired.pop(0)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import masking_utils
 
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import input_length, room
@@ -83,6 +84,24 @@ class _Shared:
 # implementation does not, and is as fast (docs/decisions/003-batch-independence.md). `sdpa_kernel`
 # sets flags of the whole process.
 _plain_attention = _Shared(partial(sdpa_kernel, SDPBackend.MATH))
+
+
+@contextlib.contextmanager
+def _one_text_per_row() -> Iterator[None]:
+    """Make transformers skip its search for several texts packed in one row.
+
+    In every forward pass it reads the position ids, so the host waits for the device.
+    """
+    name = "find_packed_sequence_indices"
+    before = getattr(masking_utils, name)
+    setattr(masking_utils, name, lambda position_ids: None)
+    try:
+        yield
+    finally:
+        setattr(masking_utils, name, before)
+
+
+_unpacked = _Shared(_one_text_per_row)
 
 
 class FrozenLM:
@@ -320,8 +339,8 @@ class FrozenLM:
     @contextlib.contextmanager
     def _modes(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
-            if self.device.type == "cpu":
-                stack.enter_context(_plain_attention)
+            on_cpu = self.device.type == "cpu"
+            stack.enter_context(_plain_attention if on_cpu else _unpacked)
             if self.autocast is not None:
                 stack.enter_context(torch.autocast(self.device.type, self.autocast))
             yield

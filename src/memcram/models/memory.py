@@ -1,6 +1,25 @@
-"""Recognise errors of a full memory."""
+"""Copy numbers to a device, and recognise errors of a full memory."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
+
+
+def upload(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Copy numbers to a device, without making the host wait for it.
+
+    Args:
+        values: numbers, or sequences of them, as for `torch.tensor`.
+        device: where to.
+        dtype: None for that of the numbers.
+    """
+    made = torch.tensor(values, dtype=dtype)
+    if device.type != "cuda":
+        return made.to(device)
+    # A copy from pageable memory waits until the device has caught up.
+    return made.pin_memory().to(device, non_blocking=True)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

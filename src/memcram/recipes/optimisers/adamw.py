@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from memcram.models.memory import upload
 from memcram.recipes.component import component
 from memcram.recipes.ranges import AtLeastOne, BelowOne, Count, NotNegative, Positive
 
@@ -81,15 +82,15 @@ class AdamW:
         state.m.mul_(beta1).add_(gradient, alpha=1 - beta1)
         state.v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         # On the host, in double precision: a power on the device rounds by its place in the batch.
-        correction1 = _column([1 - beta1**t for t in clocks], rows)
-        correction2 = _column([(1 - beta2**t) ** 0.5 for t in clocks], rows)
-        denominator = (state.v.sqrt() / correction2).add_(self.eps)
         rates = [self.rate(t) for t in clocks]
-        rows.mul_(_column([1 - rate * self.weight_decay for rate in rates], rows))
-        rows.sub_(_column(rates, rows) * state.m / correction1 / denominator)
-
-
-def _column(values: Sequence[float], rows: Tensor) -> Tensor:
-    """Shape one value per slot to multiply `rows` (slot, ...)."""
-    on_device = torch.tensor(values, dtype=rows.dtype).to(rows.device, non_blocking=True)
-    return on_device.view(-1, *[1] * (rows.dim() - 1))
+        columns = [
+            [1 - beta1**t for t in clocks],
+            [(1 - beta2**t) ** 0.5 for t in clocks],
+            [1 - rate * self.weight_decay for rate in rates],
+            rates,
+        ]
+        uploaded = upload(columns, rows.device, rows.dtype)
+        correction1, correction2, kept, rate = uploaded.view(4, -1, *[1] * (rows.dim() - 1))
+        denominator = (state.v.sqrt() / correction2).add_(self.eps)
+        rows.mul_(kept)
+        rows.sub_(rate * state.m / correction1 / denominator)
