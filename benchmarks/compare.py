@@ -1,4 +1,4 @@
-"""Compare the recipes of studies: mean exact horizons, and their ratios text by text.
+"""Compare the recipes of studies: mean exact horizons, their ratios and differences by text.
 
     memcram study run benchmarks/specs/quick.toml
     memcram study run benchmarks/specs/quick-lengths.toml
@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from memcram.errors import MemcramError, UsageError
 from memcram.metrics.statistics import Spread, resampled_sums, spread
@@ -36,10 +37,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Mean horizon of one recipe over that of another, on the same texts.
+    """Mean horizon of one recipe over that of another, and their difference, on the same texts.
 
-    The interval is the 2.5 and 97.5 percentile over resamples of texts, both values of a text drawn
-    together; None if the denominator may be zero.
+    Intervals are the 2.5 and 97.5 percentile over resamples of texts, both values of a text drawn
+    together; None with one text, and that of the ratio if the denominator may be zero.
     """
 
     over: str
@@ -47,6 +48,8 @@ class Ratio:
     n: int
     ratio: float
     ci95: tuple[float, float] | None
+    difference: float
+    difference_ci95: tuple[float, float] | None
 
 
 def horizons(rows: Iterable[ResultRow]) -> dict[Setting, dict[str, int]]:
@@ -72,11 +75,22 @@ def ratio(over: Setting, a: Horizons, under: Setting, b: Horizons) -> Ratio:
     pairs = np.array([[a[text], b[text]] for text in sorted(a)], dtype=np.float64)
     top, bottom = pairs.mean(axis=0)
     drawn = resampled_sums(pairs, seed=0)
-    interval = None
-    if len(pairs) > 1 and drawn[:, 1].min() > 0:
-        low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
-        interval = (float(low), float(high))
-    return Ratio(over.recipe, under.recipe, len(pairs), float(top / bottom), interval)
+    n, several = len(pairs), len(pairs) > 1
+    positive = several and drawn[:, 1].min() > 0
+    return Ratio(
+        over.recipe,
+        under.recipe,
+        n,
+        float(top / bottom),
+        _percentiles(drawn[:, 0] / drawn[:, 1]) if positive else None,
+        float(top - bottom),
+        _percentiles((drawn[:, 0] - drawn[:, 1]) / n) if several else None,
+    )
+
+
+def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def compared(found: Mapping[Setting, Horizons]) -> list[tuple[Setting, Spread, Ratio | None]]:
@@ -95,12 +109,16 @@ def compared(found: Mapping[Setting, Horizons]) -> list[tuple[Setting, Spread, R
 
 def table(lines: Iterable[tuple[Setting, Spread, Ratio | None]]) -> str:
     """One line per setting."""
-    out = [f"{'recipe':<34} {'K':>3} {'n':>4} {'horizon':>8} {'95 % interval':>15}  ratio of first"]
+    head = f"{'recipe':<48} {'K':>3} {'n':>4} {'horizon':>8} {'95 % interval':>15}"
+    out = [f"{head}  {'ratio of first':<19}  difference"]
     for setting, mean, against in lines:
-        shown = "" if against is None else f"{against.ratio:.2f} {_interval(against.ci95)}"
+        shown = ""
+        if against is not None:
+            shown = f"{against.ratio:.2f} {_interval(against.ci95):<14}  {against.difference:.2f} "
+            shown += _interval(against.difference_ci95)
         out.append(
-            f"{setting.recipe:<34} {setting.vectors:>3} {mean.n:>4} {mean.mean:>8.2f} "
-            f"{_interval(mean.ci95):>15}  {shown}"
+            f"{setting.recipe:<48} {setting.vectors:>3} {mean.n:>4} {mean.mean:>8.2f} "
+            f"{_interval(mean.ci95):>15}  {shown}".rstrip()
         )
     return "\n".join(out)
 

@@ -51,6 +51,8 @@ def test_a_ratio_is_paired_by_text():
     found = compare.ratio(ONE, large, TWO, small)
     assert (found.n, found.ratio) == (4, pytest.approx(3))
     assert found.ci95 == pytest.approx((3, 3))
+    assert found.difference == pytest.approx(2 * 35 / 4)
+    assert 2 <= found.difference_ci95[0] < found.difference < found.difference_ci95[1] <= 40
 
 
 def test_a_ratio_spreads_as_its_texts_do():
