@@ -1,6 +1,6 @@
 """Run CUDA code without a GPU: tensors that report `cuda:0` and hold their values on the CPU.
 
-What CUDA refuses raises `DeviceMismatchError`, and whatever makes the host wait for the device is noted.
+What CUDA refuses raises `DeviceMismatchError`, and whatever makes the host wait is noted.
 torch's own fake tensors have no values, so a run would end where the host first reads one, and
 transformers takes other branches for them.
 """

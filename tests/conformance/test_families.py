@@ -8,6 +8,7 @@ from families import FAMILIES
 
 import memcram
 import tiny
+from fake_cuda import CUDA, fake_cuda, on_cuda
 from memcram.archive.format import Archive
 from memcram.engine.batch import CramRequest
 from memcram.engine.loop import Engine
@@ -231,3 +232,14 @@ def test_steps_to_eight_tokens(lm, note):
     note("steps to 8 tokens", crammed.best_step)
     assert crammed.outcome == Outcome.CORRECT
     assert torch.equal(lm.generate(crammed.mem, 8), text)
+
+
+def test_forward_and_backward_do_not_wait_for_a_gpu(lm):
+    embeds = torch.randn(2, 16, lm.input_width, generator=torch.Generator().manual_seed(0))
+    with fake_cuda() as device:
+        moved, inputs = on_cuda(lm), embeds.to(CUDA).requires_grad_()
+        device.waits.clear()
+        hidden = moved.hidden(inputs)
+        hidden.sum().backward()
+        assert device.waits == []
+        torch.testing.assert_close(hidden.detach().cpu(), lm.hidden(embeds), rtol=1e-3, atol=1e-3)

@@ -92,13 +92,13 @@ RECIPES = {
     "fixed": recipe("default", strategy=Fixed(steps=6, margin=0.02)),
     "horizon": memcram.get_recipe("default@lr=1").with_steps(13).for_horizon(),
     "cross-entropy": recipe("kuratov2025", strategy=Fixed(steps=6, margin=0.02)),
-    "shared": memcram.get_recipe("tarasov2026+low-dim@lr=0.5,warmup=1").with_steps(9),
+    "shared": memcram.get_recipe("tarasov2026+low-dim@lr=0.5,warmup=1,in_group=true").with_steps(9),
 }
 
 
 def requests(recipe, shapes=((9, 1), (14, 2), (6, 1))):
     """Texts of one repeated token, which even random weights soon predict."""
-    group = 7 if recipe.group_size else None
+    group = 7 if recipe.parametrisation.shared else None
     return [
         CramRequest(n, torch.full((n,), 7), vectors, seed=n, group=group) for n, vectors in shapes
     ]
