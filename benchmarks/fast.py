@@ -167,19 +167,19 @@ def certified_part(lm: FrozenLM, texts: int, steps: int) -> dict[str, Any]:
 # -- finishing ----------------------------------------------------------------------------------
 
 
-def horizons(
-    lm: FrozenLM, dtype: ComputeDtype, texts: Sequence[Tensor], token_steps: int
-) -> dict[str, Any]:
+def horizons(lm: FrozenLM, side: Side, texts: Sequence[Tensor], token_steps: int) -> dict[str, Any]:
     """Exact horizons of one vector at equal token-steps, and what finishing took."""
     recipe = memcram.get_recipe("default").with_token_steps(token_steps).for_horizon()
-    engine = Engine(lm, recipe, compute_dtype=dtype)
-    finishes: list[dict[str, int]] = []
-    if engine._finisher is not None:
-        engine._finisher.run = _noting(engine._finisher.run, finishes)  # type: ignore[method-assign]
     requests = [memcram.CramRequest(i, ids, 1, i) for i, ids in enumerate(texts)]
-    began = time.perf_counter()
-    crammed = {one.key: one for one in engine.run(requests)}
-    seconds = time.perf_counter() - began
+    finishes: list[dict[str, int]] = []
+    with side.switched():
+        engine = Engine(lm, recipe, compute_dtype=side.compute_dtype)
+        finisher = engine._finisher
+        if finisher is not None:
+            finisher.run = _noting(finisher.run, finishes)  # type: ignore[method-assign]
+        began = time.perf_counter()
+        crammed = {one.key: one for one in engine.run(requests)}
+        seconds = time.perf_counter() - began
     return {
         "horizons": _exact(lm, crammed, texts),
         "token_steps": sum(one.token_steps for one in crammed.values()),
@@ -203,8 +203,8 @@ def _noting(run: Callable[..., Iterator[Crammed]], notes: list[dict[str, int]]) 
 def finishing_part(lm: FrozenLM, texts: int, token_steps: int) -> dict[str, Any]:
     """Horizons in bfloat16 and in float32, paired by text."""
     rows = token_rows(lm, texts, min(160, lm.room(1) or 160))
-    low = horizons(lm, "bfloat16", rows, token_steps)
-    high = horizons(lm, "float32", rows, token_steps)
+    low = horizons(lm, SIDES["bfloat16"], rows, token_steps)
+    high = horizons(lm, SIDES["float32"], rows, token_steps)
     means = [statistics.mean(side["horizons"]) for side in (low, high)]
     differences = [a - b for a, b in zip(low["horizons"], high["horizons"], strict=True)]
     steps = [one["steps"] for one in low["finishes"]]
@@ -221,6 +221,65 @@ def finishing_part(lm: FrozenLM, texts: int, token_steps: int) -> dict[str, Any]
         "bfloat16": low,
         "float32": high,
     }
+
+
+def horizon_part(lm: FrozenLM, texts: int, token_steps: int) -> dict[str, Any]:
+    """Seconds to the horizons of the same texts at equal token-steps."""
+    rows = token_rows(lm, texts, min(160, lm.room(1) or 160))
+    sides = {name: horizons(lm, side, rows, token_steps) for name, side in SIDES.items()}
+    former = sides["former float32"]["seconds"]
+    return {
+        "texts": texts,
+        "token_steps_per_text": token_steps,
+        "sides": sides,
+        "speedup": {name: former / one["seconds"] for name, one in sides.items()},
+    }
+
+
+# -- decoding -----------------------------------------------------------------------------------
+
+ONE_BY_ONE = 8  # chunks that are timed one at a time
+
+
+def decoding_part(lm: FrozenLM, texts: int) -> dict[str, Any]:
+    """CPU seconds to decode chunks of 64 tokens, or of 32 to 96, from random vectors of K = 1.
+
+    Meant for one thread, where other work on the machine then counts for little. What is decoded
+    does not matter here. One at a time, the first chunks are timed and their rate
+    is taken for all; `first_text` is when the first chunk is finished.
+    """
+    generator = torch.Generator().manual_seed(0)
+    mems = torch.randn(texts, 1, lm.input_width, generator=generator) * lm.embedding_std
+    lengths = {
+        "equal": [TOKENS] * texts,
+        "varied": torch.randint(
+            TOKENS // 2, 3 * TOKENS // 2 + 1, (texts,), generator=generator
+        ).tolist(),
+    }
+    found: dict[str, Any] = {"chunks": texts, "takes_padding": lm.takes_padding}
+    for name, tokens in lengths.items():
+        alone = _decoded(lm, mems[:ONE_BY_ONE], tokens[:ONE_BY_ONE], batch_tokens=1)
+        sides = {"side by side": _decoded(lm, mems, tokens)}
+        lm.__dict__["takes_padding"] = False
+        sides["in groups"] = _decoded(lm, mems, tokens)
+        del lm.__dict__["takes_padding"]
+        rate = alone["seconds"] / sum(tokens[:ONE_BY_ONE])
+        sides["one at a time"] = {"seconds": rate * sum(tokens), "first_text": rate * tokens[0]}
+        for one in sides.values():
+            one["speedup"] = sides["one at a time"]["seconds"] / one["seconds"]
+            one["first_text_fraction"] = one["first_text"] / one["seconds"]
+        found[name] = sides
+    return found
+
+
+def _decoded(
+    lm: FrozenLM, mems: Tensor, tokens: Sequence[int], batch_tokens: int | None = None
+) -> dict[str, float]:
+    began = time.process_time()
+    first = 0.0
+    for i, _ in decoding.stream(lm, list(mems), tokens, batch_tokens=batch_tokens):
+        first = time.process_time() - began if i == 0 else first
+    return {"seconds": time.process_time() - began, "first_text": first}
 
 
 # -- memory -------------------------------------------------------------------------------------
@@ -271,7 +330,7 @@ def _status(name: str) -> int:
 
 # -- command ------------------------------------------------------------------------------------
 
-PARTS = ("steps", "certified", "finishing", "memory")
+PARTS = ("steps", "certified", "horizon", "finishing", "memory", "decoding")
 
 
 @click.command()
@@ -280,7 +339,9 @@ PARTS = ("steps", "certified", "finishing", "memory")
 @click.option("--texts", default=8, show_default=True)
 @click.option("--repeats", default=5, show_default=True, help="Turns of `steps`.")
 @click.option("--steps", default=300, show_default=True, help="Budget of `certified`.")
-@click.option("--token-steps", default=8000, show_default=True, help="Budget of `finishing`.")
+@click.option(
+    "--token-steps", default=8000, show_default=True, help="Budget of `horizon` and `finishing`."
+)
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False), help="Add the result to this JSON."
 )
@@ -308,6 +369,8 @@ def main(
         parts = {
             "steps": lambda: steps_part(lm, texts, repeats),
             "certified": lambda: certified_part(lm, texts, steps),
+            "decoding": lambda: decoding_part(lm, texts),
+            "horizon": lambda: horizon_part(lm, texts, token_steps),
             "finishing": lambda: finishing_part(lm, texts, token_steps),
         }
         found = parts[part]()

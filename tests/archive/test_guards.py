@@ -25,8 +25,8 @@ def noisy(lm, monkeypatch, size, seed):
     generator = torch.Generator().manual_seed(seed)
     advance = type(lm).advance
 
-    def with_noise(self, embeds, cache):
-        logits, cache = advance(self, embeds, cache)
+    def with_noise(self, embeds, cache, first=None):
+        logits, cache = advance(self, embeds, cache, first)
         # Half of the places at the very edge: the worst that noise of this size can do.
         noise = 2 * torch.rand(logits.shape, generator=generator) - 1
         edge = torch.rand(logits.shape, generator=generator) < 0.5

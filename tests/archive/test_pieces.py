@@ -1,11 +1,13 @@
 """Any text comes back byte for byte, whatever its tokenizer does to it."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import tiny
-from memcram.archive.pieces import RawPiece, detokenize, tokenize
+from memcram.archive.pieces import LeadingText, RawPiece, detokenize, tokenize
 
 
 class Plain:
@@ -103,3 +105,40 @@ def test_raw_pieces_that_contradict_each_other(raw):
     ids = tokenizer.tokenize("abc")
     with pytest.raises(ValueError, match="overlap or lie outside"):
         detokenize(ids, [3], raw, tokenizer)
+
+
+def in_parts(found, tokenizer, cuts):
+    """What `LeadingText` returns after each part of the tokens."""
+    leading = LeadingText(found.piece_tokens, found.raw, tokenizer)
+    edges = sorted({0, *(cut % (len(found.ids) + 1) for cut in cuts), len(found.ids)})
+    return [leading.add(found.ids[a:b]) for a, b in pairwise(edges)]
+
+
+@given(
+    text=st.one_of(
+        st.text(min_size=1, max_size=60),
+        st.text("aB \n\tİßé語👩", min_size=400, max_size=1200),
+    ),
+    cuts=st.lists(st.integers(0, 5000), max_size=12),
+)
+@example(" A" * 700, list(range(0, 1400, 7)))
+@example("語👩\ufffd" * 300, list(range(0, 3000, 11)))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_text_in_parts_is_the_whole_text(tokenizer, text, cuts):
+    found = tokenize(text, tokenizer)
+    if found.ids:
+        assert b"".join(in_parts(found, tokenizer, cuts)) == text.encode()
+
+
+def test_only_the_last_character_is_held_back(tokenizer):
+    text = "The ferry left at nine. İt was late: 語👩. " * 60
+    found = tokenize(text, tokenizer)
+    leading = LeadingText(found.piece_tokens, found.raw, tokenizer)
+    given = b""
+    for at in range(0, len(found.ids) - 10, 10):
+        given += leading.add(found.ids[at : at + 10])
+        # The text repeats itself, so that tokens are in proportion to bytes.
+        assert len(given) > len(text.encode()) * (at + 10) / len(found.ids) - 60
+    assert text.encode().startswith(given)

@@ -159,7 +159,7 @@ def test_lengths_beyond_the_model_are_refused_before_any_decoding(tiny_lm, monke
     )
     record = TextRecord(**archive.manifest.text.model_dump() | {"tokens": size})
     manifest = archive.manifest.model_copy(update={"text": record})
-    monkeypatch.setattr("memcram.models.decoding.greedy", None)
+    monkeypatch.setattr("memcram.models.decoding.stream", None)
     with pytest.raises(ArchiveError, match="positions"):
         memcram.decompress(Archive(manifest, tensors), tiny_lm)
 
@@ -235,13 +235,13 @@ def test_a_path_in_place_of_an_archive(tiny_lm, tmp_path):
 
 def test_verify_decodes_once(tiny_lm, monkeypatch):
     archive = memcram.compress(TEXT, tiny_lm, steps=1)
-    greedy, calls = decoding.greedy, []
+    stream, calls = decoding.stream, []
 
     def counted(*arguments, **options):
         calls.append(1)
-        return greedy(*arguments, **options)
+        return stream(*arguments, **options)
 
-    monkeypatch.setattr(decoding, "greedy", counted)
+    monkeypatch.setattr(decoding, "stream", counted)
     memcram.verify(archive, tiny_lm)
     assert len(calls) == 1
 

@@ -185,6 +185,19 @@ def test_shrinking_batch_decodes_each_chunk_as_alone(lm64, mems, note):
     assert found < 1e-5  # margins are kept in float32
 
 
+def test_refilled_rows_decode_each_chunk_as_alone(lm64, mems, note):
+    lengths = [7, 12, 5, 2, 9, 11]
+    chunks = [*mems, mems[:2].flatten(0, 1), mems[2:].flatten(0, 1)]  # the last two of K = 2
+    together = decoding.greedy(lm64, chunks, lengths, batch_tokens=26)
+    found = 0.0
+    for mem, n, one in zip(chunks, lengths, together, strict=True):
+        [alone] = decoding.greedy(lm64, [mem], [n])
+        assert torch.equal(alone.ids, one.ids)
+        found = max(found, difference(alone.margins, one.margins))
+    note("refilled rows" if lm64.takes_padding else "groups", found)
+    assert found < 1e-5
+
+
 def test_crammed_stored_read_and_decoded_exactly(lm, note):
     archive = memcram.compress(TEXT, lm, chunk_tokens=CHUNK_TOKENS, steps=STEPS)
     read = Archive.from_bytes(archive.to_bytes())

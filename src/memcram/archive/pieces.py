@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 _PIECE_CHARS = 512
+# Later tokens may change the text of this many tokens before them: a character has up to 4 bytes,
+# each of which may be a token.
+_REACH = 4
+# Tokens that are detokenized again with those that follow them.
+_CONTEXT = 256
 # Two raw pieces closer than this (characters) are cheaper stored as one.
 _JOIN_GAP = 8
 
@@ -80,6 +85,89 @@ def detokenize(
         parts += [bytes(decoded[position : piece.offset]), piece.data]
         position = piece.offset + piece.removed
     return b"".join([*parts, bytes(decoded[position:])])
+
+
+class LeadingText:
+    """Detokenizes a text from its first token on, as tokens arrive.
+
+    What later tokens may change is held back, so that what `add` returns is the beginning of what
+    `detokenize` returns for all tokens.
+
+    Args:
+        piece_tokens, raw, tokenizer: as for `detokenize`.
+    """
+
+    def __init__(
+        self, piece_tokens: Sequence[int], raw: Sequence[RawPiece], tokenizer: Tokenizer
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._pieces = iter(piece_tokens)
+        self._missing = next(self._pieces, 0)  # tokens of the current piece
+        self._ids: list[int] = []  # of the current piece, without its first ones if it is long
+        self._shown = 0  # characters of these that were returned
+        self._raw = list(raw)
+        self._at = 0  # bytes of the decoded text before the next raw piece is looked for
+        self._removed = 0  # following bytes of the decoded text to leave out
+
+    def add(self, ids: Sequence[int]) -> bytes:
+        """Return the bytes that are certain after these further tokens, and not yet returned."""
+        found = b""
+        rest = list(ids)
+        while rest and self._missing:
+            taken, rest = rest[: self._missing], rest[self._missing :]
+            self._ids += taken
+            self._missing -= len(taken)
+            found += self._replaced(self._certain())
+            if not self._missing:
+                self._missing = next(self._pieces, 0)
+                self._ids, self._shown = [], 0
+        return found
+
+    def _certain(self) -> str:
+        """Text of the current piece that no later token changes, and that was not returned."""
+        text = self._tokenizer.detokenize(self._ids)
+        if not self._missing:
+            return text[self._shown :]
+        before = self._tokenizer.detokenize(self._ids[:-_REACH])
+        # The first bytes of a character show as U+FFFD.
+        certain = before[: _common_prefix(before, text, min(len(before), len(text)))]
+        shown, self._shown = self._shown, max(self._shown, len(certain.rstrip("\ufffd")))
+        new = text[shown : self._shown]
+        self._forget(text)
+        return new
+
+    def _forget(self, text: str) -> None:
+        """Drop the first tokens of a long piece, if the text of the others is its end."""
+        if len(self._ids) < 2 * _CONTEXT:
+            return
+        end = self._tokenizer.detokenize(self._ids[-_CONTEXT:])
+        dropped = len(text) - len(end)
+        if text.endswith(end) and dropped <= self._shown:
+            self._ids = self._ids[-_CONTEXT:]
+            self._shown -= dropped
+
+    def _replaced(self, text: str) -> bytes:
+        """Bytes of a text that follows the one before, with its raw pieces."""
+        decoded = text.encode("utf-8", "surrogatepass")
+        found = b""
+        while True:
+            skipped = min(self._removed, len(decoded))
+            self._removed -= skipped
+            self._at += skipped
+            decoded = decoded[skipped:]
+            if self._raw and self._raw[0].offset == self._at and not self._removed:
+                piece = self._raw.pop(0)
+                found += piece.data
+                self._removed = piece.removed
+                continue
+            if not decoded:
+                return found
+            kept = len(decoded)
+            if self._raw and self._raw[0].offset > self._at:
+                kept = min(kept, self._raw[0].offset - self._at)
+            found += decoded[:kept]
+            self._at += kept
+            decoded = decoded[kept:]
 
 
 def _tokenize_by_pieces(text: str, tokenizer: Tokenizer) -> TokenizedText:

@@ -27,7 +27,7 @@ from memcram.cli.console import (
     read_input,
     write_output,
 )
-from memcram.errors import UsageError
+from memcram.errors import Interrupted, UsageError
 from memcram.files import ARCHIVE_SUFFIX
 
 if TYPE_CHECKING:
@@ -135,6 +135,10 @@ def decompress(
 ) -> None:
     """Restore the text of ARCHIVE (a file, or - for standard input), byte for byte.
 
+    A file is written once all of the text is decoded and its SHA-256 is that of the original.
+    Standard output gets the text while later chunks are still being decoded; if the check at the
+    end fails, the exit code is 3.
+
     \b
     Examples:
       memcram decompress poem.txt.mem.safetensors -o -
@@ -153,6 +157,9 @@ def decompress(
 
     lm = open_model(opened, model, config, device)
     with progress_bar("decoding", unit="tokens", quiet=quiet) as show:
+        if output == STREAM:
+            _print_text(opened, lm, _chunks(show))
+            return
         data = codec.decompress(opened, lm, _chunks(show))
     write_output(output, data)
     report = {
@@ -162,8 +169,7 @@ def decompress(
         "sha256": opened.manifest.text.sha256,
         "seconds": round(time.perf_counter() - started, 2),
     }
-    if output != STREAM:
-        print_report(report, as_json=as_json)
+    print_report(report, as_json=as_json)
 
 
 @click.command(cls=Command)
@@ -263,6 +269,27 @@ def open_model(
         dtype=made.dtype,
         layout=made.layout,
     )
+
+
+def _print_text(
+    opened: "Archive", lm: "FrozenLM", on_progress: "Callable[[CodecProgress], None]"
+) -> None:
+    """Write the text to standard output as leading chunks finish.
+
+    Raises:
+        Interrupted: Ctrl-C after the first of it.
+    """
+    from memcram.compression.verify import restore
+
+    started = False
+    try:
+        for part in restore(opened, lm, on_progress):
+            write_output(STREAM, part)
+            started = True
+    except KeyboardInterrupt as error:
+        if not started:
+            raise
+        raise Interrupted("standard output has only the beginning of the text") from error
 
 
 def _chunks(show: ShowProgress) -> "Callable[[CodecProgress], None]":

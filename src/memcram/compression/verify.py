@@ -1,11 +1,12 @@
 """Decode archives, check the result, and measure margins."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from memcram.archive.format import Archive
-from memcram.archive.pieces import detokenize
+from memcram.archive.pieces import LeadingText, detokenize
 from memcram.compression.chunks import CodecProgress, OnProgress
 from memcram.errors import ArchiveError
 from memcram.models import decoding
@@ -82,18 +83,70 @@ def decode_archive(
     Raises:
         ArchiveError: made with another model, or the restored bytes are not the original ones.
     """
+    found = dict(_decode(archive, lm, on_progress))
+    decoded = [found[i] for i in range(len(found))]
+    return _checked(archive, decoded, lm, "nothing was written"), decoded
+
+
+def restore(
+    archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None
+) -> Iterator[bytes]:
+    """Yield the original bytes as leading chunks finish, while others are still being decoded.
+
+    The last chunk's bytes come once all are checked. `decompress` returns nothing unchecked.
+
+    Args:
+        archive: the archive.
+        lm: the model it was made with.
+        on_progress: called as chunks are decoded.
+
+    Raises:
+        ArchiveError: made with another model, or the restored bytes are not the original ones.
+    """
+    text = LeadingText(archive.tensors.piece_tokens.tolist(), archive.raw_pieces, lm)
+    found: dict[int, Decoded] = {}
+    leading, given = 0, b""
+    for i, one in _decode(archive, lm, on_progress):
+        found[i] = one
+        part = b""
+        while leading in found and leading < len(archive.chunk_tokens) - 1:
+            part += text.add(found[leading].ids.tolist())
+            leading += 1
+        if part:
+            given += part
+            yield part
+    consequence = "the text before this is wrong" if given else "nothing was written"
+    data = _checked(archive, [found[i] for i in range(len(found))], lm, consequence)
+    if not data.startswith(given):
+        raise ArchiveError(
+            f"the tokenizer of {lm.identity.id} changes earlier text when tokens follow, so the "
+            "text can't be restored in parts",
+            argument="archive",
+        )
+    if rest := data[len(given) :]:
+        yield rest
+
+
+def _decode(
+    archive: Archive, lm: FrozenLM, on_progress: OnProgress | None
+) -> Iterator[tuple[int, Decoded]]:
+    """Yield each chunk's index and result once it is finished."""
     check_model(archive, lm)
     lengths = archive.chunk_tokens
-    done = 0
-
-    def report(chunks: int) -> None:
-        nonlocal done
-        done += chunks
+    chunks = tokens = 0
+    for i, decoded in decoding.stream(lm, archive.mems, lengths, archive.forced()):
+        chunks, tokens = chunks + 1, tokens + lengths[i]
         if on_progress is not None:
-            tokens = sum(lengths) * done // len(lengths)
-            on_progress(CodecProgress(done, tokens, sum(lengths)))
+            on_progress(CodecProgress(chunks, tokens, sum(lengths)))
+        yield i, decoded
 
-    decoded = decoding.greedy(lm, archive.mems, lengths, archive.forced(), on_chunk=report)
+
+def _checked(archive: Archive, decoded: Sequence[Decoded], lm: FrozenLM, consequence: str) -> bytes:
+    """Convert decoded chunks to the bytes of the text.
+
+    Raises:
+        ArchiveError: they are not the original ones.
+    """
     ids = [token for chunk in decoded for token in chunk.ids.tolist()]
     try:
         data = detokenize(ids, archive.tensors.piece_tokens.tolist(), archive.raw_pieces, lm)
@@ -103,10 +156,10 @@ def decode_archive(
     if found != promised:
         raise ArchiveError(
             f"the decoded text has SHA-256 {found[:12]}…, the archive states {promised[:12]}…; "
-            "nothing was written",
+            f"{consequence}",
             argument="archive",
         )
-    return data, decoded
+    return data
 
 
 def check_model(archive: Archive, lm: FrozenLM) -> None:

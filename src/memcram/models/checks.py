@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memcram.errors import ModelError, first_line
-from memcram.models.decoding import keep_first
+from memcram.models.caches import keep_rows
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.memory import is_out_of_memory
 
@@ -104,7 +104,10 @@ def _cached(lm: FrozenLM, embeds: Tensor) -> Tensor:
     for position in range(_KEPT, _POSITIONS - 1):
         logits, cache = lm.advance(embeds[:, position : position + 1], cache)
         steps.append(logits)
-    logits, _ = lm.advance(keep_first(1, embeds[:, -1:], cache), cache)
+    last = embeds[:, -1:]
+    if keep_rows(cache, torch.zeros(1, dtype=torch.long, device=embeds.device)):
+        last = last[:1]
+    logits, _ = lm.advance(last, cache)
     return torch.cat([torch.stack(steps, dim=1).flatten(0, 1), logits[:1]])
 
 

@@ -18,11 +18,13 @@ class Parts:
         trunk: the module that turns input vectors into final hidden states.
         head: hidden states (..., d) to logits (..., vocabulary).
         cache_argument: the keyword under which the trunk takes its decoding cache.
+        takes_positions: whether the trunk takes position ids.
     """
 
     trunk: nn.Module
     head: Head
     cache_argument: str
+    takes_positions: bool
 
 
 _FACTORS = ("logit_scale", "lm_head_multiplier")
@@ -61,4 +63,5 @@ def split(module: Any) -> Parts:
 
     parameters = inspect.signature(trunk.forward).parameters
     argument = "cache_params" if "cache_params" in parameters else "past_key_values"
-    return Parts(trunk, Head(linear, None if first is linear else first, scale, cap), argument)
+    head = Head(linear, None if first is linear else first, scale, cap)
+    return Parts(trunk, head, argument, "position_ids" in parameters)

@@ -15,6 +15,7 @@ from transformers import masking_utils
 
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import input_length, room
+from memcram.models.caches import takes_padding
 from memcram.models.decoding import greedy
 from memcram.models.families import max_positions, split
 from memcram.models.linear import freeze_linears
@@ -301,15 +302,35 @@ class FrozenLM:
             hidden, targets, None if search is None else search._parts.head
         )
 
-    def advance(self, embeds: Tensor, cache: Any) -> tuple[Tensor, Any]:
+    @cached_property
+    def takes_padding(self) -> bool:
+        """Whether texts that started at different times may share a decoding cache."""
+        return takes_padding(self)
+
+    def advance(
+        self, embeds: Tensor, cache: Any, first: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         """Feed `embeds` (batch, position, input_width) after what `cache` holds (None: nothing).
+
+        Args:
+            embeds: input vectors.
+            cache: as returned by the call before.
+            first: (batch,) the first column of the cache that belongs to each text, whose
+                positions count from there; None: all of it. Only if `takes_padding`.
 
         Returns:
             logits (batch, vocab_size) after the last position, and the new cache.
         """
         argument = self._parts.cache_argument
+        options = {argument: cache}
+        if first is not None:
+            held = cache.get_seq_length()
+            columns = torch.arange(held + embeds.shape[1], device=self.device)
+            options["attention_mask"] = (columns >= first[:, None]).long()
+            if self._parts.takes_positions:
+                options["position_ids"] = columns[held:] - first[:, None]
         with torch.no_grad(), self._modes():
-            output = self._parts.trunk(inputs_embeds=embeds, use_cache=True, **{argument: cache})
+            output = self._parts.trunk(inputs_embeds=embeds, use_cache=True, **options)
             logits = self.head(output.last_hidden_state[:, -1])
         return logits, getattr(output, argument)
 
