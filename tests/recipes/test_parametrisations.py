@@ -7,7 +7,7 @@ import torch
 
 import memcram
 from memcram import CramRequest, Engine, ModelError
-from memcram.recipes.parametrisations import LowDim
+from memcram.recipes.parametrisations import Direction, LowDim
 from memcram.recipes.strategies.fixed import Fixed
 
 
@@ -92,3 +92,18 @@ def test_vectors_are_bitwise_the_same_next_to_a_text_with_more_of_them(pocket, p
     [by_itself] = Engine(pocket, alone).run([request])
     mixed = {one.key: one for one in Engine(pocket, alone).run([*mates, request])}
     assert torch.equal(by_itself.mem, mixed["a"].mem)
+
+
+def test_a_direction_keeps_its_size_and_forgets_that_of_the_start():
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    direction = Direction(rms=50.0)
+    ones = [direction.init(factor * start, 6, generator)["unit"] for factor in (1.0, 1e-6)]
+    torch.testing.assert_close(ones[0], ones[1])
+    unit = (7 * ones[0])[None].requires_grad_()
+    mem = direction.mem({"unit": unit})
+    torch.testing.assert_close(mem.square().mean(-1).sqrt(), torch.full((1, 3), 50.0).double())
+    torch.testing.assert_close(mem[0] / 50, start / start.square().mean(-1, keepdim=True).sqrt())
+    (mem * torch.randn(mem.shape, generator=generator, dtype=torch.float64)).sum().backward()
+    along = (unit.grad * unit).sum(-1)  # no gradient along the vector
+    torch.testing.assert_close(along, torch.zeros_like(along), rtol=0, atol=1e-9)

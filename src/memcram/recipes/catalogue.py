@@ -8,7 +8,7 @@ from memcram.recipes.objectives.cross_entropy import CrossEntropy
 from memcram.recipes.objectives.smooth_margin import SmoothMargin
 from memcram.recipes.optimisers.adamw import AdamW
 from memcram.recipes.overrides import parse_overrides, variant
-from memcram.recipes.parametrisations import Direct, LowDim
+from memcram.recipes.parametrisations import Direct, Direction, LowDim
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies.fixed import Fixed
 from memcram.recipes.strategies.horizon import Horizon
@@ -73,6 +73,15 @@ RECIPES: dict[str, Recipe] = {
             horizon=Horizon(steps=1000, patience=200, growth=0.1, lookahead=0, margin=0.02),
         ),
         _DIRECT,
+        dataclasses.replace(
+            _DIRECT,
+            name="direction",
+            objective=SmoothMargin(tau=0.1),
+            optimiser=AdamW(lr=0.1, betas=(0.8, 0.8), decay_steps=1300, final_lr=0.005),
+            parametrisation=Direction(),
+            strategy=Fixed(steps=1300, margin=0.02),
+            horizon=Horizon(steps=1300, patience=300, growth=0.1, lookahead=0, margin=0.02),
+        ),
         _KURATOV,
         dataclasses.replace(
             _KURATOV,

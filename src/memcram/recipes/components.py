@@ -14,6 +14,7 @@ from memcram.recipes.objectives.hinge_margin import HingeMargin as HingeMargin
 from memcram.recipes.objectives.smooth_margin import SmoothMargin as SmoothMargin
 from memcram.recipes.optimisers.adamw import AdamW as AdamW
 from memcram.recipes.parametrisations import Direct as Direct
+from memcram.recipes.parametrisations import Direction as Direction
 from memcram.recipes.parametrisations import LowDim as LowDim
 from memcram.recipes.strategies.fixed import Fixed as Fixed
 from memcram.recipes.strategies.horizon import Horizon as Horizon
@@ -33,6 +34,7 @@ COMPONENTS: Final[Mapping[str, tuple[type[Any], ...]]] = {
     ),
     "parametrisation": (
         Direct,
+        Direction,
         LowDim,
     ),
     "strategy": (

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memcram.recipes.component import component
-from memcram.recipes.ranges import Width
+from memcram.recipes.ranges import Positive, Width
 
 Parameters = dict[str, Tensor]
 """Trained tensors by the names that the parametrisation gives them."""
@@ -64,6 +64,49 @@ class Direct:
     def for_one_text(self) -> "Direct":
         """The same: nothing is shared."""
         return self
+
+
+@component
+class Direction:
+    """mem = ρ · u / rms(u): only the direction of each vector is trained, its size is fixed.
+
+    A long vector passes through the layers almost unchanged, so that the keys and values of every
+    layer are nearly linear in its direction. A step of AdamW is then relative to the vector: a
+    learning rate of 0.1 turns it by at most a tenth of its length or so.
+
+    Attributes:
+        rms: ρ, root mean square of the coordinates.
+    """
+
+    rms: Positive = 1e4
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def start_width(self, input_width: int) -> int:
+        """The width itself."""
+        return input_width
+
+    def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
+        """`unit` (K, width), the rows of `start` with a root mean square of 1."""
+        return {"unit": start / _rms(start)}
+
+    def mem(self, parameters: Parameters) -> Tensor:
+        """ρ · u / rms(u) of every row, (slot, K, width)."""
+        unit = parameters["unit"]
+        return self.rms * unit / _rms(unit)
+
+    def for_one_text(self) -> "Direction":
+        """The same: nothing is shared."""
+        return self
+
+
+def _rms(vectors: Tensor) -> Tensor:
+    """Root mean square of the coordinates (..., 1), never 0."""
+    tiny = torch.finfo(vectors.dtype).tiny
+    return vectors.square().mean(-1, keepdim=True).sqrt().clamp(min=tiny)
 
 
 @component
