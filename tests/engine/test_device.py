@@ -152,7 +152,9 @@ def test_a_run_has_the_values_of_the_cpu_and_waits_at_polls_only(
 def test_finishing_bfloat16_waits_at_polls_only(one_layer, device, monkeypatch):
     chosen = RECIPES["horizon"]
     with watched_turns(device, monkeypatch) as turns:
-        engine = Engine(on_cuda(one_layer), chosen, poll_every=3, compute_dtype="bfloat16")
+        engine = Engine(
+            on_cuda(one_layer), chosen, batch_tokens=64, poll_every=3, compute_dtype="bfloat16"
+        )
         [one] = engine.run(requests(chosen, [(9, 1)]))
     check_waits(turns)
     assert one.n_correct
@@ -174,7 +176,7 @@ def test_a_path_and_an_interruption_need_no_more_waits(one_layer, device, monkey
             results.append(one)
 
     with watched_turns(device, monkeypatch) as turns, pytest.raises(KeyboardInterrupt):
-        consume(Engine(on_cuda(one_layer), chosen, poll_every=3))
+        consume(Engine(on_cuda(one_layer), chosen, batch_tokens=64, poll_every=3))
     check_waits(turns)
     [one] = results
     assert one.outcome is Outcome.INTERRUPTED
@@ -192,7 +194,11 @@ def test_a_wait_inside_a_turn_is_found(one_layer, device, monkeypatch, method):
     monkeypatch.setattr(Engine, method, faulty)
     chosen = RECIPES["fixed"]
     with watched_turns(device, monkeypatch) as turns:
-        list(Engine(on_cuda(one_layer), chosen, poll_every=3).run(requests(chosen, [(6, 1)])))
+        list(
+            Engine(on_cuda(one_layer), chosen, batch_tokens=64, poll_every=3).run(
+                requests(chosen, [(6, 1)])
+            )
+        )
     with pytest.raises(AssertionError, match="_local_scalar_dense"):
         check_waits(turns)
 

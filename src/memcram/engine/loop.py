@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room, group_mean, units
+from memcram.engine.batch_size import usual_batch_tokens
 from memcram.engine.best import keep_best, keep_path, restore_best
 from memcram.engine.compute import ComputeDtype, choose_compute_dtype
 from memcram.engine.finishing import finished, finishing_recipe
@@ -28,8 +29,6 @@ from memcram.recipes.strategies import Continue, Decision, Measurement, Outcome,
 
 # Logits held at once, in elements; 2²⁵ in float32 are 128 MiB.
 _LOGITS_AT_ONCE = 2**25
-_CPU_BATCH_TOKENS = 1024
-_ACCELERATOR_BATCH_TOKENS = 16_384
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ class Engine:
     Args:
         lm: the frozen model.
         recipe: how to cram them.
-        batch_tokens: positions per forward pass; None for a device-dependent default.
+        batch_tokens: positions per forward pass; None: 1,024 on a CPU, what fits in the free
+            memory of a CUDA device.
         poll_every: steps between host synchronisations; in between, the device keeps the best
             vectors on its own. None: 1 on a CPU and for a strategy that must see every step,
             else 8.
@@ -87,14 +87,13 @@ class Engine:
         compute_dtype: ComputeDtype | torch.dtype = "auto",
     ) -> None:
         on_cpu = lm.device.type == "cpu"
-        usual = _CPU_BATCH_TOKENS if on_cpu else _ACCELERATOR_BATCH_TOKENS
         self.lm = lm
         self.recipe = recipe
-        self.batch_tokens = batch_tokens or usual
         often = on_cpu or recipe.strategy.every_step
         self.poll_every = poll_every or (1 if often else 8)
         self.compute_dtype = choose_compute_dtype(lm, compute_dtype)
         self._trunk = lm.in_dtype(self.compute_dtype)
+        self.batch_tokens = batch_tokens or usual_batch_tokens(self._trunk)
         self._finisher: Engine | None = None
         if self.compute_dtype != lm.dtype:
             self._finisher = Engine(
