@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 import memcram
 from gpu_site import Site, random_lm
 from memcram.engine.compute import ComputeDtype
-from memcram.engine.loop import Engine
+from memcram.engine.loop import Engine, EngineStatus
 from memcram.models import FrozenLM
 from memcram.recipes.strategies.fixed import Fixed
 
@@ -89,7 +89,7 @@ def step_seconds(
     engine._finisher = None
     ticks: list[float] = []
 
-    def note(status: memcram.EngineStatus) -> None:
+    def note(status: EngineStatus) -> None:
         ticks.append(time.perf_counter())
         if len(ticks) > polls or (len(ticks) > 3 and ticks[-1] - ticks[0] > _SECONDS):
             raise _EnoughError

@@ -15,6 +15,7 @@ from memcram.models.frozen_lm import FrozenLM
 
 CUDA = torch.device("cuda:0")
 aten = torch.ops.aten
+_MASKS = (torch.bool, torch.uint8)
 _INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 # Their results, or the sizes of these, are needed on the host.
 _READING = (
@@ -123,14 +124,16 @@ class FakeCuda(TorchDispatchMode):
 
     def _check(self, function, args, tensors):
         """Note an operation that reads values, and refuse one on two devices."""
-        # CUDA takes a CPU tensor without dimensions as a constant.
-        if any(not _is_ours(one) and one.dim() for one in tensors):
+        indices = [one for one in args[1] if one is not None] if function in _INDEXING else []
+        # CUDA takes a CPU tensor without dimensions as a constant, and uploads CPU indices.
+        foreign = [one for one in tensors if not _is_ours(one) and one.dim()]
+        uploaded = [one for one in indices if not _is_ours(one)] if _is_ours(args[0]) else []
+        if len(foreign) > len(uploaded):
             raise DeviceMismatchError(f"{function}: cuda:0 and cpu")
-        is_masked = function in _INDEXING and any(
-            one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1]
-        )
-        if function in _READING or is_masked:
+        if function in _READING or any(one.dtype in _MASKS for one in indices):
             self.waits.append(str(function))
+        elif uploaded:
+            self.waits.append("copy to the device")
 
 
 def _is_ours(tensor):

@@ -26,6 +26,9 @@ WAITING = {
     "upload without pinning": lambda x: torch.ones(3).to(CUDA, non_blocking=True),
     "upload of numbers": lambda x: torch.tensor([1.0, 2.0], device=CUDA),
     "upload into": lambda x: x.copy_(torch.ones(3)),
+    "index on the host": lambda x: x[torch.tensor([0, 1])],
+    "list as an index": lambda x: x[[0, 1]],
+    "assignment by list": lambda x: x.__setitem__([0, 1], 0.0),
 }
 SILENT = {
     "arithmetic": lambda x: (x * 2 + torch.tensor(1.0)).sum(),
@@ -37,8 +40,8 @@ SILENT = {
 }
 MIXED = {
     "sum": lambda x: x + torch.ones(3),
-    "index": lambda x: x[torch.tensor([0, 1])],
-    "list": lambda x: x[[0, 1]],
+    "assignment": lambda x: x.__setitem__(torch.arange(2, device=CUDA), torch.ones(2)),
+    "index": lambda x: torch.ones(3)[torch.arange(2, device=CUDA)],
     "cat": lambda x: torch.cat([x, torch.ones(3)]),
 }
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 import memcram
 from memcram import ModelError, UsageError
-from memcram.models import model_shape
+from memcram.models import loading, model_shape
 
 
 @pytest.fixture
@@ -53,6 +53,20 @@ def test_dtypes_and_devices_of_torch_are_accepted(tiny_folder):
     assert (lm.device, lm.dtype) == (torch.device("cpu"), torch.bfloat16)
     cast = memcram.load_lm(str(tiny_folder), device="cpu", autocast=torch.bfloat16)
     assert cast.dtype_name == "float32+bfloat16"
+
+
+def test_a_cuda_device_turns_tf32_off(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    parts = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [part.allow_tf32 for part in parts]
+    try:
+        for part in parts:
+            part.allow_tf32 = True
+        loading._device("cuda")
+        assert not any(part.allow_tf32 for part in parts)
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            part.allow_tf32 = value
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
