@@ -169,8 +169,20 @@ def test_a_sample_is_the_chunk_that_compress_makes(tiny_lm):
     chunks = list(cram_chunks(tiny_lm, recipe, torch.tensor(ids), cut))
     [first] = [chunk for chunk in chunks if chunk.start == 0]
     request = memcram.CramRequest(0, torch.tensor(ids)[: estimate._reach(cut)], 1, 0)
-    [crammed] = memcram.Engine(tiny_lm, recipe.for_horizon()).run([request])
-    assert estimate._measured(tiny_lm, 0, request, crammed).n_tokens == first.n_tokens
+    engine = memcram.Engine(tiny_lm, recipe.for_horizon())
+    [crammed] = engine.run([request])
+    assert estimate._measured(engine, 0, request, crammed).n_tokens == first.n_tokens
+
+
+@pytest.mark.parametrize(("steps", "patience", "ended"), [(10, 200, 3), (200, 2, 0)])
+def test_a_plan_counts_the_chunks_that_the_budget_ended(tiny_lm, steps, patience, ended):
+    """The others ended because they no longer got better."""
+    recipe = memcram.get_recipe("default")
+    impatient = dataclasses.replace(recipe.horizon, patience=patience)
+    recipe = dataclasses.replace(recipe, horizon=impatient).with_steps(steps)
+    found = plan(TEXT, tiny_lm, recipe=recipe, samples=3).plans[0]
+    assert found.budget_ended == ended == sum(one.budget_ended for one in found.measured)
+    assert all((one.steps >= steps) == one.budget_ended for one in found.measured)
 
 
 def test_a_plan_is_the_same_again_and_whoever_shares_the_batch(tiny_lm):

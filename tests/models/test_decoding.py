@@ -1,11 +1,13 @@
 """Greedy decoding equals that of transformers, whatever else is in the batch."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from memcram.models import decoding, load_lm
 from memcram.models.accounting import margins
-from memcram.models.caches import position_bytes
+from memcram.models.caches import position_bytes, takes_padding
 
 
 def random_mem(lm, *shape, seed=0, scale=3.0):
@@ -119,6 +121,14 @@ def test_a_waiting_chunk_takes_the_row_of_a_finished_one(tiny_lm64, monkeypatch)
     assert [padded for _, _, padded in calls] == [False] * 10 + [True] * 20
 
 
+def test_a_model_that_counts_positions_itself_is_not_padded(tiny_lm64, monkeypatch):
+    """Rotary positions are right until columns are dropped; the trial drops one."""
+    assert takes_padding(tiny_lm64)
+    parts = dataclasses.replace(tiny_lm64._parts, takes_positions=False)
+    monkeypatch.setattr(tiny_lm64, "_parts", parts)
+    assert not takes_padding(tiny_lm64)
+
+
 def test_finished_chunks_leave_the_batch(tiny_lm64, monkeypatch):
     mems = [random_mem(tiny_lm64, 1, seed=i) for i in range(8)]
     calls = spied(monkeypatch, tiny_lm64)
@@ -153,6 +163,7 @@ def test_the_cache_stays_within_its_bytes(tiny_lm, monkeypatch):
     heads = tiny_lm.module.config.num_key_value_heads * tiny_lm.module.config.head_dim
     assert position_bytes(tiny_lm) == 4 * 2 * layers * heads
     mems = [random_mem(tiny_lm, 1, seed=i) for i in range(12)]
+    assert tiny_lm.takes_padding
     monkeypatch.setattr(decoding, "_CPU_BATCH_TOKENS", 100)
     monkeypatch.setattr(decoding, "_CACHE_BYTES", 31 * position_bytes(tiny_lm))
     calls = spied(monkeypatch, tiny_lm)

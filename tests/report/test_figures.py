@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.text import Text
 
 import plausible
 from memcram.models.accounting import Accounting
@@ -15,7 +16,13 @@ from memcram.report import bars as bar_figures
 from memcram.report import figure_data, figures, style, token_figures
 from memcram.report.data import with_label
 from memcram.report.sections import sections
-from memcram.report.tables import horizon_table, published_horizons, published_table, table_1
+from memcram.report.tables import (
+    _HORIZONS,
+    horizon_table,
+    published_horizons,
+    published_table,
+    table_1,
+)
 
 PUBLISHED = {"published": True, "n": np.nan, "gain_n": np.nan, "next_tokens": np.nan}
 
@@ -173,6 +180,18 @@ def test_horizons_of_the_papers_and_of_the_authors_repository():
     assert drawn["670  tarasov2026-repo@T=0.25"] == 670.1  # Pythia-1.4B
     assert drawn["1,697  tarasov2026+low-dim"] == 1697  # Llama-3.1-8B
     assert all(patch.get_facecolor()[3] == 0 for patch in axes.patches)
+
+
+def test_a_mean_over_texts_that_the_budget_ended_is_a_lower_bound():
+    row = {"label": "pocket", "model": "pocket", "recipe": "default", "parameters": 1, "vectors": 1}
+    row |= {"source": "books", "published": False, "n": 8, "censored_share": 0.0}
+    row |= dict.fromkeys(("horizon_tokens", "horizon_tokens_low", "horizon_tokens_high"), 31.0)
+    for ended, shown in ((0, "31"), (3, "≥ 31"), (None, "31")):
+        table = pd.DataFrame([row | {"budget_ended": ended}]).reindex(columns=_HORIZONS)
+        figure = bar_figures.horizon_means(figure_data.horizon_means_data(table))
+        assert words(figure.axes[0]) == [shown]
+        notes = " ".join(text.get_text() for text in figure.findobj(Text))
+        assert ("(budget: 3 of 8 texts)" in notes) == bool(ended)
 
 
 @pytest.mark.parametrize(("layout", "longest"), [("mem", [512, 509]), ("mem+bos", [511, 508])])

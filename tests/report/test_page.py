@@ -85,6 +85,22 @@ def test_an_unfinished_study_says_so(report, measured):
     assert "name = &#39;&lt;dev&gt;&#39;" in text
 
 
+def test_texts_that_the_budget_ended_are_said_at_the_top():
+    rows, records = plausible.study(samples=2, vectors=(1,), models=("pocket",))
+    rows = rows[rows["kind"] == "horizon"].reset_index(drop=True).assign(censored=False)
+    n = len(rows)
+    settings = {"strategy": {"kind": "Horizon", "steps": 200}}
+    for spent in (0, 3):
+        steps = [250] * spent + [100] * (n - spent)
+        recipes = dict.fromkeys(rows["task"], settings)
+        part = data.StudyPart("dev", rows.assign(steps=steps), n, recipes=recipes)
+        whole = data.combine([part], records.__getitem__, plausible.pieces)
+        text = dict(page.report_files(whole, max_texts=0))["index.html"].decode()
+        notice = re.search(r'<p class="notice">The budget ended (.*?) texts', text)
+        assert (notice and notice[1]) == (f"{spent} of {n}" if spent else None)
+        assert text.count(f">{spent} of ") + text.count(">0 of ") >= rows["source"].nunique()
+
+
 def test_tables_are_the_numbers_of_the_page(report):
     table = pd.read_csv(report / "tables" / "table-1.csv")
     own = table[~table["published"]]

@@ -97,6 +97,37 @@ def test_several_stores_combine_and_a_task_counts_once():
     assert set(found.rows["label"]) == {"pocket"}
 
 
+HORIZON = {"kind": "Horizon", "steps": 200}
+BUDGETS = {
+    "steps": ({"strategy": HORIZON}, [False, True, True, False]),
+    "token-steps": (
+        {"strategy": {"kind": "TokenBudget", "strategy": HORIZON, "token_steps": 900}},
+        [False, True, True, True],
+    ),
+    "not recorded": ({}, [False, None, None, None]),
+}
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_texts_that_the_budget_ended_are_counted(name):
+    """The first text is censored; the last took 199 steps and 950 token-steps."""
+    settings, expected = BUDGETS[name]
+    rows = (
+        fixed_rows()
+        .iloc[:4]
+        .assign(
+            kind="horizon",
+            censored=[True, False, False, False],
+            steps=[200, 200, 240, 199],
+            token_steps=[800, 800, 800, 950],
+        )
+    )
+    found = combined(part("one", rows, {"default": settings}))
+    assert list(found.rows["budget_ended"]) == expected
+    [counted] = tables.horizon_table(found.rows)["budget_ended"]
+    assert counted == sum(expected) if None not in expected else pd.isna(counted)
+
+
 def test_namesakes_among_recipes_are_told_apart():
     rows = fixed_rows()
     other = rows.assign(task=rows["task"] + "x")

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     help=f"Archive to write, or - for standard output.  [default: TEXT{ARCHIVE_SUFFIX}]",
 )
 @options.stacked(options.model, options.revision, options.config)
-@options.stacked(options.vectors, options.chunk_tokens, options.recipe, options.steps)
+@options.stacked(options.vectors, options.chunk_tokens, options.recipe)
+@options.stacked(options.steps, options.token_steps)
 @options.stacked(options.seed, options.device, options.dtype, options.compute_dtype)
 @options.stacked(options.force, options.json, options.quiet)
 @options.with_loader
@@ -58,6 +59,7 @@ def compress(
     chunk_tokens: int | None,
     recipe: str,
     steps: int | None,
+    token_steps: int | None,
     seed: int,
     compute_dtype: "ComputeDtype",
     force: bool,
@@ -85,7 +87,7 @@ def compress(
     from memcram.compression import codec
 
     content = codec.decode_text(data, text)
-    chosen = codec.get_recipe_with(recipe, steps).for_one_text()
+    chosen = codec.get_recipe_with(recipe, steps, token_steps).for_one_text()
     lm = load()
     # Finished chunks are kept next to the output, so that an interrupted run can resume.
     partial = None if output == STREAM else Path(output.removesuffix(ARCHIVE_SUFFIX) + ".partial")

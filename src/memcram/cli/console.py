@@ -4,9 +4,10 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.console import Console
@@ -25,7 +26,11 @@ from rich.text import Text
 from memcram.errors import TextError, UsageError
 from memcram.files import check_writable, reading, write_atomically
 
+if TYPE_CHECKING:
+    from memcram.engine.loop import EngineStatus
+
 STREAM = "-"
+_SECONDS_PER_LINE = 60.0  # of progress, where stderr is not a terminal
 
 
 def print_report(
@@ -147,9 +152,9 @@ class ShowProgress(Protocol):
 
 @contextlib.contextmanager
 def progress_bar(label: str, *, quiet: bool, unit: str | None = None) -> Iterator[ShowProgress]:
-    """Context manager showing a progress bar on stderr.
+    """Context manager showing a progress bar on stderr, or a line per minute if it is no terminal.
 
-    Yields a function that does nothing when `quiet` or when stderr is not a terminal.
+    Yields a function that does nothing when `quiet`.
 
     Args:
         label: what is in progress.
@@ -157,8 +162,11 @@ def progress_bar(label: str, *, quiet: bool, unit: str | None = None) -> Iterato
         unit: of the counts; adds units per second and the time left. Without it the note says
             what is left.
     """
-    if quiet or not is_terminal(sys.stderr):
+    if quiet or sys.stderr is None:
         yield lambda *_, **__: None
+        return
+    if not is_terminal(sys.stderr):
+        yield _Lines(label, unit)
         return
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns += [MofNCompleteColumn(), TextColumn("{task.fields[note]}")]
@@ -171,6 +179,40 @@ def progress_bar(label: str, *, quiet: bool, unit: str | None = None) -> Iterato
             bar.update(task, completed=done, total=total, note=note, description=label)
 
         yield show
+
+
+class _Lines:
+    """Prints progress as a line on stderr, at most once per `_SECONDS_PER_LINE`."""
+
+    def __init__(self, label: str, unit: str | None) -> None:
+        self._label, self._unit = label, unit
+        self._began = self._last = time.monotonic()
+
+    def __call__(
+        self, done: int, total: int | None, note: str = "", label: str | None = None
+    ) -> None:
+        self._label = self._label if label is None else label
+        now = time.monotonic()
+        if now - self._last < _SECONDS_PER_LINE:
+            return
+        self._last = now
+        of = "" if total is None else f" of {total:,}"
+        count = f"{done:,}{of} {self._unit or ''}".rstrip()
+        parts = [count, note, f"{(now - self._began) / 60:.0f} min"]
+        with contextlib.suppress(OSError):  # progress that nobody reads must not end a run
+            click.echo(f"{self._label}: {', '.join(filter(None, parts))}", err=True)
+
+
+def engine_progress(show: ShowProgress, total: int) -> "Callable[[EngineStatus], None]":
+    """Show texts done of `total`, tokens held by those in progress, and steps per second."""
+    began = time.monotonic()
+
+    def report(status: "EngineStatus") -> None:
+        rate = status.steps / max(time.monotonic() - began, 1e-9)
+        held = f"{status.active} in progress hold {status.tokens_correct:,} tokens"
+        show(status.done, total, f"{held}, {rate:.3g} steps/s")
+
+    return report
 
 
 def is_terminal(stream: Any) -> bool:

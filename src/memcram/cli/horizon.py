@@ -10,13 +10,21 @@ import click
 
 from memcram.cli import options
 from memcram.cli.command import Command
-from memcram.cli.console import echo, print_fields, print_json, progress_bar, read_input
+from memcram.cli.console import (
+    echo,
+    engine_progress,
+    print_fields,
+    print_json,
+    progress_bar,
+    read_input,
+)
 from memcram.errors import UsageError
 
 if TYPE_CHECKING:
     from memcram.engine.compute import ComputeDtype
     from memcram.models import FrozenLM
     from memcram.study.horizon import MeasuredHorizon
+    from memcram.texts import TextSample
 
 
 @click.command(cls=Command)
@@ -59,18 +67,12 @@ def horizon(
     started = time.perf_counter()
     from memcram.compression.codec import get_recipe_with
     from memcram.engine.compute import choose_compute_dtype, recorded_settings
-    from memcram.study.horizon import longest_sample, measure_horizons
-    from memcram.texts.files import sample_files
+    from memcram.study.horizon import measure_horizons
 
     contents = _read_texts(texts)
     chosen = get_recipe_with(recipe, steps, token_steps).for_one_text()
     lm = load()
-    longest = longest_sample(lm, vectors)
-    if max_tokens is not None and max_tokens > longest:
-        raise UsageError(argument="max_tokens", got=max_tokens, allowed=f"1 to {longest}")
-    drawn = sample_files(
-        contents, lm.tokenize, samples=samples, max_tokens=max_tokens or longest, seed=seed
-    )
+    drawn = _draw(contents, lm, samples, max_tokens, vectors, seed)
     with progress_bar("growing", unit="texts", quiet=quiet) as show:
         measured = measure_horizons(
             lm,
@@ -79,7 +81,7 @@ def horizon(
             vectors=vectors,
             seed=seed,
             compute_dtype=compute_dtype,
-            on_poll=lambda status: show(status.done, samples),
+            on_poll=engine_progress(show, samples),
         )
     summary = {
         "model": lm.identity.id,
@@ -94,6 +96,29 @@ def horizon(
         print_json(summary | {"settings": settings, "samples": each})
     else:
         _print_summary(summary)
+
+
+def _draw(
+    contents: dict[str, str],
+    lm: "FrozenLM",
+    samples: int,
+    max_tokens: int | None,
+    vectors: int,
+    seed: int,
+) -> "list[TextSample]":
+    """Draw samples from the texts.
+
+    Raises:
+        UsageError: `max_tokens` is more than the model has room for.
+    """
+    from memcram.study.horizon import longest_sample
+    from memcram.texts.files import sample_files
+
+    longest = longest_sample(lm, vectors)
+    if max_tokens is not None and max_tokens > longest:
+        raise UsageError(argument="max_tokens", got=max_tokens, allowed=f"1 to {longest}")
+    length = max_tokens or longest
+    return sample_files(contents, lm.tokenize, samples=samples, max_tokens=length, seed=seed)
 
 
 def _read_texts(texts: tuple[str, ...]) -> dict[str, str]:

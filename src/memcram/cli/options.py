@@ -43,7 +43,7 @@ def number(*names: str, least: int = 1, **settings: Any) -> Callable[[Command], 
 
 
 json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar or lines.")
 force = click.option("--force", is_flag=True, help="Replace an existing output file.")
 device = click.option(
     "--device", metavar="NAME", help="cuda, cuda:1, mps or cpu.  [default: the first available]"
@@ -89,7 +89,7 @@ steps = number(
     help="Maximum optimiser steps per chunk or text and per restart.  [default: the recipe's]",
 )
 token_steps = number(
-    "--token-steps", help="Budget per text in token-steps, instead of the recipe's steps."
+    "--token-steps", help="Budget per chunk or text in token-steps, instead of the recipe's steps."
 )
 seed = click.option(
     "--seed",

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from memcram.cli import options
 from memcram.cli.command import Command
 from memcram.cli.console import (
     echo,
+    engine_progress,
     print_fields,
     print_json,
     print_table,
@@ -50,8 +51,9 @@ _ROWS = (
     "--samples", least=2, default=16, help="Chunks to cram for each K, spread over TEXT."
 )
 @options.stacked(options.model, options.revision, options.config, options.recipe)
-@options.stacked(options.steps, options.seed, options.device, options.dtype)
-@options.stacked(options.compute_dtype, options.json, options.quiet)
+@options.stacked(options.steps, options.token_steps, options.seed)
+@options.stacked(options.device, options.dtype, options.compute_dtype)
+@options.stacked(options.json, options.quiet)
 @options.with_loader
 def plan(
     text: str,
@@ -60,6 +62,7 @@ def plan(
     load: "Callable[[], FrozenLM]",
     recipe: str,
     steps: int | None,
+    token_steps: int | None,
     seed: int,
     compute_dtype: "ComputeDtype",
     as_json: bool,
@@ -82,9 +85,8 @@ def plan(
     from memcram.compression.codec import decode_text, get_recipe_with
 
     content = decode_text(data, text)
-    chosen = get_recipe_with(recipe, steps).for_one_text()
+    chosen = get_recipe_with(recipe, steps, token_steps).for_one_text()
     lm = load()
-    total = samples * len(vectors)
     with progress_bar("growing", unit="chunks", quiet=quiet) as show:
         found = estimate.plan(
             content,
@@ -94,7 +96,7 @@ def plan(
             samples=samples,
             seed=seed,
             compute_dtype=compute_dtype,
-            on_poll=lambda status: show(status.done, total),
+            on_poll=engine_progress(show, samples * len(vectors)),
         )
     summary = {
         "model": lm.identity.id,
@@ -112,9 +114,19 @@ def plan(
         plans = [asdict(one) for one in found.plans]
         print_json(summary | {"settings": chosen.settings(), "plans": plans})
     else:
-        print_fields(summary)
-        echo()
-        _print_plans(found.plans)
+        _print_summary(summary, found.plans)
+
+
+def _print_summary(summary: dict[str, Any], plans: "tuple[Plan, ...]") -> None:
+    print_fields(summary)
+    echo()
+    _print_plans(plans)
+    ended = sum(one.budget_ended for one in plans)
+    if ended:
+        echo(
+            f"The budget ended {ended} of {sum(len(one.measured) for one in plans)} sample chunks, "
+            "so the vectors may hold more than this. Raise --steps or --token-steps."
+        )
 
 
 def _print_plans(plans: "tuple[Plan, ...]") -> None:
@@ -123,6 +135,8 @@ def _print_plans(plans: "tuple[Plan, ...]") -> None:
     for name in _ROWS:
         intervals = [getattr(one, name) for one in plans]
         rows.append([name, *(_shown(x.expected, x.low, x.high) for x in intervals)])
+    ended = (f"{one.budget_ended} of {len(one.measured)}" for one in plans)
+    rows.append(["budget_ended", *ended])
     rows.append(["slots", *(f"{one.slots:,}" for one in plans)])
     print_table(["95 % in brackets", *(f"K = {one.vectors_per_chunk}" for one in plans)], rows)
 

@@ -2,10 +2,8 @@
 
 import math
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 
 import torch
 
@@ -18,7 +16,8 @@ from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.compute import ComputeDtype, choose_compute_dtype, recorded_settings
 from memcram.engine.loop import Engine, EngineStatus
 from memcram.engine.result import Crammed
-from memcram.errors import ModelError, TextError, UsageError
+from memcram.engine.speed import text_steps_per_second
+from memcram.errors import TextError, UsageError
 from memcram.metrics.bound import capacity_bound
 from memcram.metrics.cutting import CutCost, Interval, cut_cost
 from memcram.metrics.statistics import Spread, spread
@@ -26,7 +25,6 @@ from memcram.models import decoding
 from memcram.models.accounting import padded_length
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes.recipe import Recipe
-from memcram.recipes.strategies.fixed import Fixed
 
 _TIMED_POLLS = 12
 
@@ -40,6 +38,7 @@ class MeasuredChunk:
         n_tokens: tokens the vectors hold; 1 with a correction if they hold none.
         corrections, guards: tokens that an archive would store in addition to the vectors.
         steps, token_steps: spent on it.
+        budget_ended: the budget ended it, so that a larger one might hold more.
     """
 
     start: int
@@ -48,6 +47,7 @@ class MeasuredChunk:
     guards: int
     steps: int
     token_steps: int
+    budget_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Plan:
         seconds: token-steps at that rate; the interval covers the work, not the machine's load.
         slots: chunks that the engine would cram in one batch.
         measured: the sample chunks.
+        budget_ended: how many of them the budget ended; a larger one might give longer chunks.
     """
 
     vectors_per_chunk: int
@@ -80,6 +81,7 @@ class Plan:
     seconds: Interval
     slots: int
     measured: tuple[MeasuredChunk, ...]
+    budget_ended: int
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def _measure(
     found: dict[int, list[MeasuredChunk]] = {cut.vectors: [] for cut in cuts}
     for key, request in requests.items():
         k, start = key
-        found[k].append(_measured(engine.lm, start, request, crammed[key]))
+        found[k].append(_measured(engine, start, request, crammed[key]))
     return found
 
 
@@ -214,14 +216,23 @@ def _reach(cut: ChunkPlan) -> int:
     return longest if cut.room is None else min(longest, cut.room)
 
 
-def _measured(lm: FrozenLM, start: int, request: CramRequest, crammed: Crammed) -> MeasuredChunk:
+def _measured(engine: Engine, start: int, request: CramRequest, crammed: Crammed) -> MeasuredChunk:
     """Decode a crammed chunk as an archive does, and count its corrections and guards."""
+    lm, strategy = engine.lm, engine.recipe.strategy
     n = max(1, crammed.n_correct)
     true = request.ids[:n]
     decoded = decoding.greedy(lm, [crammed.mem], [n], forced=[true])
     found = find_corrections(decoded, [true], GUARD_MARGINS[lm.dtype])
-    counts = len(found.missed), len(found.guarded)
-    return MeasuredChunk(start, n, *counts, crammed.steps, crammed.token_steps)
+    return MeasuredChunk(
+        start,
+        n,
+        corrections=len(found.missed),
+        guards=len(found.guarded),
+        steps=crammed.steps,
+        token_steps=crammed.token_steps,
+        budget_ended=crammed.n_correct < len(request.ids)
+        and strategy.is_spent(crammed.steps, crammed.token_steps),
+    )
 
 
 def _rate(
@@ -234,7 +245,7 @@ def _rate(
     Raises:
         ModelError: nothing could be timed.
     """
-    lm, recipe = usual.lm, usual.recipe
+    lm = usual.lm
     before = lm.input_length(cut.vectors, 0)  # input positions beyond those of the tokens
     lengths = [
         max(1, min(_reach(cut), one.token_steps // (one.steps + 1) - before)) for one in found
@@ -246,25 +257,9 @@ def _rate(
         CramRequest(i, tokens.roll(-found[j].start)[: lengths[j]], cut.vectors, i)
         for i, j in ((i, i % len(found)) for i in range(slots))
     ]
-    # No margin reaches this: all texts stay in the batch while the clock runs.
-    strategy = Fixed(steps=_TIMED_POLLS * usual.poll_every, margin=1e30)
-    timed = Engine(
-        lm,
-        replace(recipe, strategy=strategy),
-        poll_every=usual.poll_every,
-        compute_dtype=usual.compute_dtype,
-    )
-    ticks: list[tuple[float, EngineStatus]] = []
-    for _ in timed.run(requests, lambda status: ticks.append((time.perf_counter(), status))):
-        pass
-    ticks = [tick for tick in ticks if tick[1].active]
-    if len(ticks) < 2:
-        raise ModelError(f"{lm.identity.id}: no step could be timed (the loss is not finite)")
-    text_steps = sum(
-        after.active * (after.steps - earlier.steps) for (_, earlier), (_, after) in pairwise(ticks)
-    )
+    rate, together = text_steps_per_second(usual, requests, _TIMED_POLLS)
     length = sum(len(request.ids) + before for request in requests) / slots
-    return length * text_steps / (ticks[-1][0] - ticks[0][0]), ticks[-1][1].active
+    return length * rate, together
 
 
 # -- from the chunks to the text ----------------------------------------------------------------
@@ -308,6 +303,7 @@ class _Source:
             seconds=cost.token_steps.times(1 / rate),
             slots=slots,
             measured=tuple(found),
+            budget_ended=sum(one.budget_ended for one in found),
         )
 
     def _bytes(self, cut: ChunkPlan, found: Sequence[MeasuredChunk], chunks: int) -> int:

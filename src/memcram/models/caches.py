@@ -74,25 +74,28 @@ def position_bytes(lm: CachedLM) -> int:
 def takes_padding(lm: CachedLM) -> bool:
     """Whether texts that started at different times may share a cache of this model.
 
-    The later text is padded on the left: its first columns are masked, and its positions count from
-    its own start. This must give the logits that it has alone, which is tried here. Recurrent
-    states and other special caches are never shared.
+    Columns before a text are masked, and later dropped; its positions count from its own start.
+    This must give the logits that it has alone, which is tried here: a text of three positions and
+    one of two end together. Recurrent states and other special caches are never shared.
     """
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(2, 3, lm.prefix.shape[-1], generator=generator)
+    noise = torch.randn(2, 4, lm.prefix.shape[-1], generator=generator)
     size = lm.embed(torch.zeros(1, dtype=torch.long)).float().std()
     embeds = (noise.to(lm.device) * size).to(lm.dtype)
-    first = torch.tensor([0, 1], device=lm.device)
+    first = torch.tensor([1, 1], device=lm.device)
+    later = torch.tensor([1, 2], device=lm.device)
     try:
-        _, cache = lm.advance(embeds[:1, :2], None)
+        _, cache = lm.advance(embeds[:1, 1:3], None)
         if any(type(layer) not in _PLAIN for layer in getattr(cache, "layers", [None])):
             return False
-        longer, _ = lm.advance(embeds[:1, 2:], cache)
-        _, cache = lm.advance(embeds[1:, 1:2], None)
-        shorter, _ = lm.advance(embeds[1:, 2:], cache)
+        longer, _ = lm.advance(embeds[:1, 3:], cache)
+        _, cache = lm.advance(embeds[1:, 2:3], None)
+        shorter, _ = lm.advance(embeds[1:, 3:], cache)
         _, cache = lm.advance(embeds[:, :1], None)
         _, cache = lm.advance(embeds[:, 1:2], cache, first)
-        together, _ = lm.advance(embeds[:, 2:], cache, first)
+        _, cache = lm.advance(embeds[:, 2:3], cache, later)
+        drop_columns(cache, 1)
+        together, _ = lm.advance(embeds[:, 3:], cache, later - 1)
     except MemcramError:
         raise
     except Exception as error:

@@ -183,6 +183,7 @@ class _Batch:
         self._embeds = torch.stack([tape.inputs(i, 0, given) for i in chunks])
         self._cache: Any = None
         self._columns = 0
+        self._padded = False  # whether any row started later than others
         self._fed = dict.fromkeys(self.chunks, 0)  # positions by row
         # By row, on the device: first column of the cache, position on the tape, advance per step.
         self._first = torch.zeros(self._rows, dtype=torch.long, device=lm.device)
@@ -193,8 +194,9 @@ class _Batch:
     def step(self) -> list[int]:
         """Advance all rows; return the chunks that are finished, whose rows are then empty."""
         tape, width = self._tape, self._embeds.shape[1]
-        started_later = any(fed != self._columns for fed in self._fed.values())
-        first = self._first if started_later else None
+        # Some models keep positions of earlier calls, so that one with padding is followed by more.
+        self._padded |= any(fed != self._columns for fed in self._fed.values())
+        first = self._first if self._padded else None
         logits, self._cache = self._lm.advance(self._embeds, self._cache, first)
         token = tape.write(self._at, logits)
         self._embeds = self._lm.embed(token[:, None])

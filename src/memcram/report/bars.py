@@ -76,7 +76,8 @@ def horizon_means(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         )
         if row.published:
             return None, None, f"{words}  {row.recipe}"
-        bound = "≥ " if row.censored_share else ""
+        ended = 0 if pd.isna(row.budget_ended) else row.budget_ended
+        bound = "≥ " if row.censored_share or ended else ""
         return row.horizon_tokens_low, row.horizon_tokens_high, f"{bound}{words}"
 
     with applied(theme):
@@ -84,10 +85,16 @@ def horizon_means(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         _token_axis(axes, data["horizon_tokens"], data["horizon_tokens_high"].max(), room=2.05)
         axes.set_xlabel("mean exact horizon (tokens)")
         axes.set_title(titled("Horizons", data))
-        note = (
-            f"own values: line: {MEAN}; ≥: some texts ended first; hollow: published, with recipe"
-        )
+        note = f"own values: line: {MEAN}; ≥: texts or budget ended first{_ended(data)}"
+        note += "; hollow: published, with recipe"
         return finish(figure, theme, note, 3, bar_handles(axes))
+
+
+def _ended(data: DataFrame) -> str:
+    """How many texts the budget ended, in words for a note."""
+    known = data.dropna(subset=["budget_ended"])
+    ended = int(known["budget_ended"].sum())
+    return f" (budget: {ended} of {int(known['n'].sum())} texts)" if ended else ""
 
 
 def _token_axis(axes: Axes, values: "pd.Series[Any]", high: float, room: float) -> None:

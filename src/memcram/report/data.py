@@ -45,7 +45,8 @@ class ReportData:
     """All data of a report.
 
     Attributes:
-        rows: of all studies, with a column `label`: the model, and settings in which rows differ.
+        rows: of all studies, with a column `label`: the model, and settings in which rows differ;
+            and `budget_ended`: whether the budget ended the text, None where this is not known.
         tokens: the token record of a row, by its task.
         pieces: (row's task, ids) → the text of each token.
         studies: the parts, for their settings and progress.
@@ -114,6 +115,7 @@ def combine(
         frame = part.rows.copy()
         if len(frame):
             frame["recipe"] = _recipe_names(part, meanings)
+            frame["budget_ended"] = _budget_ended(part)
         frames.append(frame)
     filled = [frame for frame in frames if len(frame)]
     if not filled:
@@ -121,6 +123,29 @@ def combine(
         raise UsageError(f"no rows in {names or 'any study'}; run it first", argument="stores")
     rows = pd.concat(filled, ignore_index=True).drop_duplicates("task", ignore_index=True)
     return ReportData(with_label(rows), tokens, pieces, tuple(studies))
+
+
+def _budget_ended(part: StudyPart) -> list[bool | None]:
+    """Whether the budget ended each row's text, so that its horizon is a lower bound.
+
+    None where the recipe's settings were not recorded.
+    """
+    return [
+        False
+        if row["censored"]
+        else _is_spent(
+            part.recipes.get(row["task"], {}).get("strategy", {}), row["steps"], row["token_steps"]
+        )
+        for row in as_dicts(part.rows)
+    ]
+
+
+def _is_spent(strategy: Mapping[str, Any], steps: int, token_steps: int) -> bool | None:
+    """Whether a text that took this many steps used up the budget; None if that is unknown."""
+    if strategy.get("token_steps", token_steps + 1) <= token_steps:
+        return True
+    inner = strategy.get("strategy", strategy)  # a budget in token-steps wraps a strategy
+    return bool(steps >= inner["steps"]) if "steps" in inner else None
 
 
 def _meaning(part: StudyPart, task: str) -> str:

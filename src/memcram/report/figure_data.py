@@ -82,6 +82,7 @@ def horizon_means_data(horizons: DataFrame) -> DataFrame:
     """
     columns = ["label", "recipe", "source", "published", "parameters", "vectors", "n"]
     columns += [*_with_interval("horizon_tokens"), "horizon_tokens_std", "censored_share"]
+    columns.append("budget_ended")
     return _fewest(horizons)[columns].reset_index(drop=True)
 
 

@@ -134,7 +134,7 @@ def _index(
         "report.html.j2",
         title=_title(data),
         subtitle=_subtitle(data.rows),
-        notices=list(_notices(data)),
+        notices=[*_notices(data), *_budget_notice(horizons)],
         numbers=key_numbers(own if len(own) else table, data.rows),
         threshold=ACCURACY_THRESHOLD,
         tables=list(_blocks(table)),
@@ -178,6 +178,16 @@ def _notices(data: ReportData) -> Iterator[str]:
     if len(data.rows) and data.rows["recipe"].nunique() > 1:
         names = ", ".join(sorted(data.rows["recipe"].unique()))
         yield f"Several recipes, shown separately: {names}."
+
+
+def _budget_notice(horizons: DataFrame) -> Iterator[str]:
+    known = horizons.dropna(subset=["budget_ended"])
+    ended = int(known["budget_ended"].sum())
+    if ended:
+        yield (
+            f"The budget ended {ended:,} of {int(known['n'].sum()):,} texts whose horizons were "
+            "measured: their means are lower bounds. A larger budget may give more."
+        )
 
 
 def key_numbers(table: DataFrame, rows: DataFrame) -> list[dict[str, str]]:

@@ -39,7 +39,7 @@ _TABLE_1 += ["longest_tokens", *_CAPACITIES, "bound_tokens", *_PAPER]
 _TABLE_1 += [f"{gain}{end}" for gain in _GAINS for end in ("", "_std", "_low", "_high")]
 _HORIZONS = ["label", "model", "recipe", "parameters", "vectors", "source", "published", "n"]
 _HORIZONS += [f"horizon_tokens{end}" for end in ("", "_std", "_low", "_high")]
-_HORIZONS += ["restricted_tokens", "limit_tokens", "censored_share"]
+_HORIZONS += ["restricted_tokens", "limit_tokens", "censored_share", "budget_ended"]
 
 _SOURCES = {"pg19": "books"}  # the paper's PG-19 chunks are books
 _VARIANTS = {
@@ -252,16 +252,20 @@ def horizon_table(rows: DataFrame) -> DataFrame:
     """Mean exact horizon (tokens) of each label, K and source, and the censored fraction.
 
     `horizon_tokens` includes censored horizons as they are, so it is a lower bound where there are
-    any; `restricted_tokens` allows for censoring up to `limit_tokens`.
+    any; `restricted_tokens` allows for censoring up to `limit_tokens`. `budget_ended` is the number
+    of texts that the budget ended, for which both means are lower bounds; it is missing where the
+    settings of a text's recipe were not recorded.
     """
     return _by_series(measured(rows, "horizon"), _horizon, _HORIZONS)
 
 
 def _horizon(part: DataFrame) -> dict[str, Any]:
     of = mean_horizon(part["horizon"].tolist(), part["censored"].tolist())
+    ended = part["budget_ended"] if "budget_ended" in part else pd.Series([None])
     return _spread_columns("horizon_tokens", part, "horizon") | {
         "n": len(part),
         "restricted_tokens": of.restricted_tokens,
         "limit_tokens": of.limit_tokens,
         "censored_share": of.censored_share,
+        "budget_ended": None if ended.isna().any() else int(ended.sum()),
     }
