@@ -197,6 +197,18 @@ def test_numbers_out_of_range_are_refused(tiny_lm, arguments, message):
         memcram.compress(TEXT, tiny_lm, **arguments)
 
 
+def test_a_wider_margin_is_reached_and_recorded(pocket, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("The ferry was late.")
+    arguments = ["compress", "a.txt", "--chunk-tokens", "3"]
+    assert run([*arguments, "--margin", "1.5", "-q"]) == 0
+    archive = Archive.read(tmp_path / "a.txt.mem.safetensors")
+    assert archive.summary()["min_margin"] > 1.5
+    assert archive.manifest.recipe["strategy"]["margin"] == 1.5
+    assert run([*arguments, "--margin", "-1", "--force"]) == 2
+    assert "--margin: got -1.0, allowed: 0 or more, and finite" in capsys.readouterr().err
+
+
 def test_verify_reports_what_it_found(pocket):
     archive = memcram.compress("The ferry was late.", pocket)
     found = memcram.verify(archive, pocket)

@@ -48,6 +48,12 @@ if TYPE_CHECKING:
 @options.stacked(options.model, options.revision, options.config)
 @options.stacked(options.vectors, options.chunk_tokens, options.recipe)
 @options.stacked(options.steps, options.token_steps)
+@click.option(
+    "--margin",
+    type=float,
+    metavar="LOGITS",
+    help="Optimise until every margin exceeds this; 1 or more for llama-cpp.",
+)
 @options.stacked(options.seed, options.device, options.dtype, options.compute_dtype)
 @options.stacked(options.force, options.json, options.quiet)
 @options.with_loader
@@ -60,6 +66,7 @@ def compress(
     recipe: str,
     steps: int | None,
     token_steps: int | None,
+    margin: float | None,
     seed: int,
     compute_dtype: "ComputeDtype",
     force: bool,
@@ -76,6 +83,7 @@ def compress(
       memcram compress poem.txt
       memcram compress poem.txt --vectors 4 -o poem4.mem.safetensors
       memcram compress poem.txt --model EleutherAI/pythia-160m --device cuda
+      memcram compress poem.txt --model model.gguf --margin 1
       cat poem.txt | memcram compress - -o - > poem.mem.safetensors
     """
     started = time.perf_counter()
@@ -98,6 +106,7 @@ def compress(
             vectors=vectors,
             chunk_tokens=chunk_tokens,
             recipe=chosen,
+            margin=margin,
             seed=seed,
             compute_dtype=compute_dtype,
             partial=partial,

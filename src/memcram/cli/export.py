@@ -15,7 +15,13 @@ from memcram.files import check_writable, write_atomically
 @click.argument("runtime")
 @click.argument("archive")
 @click.option("-o", "--output", metavar="DIR", required=True, help="Folder to create.")
-@options.stacked(options.archive_model, options.config, options.device, options.json)
+@options.stacked(options.archive_model, options.config, options.device)
+@click.option(
+    "--dtype",
+    metavar="DTYPE",
+    help="Dtype that vllm will load the model in.  [default: the archive's]",
+)
+@options.json
 def export(
     runtime: str,
     archive: str,
@@ -23,27 +29,31 @@ def export(
     model: str | None,
     config: str | None,
     device: str | None,
+    dtype: str | None,
     as_json: bool,
 ) -> None:
     """Export ARCHIVE for another program, RUNTIME, with a README that says how to decode it.
 
-    RUNTIME is transformers (safetensors for generate(inputs_embeds=...)) or peft (a prompt-tuning
-    adapter for each chunk). Every chunk is decoded first; an archive that needs corrections or raw
-    bytes is refused, because only memcram applies them.
+    RUNTIME is transformers (safetensors for generate(inputs_embeds=...)), peft (a prompt-tuning
+    adapter for each chunk), vllm (prompt embeddings and a client) or llama-cpp (vectors for
+    llama_batch and a script; only for GGUF models). Every chunk is decoded first; an archive that
+    needs corrections or raw bytes is refused, because only memcram applies them.
 
     \b
     Examples:
       memcram export transformers poem.txt.mem.safetensors -o poem-vectors
       memcram export peft poem.txt.mem.safetensors -o poem-adapters
+      memcram export vllm poem.txt.mem.safetensors -o poem-vllm --dtype bfloat16
+      memcram export llama-cpp poem.txt.mem.safetensors -o poem-llama
     """
     from memcram.export import check_folder, get_exporter
     from memcram.export import export as export_archive
 
-    get_exporter(runtime)
+    get_exporter(runtime, dtype)
     check_folder(Path(output))
     opened = open_archive(archive)
     target = open_model(opened, model, config, device)
-    folder = export_archive(opened, target, runtime, output)
+    folder = export_archive(opened, target, runtime, output, dtype=dtype)
     summary = opened.summary()
     report = {
         "output": str(folder),

@@ -97,6 +97,7 @@ def compress(
     chunk_tokens: int | None = None,
     recipe: str | Recipe = "default",
     steps: int | None = None,
+    margin: float | None = None,
     seed: int = 0,
     compute_dtype: ComputeDtype = "auto",
     partial: Path | None = None,
@@ -113,6 +114,8 @@ def compress(
         recipe: name of a recipe, or a recipe of your own.
         steps: budget in optimiser steps of each chunk and each restart; None: the recipe's. With
             `chunk_tokens` a chunk that is not exact is restarted up to three times.
+        margin: optimise until every token's margin exceeds this many logits, for programs whose
+            logits differ; None: what other machines need.
         seed: of the inits.
         compute_dtype: of the trunk while optimising, as for `Engine`.
         partial: folder that keeps finished chunks while the work is in progress (`NAME.partial`);
@@ -130,7 +133,7 @@ def compress(
     """
     checked = decode_text(text)
     data = checked.encode()
-    chosen = archive_recipe(recipe, steps, lm)
+    chosen = archive_recipe(recipe, steps, lm, margin)
     tokenized = tokenize(checked, lm)
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
     plan = chunk_plan(lm, len(ids), vectors, chunk_tokens, seed)
@@ -217,20 +220,24 @@ def get_recipe_with(
     return chosen.with_steps(steps)
 
 
-def archive_recipe(recipe: str | Recipe, steps: int | None, lm: FrozenLM) -> Recipe:
+def archive_recipe(
+    recipe: str | Recipe, steps: int | None, lm: FrozenLM, margin: float | None = None
+) -> Recipe:
     """Adapt a recipe for archives: its margin survives the rounding of other machines.
 
     Raises:
-        UsageError: there is no such recipe, it never predicts the first token, or the model
-            computes under autocast.
+        UsageError: there is no such recipe, it never predicts the first token, the margin is
+            negative or not finite, or the model computes under autocast.
     """
+    if margin is not None and not 0 <= margin < float("inf"):
+        raise UsageError(argument="margin", got=margin, allowed="0 or more, and finite")
     chosen = get_recipe_with(recipe, steps).for_one_text()
     if lm.autocast is not None:
         raise UsageError(
             f"got a model in {lm.dtype_name}", argument="lm", allowed="one without autocast"
         )
     # Twice the guard margin, so that few tokens need a guard.
-    return chosen.with_margin(2 * GUARD_MARGINS[lm.dtype])
+    return chosen.with_margin(max(2 * GUARD_MARGINS[lm.dtype], margin or 0.0))
 
 
 def chunk_plan(

@@ -5,6 +5,7 @@ be read also has a row in `IMPORTERS`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +14,17 @@ from torch import Tensor
 from memcram.archive.format import Archive
 from memcram.errors import UsageError
 from memcram.export.base import Exporter
+from memcram.export.llama_cpp import LlamaCppExporter
 from memcram.export.peft import PeftExporter, read_peft
 from memcram.export.transformers import TransformersExporter
+from memcram.export.vllm import VllmExporter
 from memcram.files import holds_files, new_folder
 from memcram.models.frozen_lm import FrozenLM
 
-EXPORTERS: dict[str, Exporter] = {one.name: one for one in (TransformersExporter(), PeftExporter())}
+EXPORTERS: dict[str, Exporter] = {
+    one.name: one
+    for one in (TransformersExporter(), PeftExporter(), VllmExporter(), LlamaCppExporter())
+}
 IMPORTERS: dict[str, Callable[[str | Path], Tensor]] = {"peft": read_peft}
 
 __all__ = [
@@ -34,13 +40,23 @@ __all__ = [
 _Row = TypeVar("_Row")
 
 
-def get_exporter(name: str) -> Exporter:
+def get_exporter(name: str, dtype: str | None = None) -> Exporter:
     """Look up an exporter.
 
+    Args:
+        name: a key of `EXPORTERS`.
+        dtype: the one that the program will load the model in, which only `vllm` can choose; None
+            for the archive's.
+
     Raises:
-        UsageError: there is no exporter of that name.
+        UsageError: there is no exporter of that name, or it takes no dtype.
     """
-    return _look_up(EXPORTERS, name)
+    exporter = _look_up(EXPORTERS, name)
+    if dtype is None:
+        return exporter
+    if not isinstance(exporter, VllmExporter):
+        raise UsageError(f"exports to {name} keep the archive's dtype", argument="dtype")
+    return replace(exporter, dtype=dtype)
 
 
 def get_importer(name: str) -> Callable[[str | Path], Tensor]:
@@ -58,7 +74,14 @@ def _look_up(table: Mapping[str, _Row], name: str) -> _Row:
     return table[name]
 
 
-def export(archive: Archive, target: FrozenLM, runtime: str, output: str | Path) -> Path:
+def export(
+    archive: Archive,
+    target: FrozenLM,
+    runtime: str,
+    output: str | Path,
+    *,
+    dtype: str | None = None,
+) -> Path:
     """Check an archive and write it for another program; the folder is complete or not written.
 
     Args:
@@ -66,16 +89,17 @@ def export(archive: Archive, target: FrozenLM, runtime: str, output: str | Path)
         target: the model the vectors will be used with; must be the archive's.
         runtime: a key of `EXPORTERS`.
         output: the folder to create; an existing one must be empty.
+        dtype: see `get_exporter`.
 
     Returns:
         The folder.
 
     Raises:
-        UsageError: the runtime is unknown, the folder is in use or can't be written, or the
-            program would decode to another text.
-        ArchiveError: the archive was made with another model, dtype or layout.
+        UsageError: the runtime is unknown, the folder is in use or can't be written, the archive
+            was made with another model, dtype or layout, or the program would decode to another
+            text.
     """
-    exporter = get_exporter(runtime)
+    exporter = get_exporter(runtime, dtype)
     folder = Path(output)
     check_folder(folder)
     exporter.check(archive, target)

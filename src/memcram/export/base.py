@@ -7,7 +7,7 @@ from typing import Protocol
 from memcram.archive.format import Archive
 from memcram.archive.pieces import detokenize
 from memcram.compression.verify import check_model
-from memcram.errors import UsageError
+from memcram.errors import ArchiveError, UsageError
 from memcram.models import decoding
 from memcram.models.frozen_lm import FrozenLM
 
@@ -27,12 +27,28 @@ class Exporter(Protocol):
             target: the model that the program runs.
 
         Raises:
-            UsageError: the format can't express what decoding needs.
-            ArchiveError: the archive was made with another model, dtype or layout.
+            UsageError: the archive was made with another model, dtype or layout, or the format
+                can't express what decoding needs.
         """
 
     def write(self, archive: Archive, target: FrozenLM, folder: Path) -> None:
-        """Write all files into `folder`, which exists and is empty."""
+        """Write all files into `folder`, which exists and is empty.
+
+        Raises:
+            UsageError: the program itself decodes the files to another text.
+        """
+
+
+def check_same_model(archive: Archive, target: FrozenLM) -> None:
+    """Refuse a model that is not the one an archive was made with.
+
+    Raises:
+        UsageError: another model, dtype or layout; the archive itself may be good.
+    """
+    try:
+        check_model(archive, target)
+    except ArchiveError as error:
+        raise UsageError(error.problem, argument=error.argument) from error
 
 
 def check_plain_decoding(archive: Archive, target: FrozenLM) -> None:
@@ -42,11 +58,11 @@ def check_plain_decoding(archive: Archive, target: FrozenLM) -> None:
     All chunks are decoded.
 
     Raises:
-        ArchiveError: the archive was made with another model, dtype or layout.
-        UsageError: decoding misses a token, the text needs raw pieces, or the model was loaded with
-            only its first layers or with autocast.
+        UsageError: the archive was made with another model, dtype or layout, decoding misses a
+            token, the text needs raw pieces, or the model was loaded with only its first layers or
+            with autocast.
     """
-    check_model(archive, target)
+    check_same_model(archive, target)
     if target.identity.layers is not None or target.autocast is not None:
         changed = "autocast" if target.autocast is not None else "only its first layers"
         raise UsageError(

@@ -47,7 +47,6 @@ class PeftExporter:
 
         Raises:
             UsageError: the model is a GGUF file, has no KV cache, or computes in float64.
-            ArchiveError: the archive was made with another model, dtype or layout.
         """
         model = target.identity.id
         _, options = load_arguments(target)

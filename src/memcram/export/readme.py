@@ -1,8 +1,9 @@
-"""Write the two files that every export of prompts has: `export.json` and `README.md`."""
+"""Write the two files that every export has: `export.json` and `README.md`."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from memcram.archive.format import Archive
 from memcram.models.frozen_lm import FrozenLM
@@ -79,18 +80,7 @@ class Readme:
             folder: where to write.
             chunks: name of each chunk's file or folder in `folder`.
         """
-        made = archive.manifest
-        export = {
-            "model": target.identity.id,
-            "revision": target.identity.revision,
-            "fingerprint": made.model.fingerprint,
-            "dtype": made.dtype,
-            "layout": made.layout,
-            "sha256": made.text.sha256,
-            "pieces": archive.tensors.piece_tokens.tolist(),
-            "chunks": dict(zip(chunks, archive.chunk_tokens, strict=True)),
-        }
-        (folder / "export.json").write_text(json.dumps(export, indent=1) + "\n", encoding="utf-8")
+        write_record(archive, target, folder, chunks)
         (folder / "README.md").write_text(self._text(archive, target), encoding="utf-8")
 
     def _text(self, archive: Archive, target: FrozenLM) -> str:
@@ -114,6 +104,33 @@ class Readme:
             margin="unknown" if margin is None else f"{margin:.3g}",
             guarded=summary["tokens_guarded"],
         )
+
+
+def write_record(
+    archive: Archive, target: FrozenLM, folder: Path, chunks: list[str], **more: Any
+) -> None:
+    """Write `export.json`: model, dtype, layout, tokens per chunk, SHA-256 of the text.
+
+    Args:
+        archive: the archive that is exported.
+        target: its model.
+        folder: where to write.
+        chunks: name of each chunk's file or folder in `folder`.
+        more: what only one program needs.
+    """
+    made = archive.manifest
+    record = {
+        "model": target.identity.id,
+        "revision": target.identity.revision,
+        "fingerprint": made.model.fingerprint,
+        "dtype": made.dtype,
+        "layout": made.layout,
+        "sha256": made.text.sha256,
+        "pieces": archive.tensors.piece_tokens.tolist(),
+        "chunks": dict(zip(chunks, archive.chunk_tokens, strict=True)),
+        **more,
+    }
+    (folder / "export.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def load_arguments(target: FrozenLM) -> tuple[str, dict[str, str]]:

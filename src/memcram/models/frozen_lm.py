@@ -114,6 +114,7 @@ class FrozenLM:
     Attributes:
         identity: id, revision, fingerprint.
         input_width: coordinates of an input vector, which may differ from the hidden size.
+        hidden_size: coordinates of the states between layers.
         vocab_size: rows of the output head.
         embedding_rows: rows of the input embedding, usually equal to `vocab_size`.
         max_positions: longest input the model was built for; None without a limit (Mamba).
@@ -143,6 +144,7 @@ class FrozenLM:
         self._embedding = self.module.get_input_embeddings()
         config = self.module.config.get_text_config()
         self.input_width: int = self._embedding.weight.shape[1]
+        self.hidden_size: int = getattr(config, "hidden_size", self.input_width)
         self.embedding_rows: int = self._embedding.weight.shape[0]
         self.vocab_size: int = self.module.get_output_embeddings().weight.shape[0]
         self.max_positions = max_positions(config)
