@@ -36,10 +36,9 @@ decodes all chunks with vLLM's offline API, compares the checksum and prints the
     vllm serve {load}{revision} --dtype {dtype} --enable-prompt-embeds --generation-config vllm
     python {client} http://localhost:8000
 
-does the same with a server. Start it only for clients you trust: the server unpickles what they
-send. Before this folder was written, all tokens were decoded with transformers in {dtype}, each
-with a margin of at least {guard} logits, the smallest being {margin:.3g}. vLLM's kernels round
-differently.
+does the same with a server, which is meant for clients you trust. Before this folder was written,
+all tokens were decoded with transformers in {dtype}, each with a margin of at least {guard} logits,
+the smallest being {margin:.3g}. vLLM's kernels round differently.
 """
 
 
