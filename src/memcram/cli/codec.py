@@ -118,8 +118,7 @@ def compress(
         "output": output,
         **archive.summary(),
         "seconds": round(time.perf_counter() - started, 2),
-        "gzip_bytes": len(gzip.compress(data, 9)),
-        "xz_bytes": len(lzma.compress(data, preset=9)),
+        **_usual_sizes(data),
     }
     print_report(report, as_json=as_json, err=output == STREAM)
 
@@ -243,6 +242,12 @@ def verify(
         found = library.verify(opened, lm, _chunks(show))
     report = {"archive": archive, "restored": True, **asdict(found)}
     print_report(report, as_json=as_json)
+
+
+def _usual_sizes(data: bytes) -> dict[str, int]:
+    """Bytes of the text under gzip and xz."""
+    gzipped, xz = gzip.compress(data, 9), lzma.compress(data, preset=9)
+    return {"gzip_bytes": len(gzipped), "xz_bytes": len(xz)}
 
 
 def _archive_name(text: str) -> str:

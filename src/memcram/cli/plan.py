@@ -81,11 +81,10 @@ def plan(
     started = time.perf_counter()
     data = read_input(text, "text")
 
-    from memcram.compression import estimate
-    from memcram.compression.codec import decode_text, get_recipe_with
+    from memcram.compression import codec, estimate
 
-    content = decode_text(data, text)
-    chosen = get_recipe_with(recipe, steps, token_steps).for_one_text()
+    content = codec.decode_text(data, text)
+    chosen = codec.get_recipe_with(recipe, steps, token_steps).for_one_text()
     lm = load()
     with progress_bar("growing", unit="chunks", quiet=quiet) as show:
         found = estimate.plan(
