@@ -29,9 +29,8 @@ def models(tiny_folder, gguf):
 
 
 @pytest.fixture
-def lm(request, models, monkeypatch):
+def lm(runtime, models, monkeypatch):
     """That model; llama.cpp is replaced by memcram's own decoding."""
-    runtime = request.getfixturevalue("runtime")
     loaded = memcram.load_lm(str(models[runtime]), device="cpu")
     monkeypatch.setitem(sys.modules, "llama_cpp", object())
     monkeypatch.setattr(
@@ -40,9 +39,19 @@ def lm(request, models, monkeypatch):
     return loaded
 
 
+@pytest.fixture(scope="module")
+def archives(models):
+    """An archive of each of these models."""
+    made = {
+        path: archive_with_wide_margins(memcram.load_lm(str(path), device="cpu"), 0.02)
+        for path in set(models.values())
+    }
+    return {name: made[path] for name, path in models.items()}
+
+
 @pytest.fixture
-def archive(lm):
-    return archive_with_wide_margins(lm, 0.02)
+def archive(runtime, archives):
+    return archives[runtime]
 
 
 def with_tensors(archive, **changes):
