@@ -9,7 +9,7 @@ _CPU_TOKENS = 1024
 # Of an accelerator whose memory is not measured; a larger batch than the maximum gains little.
 _USUAL_TOKENS, _MAX_TOKENS, _MIN_TOKENS = 16_384, 65_536, 256
 _PROBE_TOKENS = 256
-# The rest is for the states of the texts, the logits and fragmentation.
+# The rest is for gradients, the states of the texts, the logits and fragmentation.
 _USED_FRACTION = 0.7
 
 
@@ -43,11 +43,13 @@ def tokens_that_fit(free_bytes: float, bytes_per_position: float) -> int:
 
 
 def _bytes_per_position(trunk: FrozenLM) -> float:
-    """Measure the peak memory of a forward and backward pass on a CUDA device."""
+    """Measure the peak memory of a forward pass on a CUDA device, with all that backward needs."""
     positions = min(_PROBE_TOKENS, trunk.max_positions or _PROBE_TOKENS)
     shape = (1, positions, trunk.input_width)
     embeds = torch.zeros(shape, dtype=trunk.dtype, device=trunk.device, requires_grad=True)
     before = torch.cuda.memory_allocated(trunk.device)
     torch.cuda.reset_peak_memory_stats(trunk.device)
-    trunk.hidden(embeds).sum().backward()
-    return (torch.cuda.max_memory_allocated(trunk.device) - before) / positions
+    kept = trunk.hidden(embeds)  # with its graph, until the peak is read
+    peak = torch.cuda.max_memory_allocated(trunk.device)
+    del kept
+    return (peak - before) / positions
