@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     metavar="LOGITS",
     help="Optimise until every margin exceeds this; 1 or more for llama-cpp.",
 )
-@options.stacked(options.seed, options.device, options.dtype, options.compute_dtype)
+@options.stacked(options.seed, options.device, options.dtype)
+@options.stacked(options.compute_dtype, options.compile_trunk)
 @options.stacked(options.force, options.json, options.quiet)
 @options.with_loader
 def compress(
@@ -69,6 +70,7 @@ def compress(
     margin: float | None,
     seed: int,
     compute_dtype: "ComputeDtype",
+    compile_trunk: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -109,6 +111,7 @@ def compress(
             margin=margin,
             seed=seed,
             compute_dtype=compute_dtype,
+            compile_trunk=compile_trunk,
             partial=partial,
             force=force,
             on_progress=_chunks(show),

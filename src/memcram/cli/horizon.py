@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 )
 @options.stacked(options.model, options.revision, options.config)
 @options.stacked(options.vectors, options.recipe, options.steps, options.token_steps)
-@options.stacked(options.seed, options.device, options.dtype, options.compute_dtype)
+@options.stacked(options.seed, options.device, options.dtype)
+@options.stacked(options.compute_dtype, options.compile_trunk)
 @options.stacked(options.json, options.quiet)
 @options.with_loader
 def horizon(
@@ -50,6 +51,7 @@ def horizon(
     token_steps: int | None,
     seed: int,
     compute_dtype: "ComputeDtype",
+    compile_trunk: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -81,6 +83,7 @@ def horizon(
             vectors=vectors,
             seed=seed,
             compute_dtype=compute_dtype,
+            compile_trunk=compile_trunk,
             on_poll=engine_progress(show, samples),
         )
     summary = {
@@ -92,7 +95,8 @@ def horizon(
     }
     if as_json:
         each = [asdict(one) for one in measured]
-        settings = recorded_settings(chosen, lm, choose_compute_dtype(lm, compute_dtype))
+        computed = choose_compute_dtype(lm, compute_dtype)
+        settings = recorded_settings(chosen, lm, computed, compile_trunk)
         print_json(summary | {"settings": settings, "samples": each})
     else:
         _print_summary(summary)

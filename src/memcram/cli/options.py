@@ -112,6 +112,12 @@ compute_dtype = click.option(
     show_default=True,
     help="Dtype of the model while optimising; vectors are finished in --dtype.",
 )
+compile_trunk = click.option(
+    "--compile",
+    "compile_trunk",
+    is_flag=True,
+    help="Compile the model of --compute-dtype bfloat16; pays from about 300 steps on.",
+)
 
 
 def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -52,7 +52,8 @@ _ROWS = (
 )
 @options.stacked(options.model, options.revision, options.config, options.recipe)
 @options.stacked(options.steps, options.token_steps, options.seed)
-@options.stacked(options.device, options.dtype, options.compute_dtype)
+@options.stacked(options.device, options.dtype)
+@options.stacked(options.compute_dtype, options.compile_trunk)
 @options.stacked(options.json, options.quiet)
 @options.with_loader
 def plan(
@@ -65,6 +66,7 @@ def plan(
     token_steps: int | None,
     seed: int,
     compute_dtype: "ComputeDtype",
+    compile_trunk: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -95,6 +97,7 @@ def plan(
             samples=samples,
             seed=seed,
             compute_dtype=compute_dtype,
+            compile_trunk=compile_trunk,
             on_poll=engine_progress(show, samples * len(vectors)),
         )
     summary = {

@@ -95,6 +95,7 @@ def cram_chunks(
     finished: Iterable[Chunk] = (),
     on_progress: OnProgress | None = None,
     compute_dtype: ComputeDtype | torch.dtype = "auto",
+    compile_trunk: bool = False,
 ) -> Iterator[Chunk]:
     """Yield the chunks that are not in `finished`, each when it is done, in no fixed order.
 
@@ -105,11 +106,11 @@ def cram_chunks(
         plan: where to cut.
         finished: chunks of an earlier run of the same plan.
         on_progress: called as chunks advance.
-        compute_dtype: of the trunk while optimising, as for `Engine`.
+        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
     """
     work = _Work(ids, plan, {chunk.start: chunk for chunk in finished})
     chosen = recipe.for_horizon() if plan.fit else recipe
-    engine = Engine(lm, chosen, compute_dtype=compute_dtype)
+    engine = Engine(lm, chosen, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
 
     def report(status: EngineStatus) -> None:
         if on_progress is not None:

@@ -26,7 +26,12 @@ from memcram.compression.chunks import (
 )
 from memcram.compression.verify import decode_archive, open_archive
 from memcram.engine.batch import CramRequest
-from memcram.engine.compute import ComputeDtype, choose_compute_dtype, recorded_settings
+from memcram.engine.compute import (
+    ComputeDtype,
+    choose_compute_dtype,
+    recorded_settings,
+    trunk_of,
+)
 from memcram.engine.loop import Engine
 from memcram.engine.result import Crammed
 from memcram.errors import Interrupted, TextError, UsageError
@@ -73,6 +78,7 @@ def cram(
     steps: int | None = None,
     seed: int = 0,
     compute_dtype: ComputeDtype = "auto",
+    compile_trunk: bool = False,
 ) -> Crammed:
     """Cram one text into K vectors, without chunks or corrections.
 
@@ -85,7 +91,8 @@ def cram(
         'It was a dark night'
     """
     ids = torch.tensor(lm.tokenize(text), dtype=torch.long)
-    engine = Engine(lm, get_recipe_with(recipe, steps), compute_dtype=compute_dtype)
+    chosen = get_recipe_with(recipe, steps)
+    engine = Engine(lm, chosen, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
     return next(engine.run([CramRequest("text", ids, vectors, seed)]))
 
 
@@ -100,6 +107,7 @@ def compress(
     margin: float | None = None,
     seed: int = 0,
     compute_dtype: ComputeDtype = "auto",
+    compile_trunk: bool = False,
     partial: Path | None = None,
     force: bool = False,
     on_progress: OnProgress | None = None,
@@ -117,7 +125,7 @@ def compress(
         margin: optimise until every token's margin exceeds this many logits, for programs whose
             logits differ; None: what other machines need.
         seed: of the inits.
-        compute_dtype: of the trunk while optimising, as for `Engine`.
+        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
         partial: folder that keeps finished chunks while the work is in progress (`NAME.partial`);
             the same call with the same folder resumes there. The caller removes it once the
             archive is written. None keeps nothing.
@@ -138,12 +146,13 @@ def compress(
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
     plan = chunk_plan(lm, len(ids), vectors, chunk_tokens, seed)
     computed = choose_compute_dtype(lm, compute_dtype)
-    settings = recorded_settings(chosen, lm, computed)
+    trunk_of(lm, computed, compile_trunk)  # refused before anything is written
+    settings = recorded_settings(chosen, lm, computed, compile_trunk)
     manifest = manifest_of(lm, settings, seed, data, len(ids))
     keeper = None
     if partial is not None:
         keeper = PartialArchive(partial, _job(lm, settings, plan, data), force=force)
-    chunks = _cram_text(lm, chosen, computed, ids, plan, keeper, on_progress)
+    chunks = _cram_text(lm, chosen, computed, compile_trunk, ids, plan, keeper, on_progress)
     tensors = _tensors(lm, chunks, ids, tokenized)
     made = manifest.model_copy(update={"tensors_sha256": tensors.sha256()})
     return Archive(made, tensors)
@@ -153,6 +162,7 @@ def _cram_text(
     lm: FrozenLM,
     recipe: Recipe,
     computed: torch.dtype,
+    compile_trunk: bool,
     ids: Tensor,
     plan: ChunkPlan,
     keeper: PartialArchive | None,
@@ -169,7 +179,8 @@ def _cram_text(
             on_progress(progress)
 
     try:
-        for chunk in cram_chunks(lm, recipe, ids, plan, finished, report, computed):
+        cramming = cram_chunks(lm, recipe, ids, plan, finished, report, computed, compile_trunk)
+        for chunk in cramming:
             chunks[chunk.start] = chunk
             if keeper:
                 keeper.add(chunk)

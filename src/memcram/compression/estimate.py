@@ -104,6 +104,7 @@ def plan(
     samples: int = 16,
     seed: int = 0,
     compute_dtype: ComputeDtype = "auto",
+    compile_trunk: bool = False,
     measured: Mapping[int, Sequence[MeasuredChunk]] | None = None,
     on_poll: Callable[[EngineStatus], None] | None = None,
 ) -> TextPlan:
@@ -119,7 +120,8 @@ def plan(
         steps: budget per chunk in optimiser steps; None: the recipe's.
         samples: chunks to cram for each K, 2 or more.
         seed: of the sample positions, the inits and the resampling.
-        compute_dtype: of the trunk while optimising, as for `Engine`.
+        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`. The time that
+            compiling takes is not estimated.
         measured: sample chunks by K from the plan of a similar text; none are crammed then.
         on_poll: called as the chunks grow.
 
@@ -147,10 +149,11 @@ def plan(
     if measured is None:
         for k in vectors:
             _check_long_enough(n, samples, k, usual_chunk_tokens(lm.input_width, lm.vocab_size, k))
-        engine = Engine(lm, growing, compute_dtype=compute_dtype)
+        engine = Engine(lm, growing, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
         measured = _measure(engine, tokenized.ids, cuts, samples, on_poll)
     data = checked.encode()
-    source = _Source(lm, chosen, data, tokenized, choose_compute_dtype(lm, compute_dtype))
+    computed = choose_compute_dtype(lm, compute_dtype)
+    source = _Source(lm, chosen, data, tokenized, computed, compile_trunk)
     plans = tuple(source.plan(cut, measured[cut.vectors]) for cut in cuts)
     bound = capacity_bound(lm.input_width, lm.vocab_size, bits=16)
     return TextPlan(len(data), n, bound, plans)
@@ -274,12 +277,18 @@ class _Source:
     data: bytes
     tokenized: TokenizedText
     compute_dtype: torch.dtype
+    compile_trunk: bool
 
     def plan(self, cut: ChunkPlan, found: Sequence[MeasuredChunk]) -> Plan:
         """Estimate the whole text from its measured chunks."""
         n, k = len(self.tokenized.ids), cut.vectors
         cost = text_cost(found, cut)
-        usual = Engine(self.lm, self.recipe.for_horizon(), compute_dtype=self.compute_dtype)
+        usual = Engine(
+            self.lm,
+            self.recipe.for_horizon(),
+            compute_dtype=self.compute_dtype,
+            compile_trunk=self.compile_trunk,
+        )
         rate, slots = _rate(usual, self.tokenized.ids, cut, found)
         bound = capacity_bound(self.lm.input_width, self.lm.vocab_size, bits=16)
         chunks = _whole(cost.chunks)
@@ -311,7 +320,8 @@ class _Source:
 
         The header is that of an empty archive: the digits of its sizes are not counted.
         """
-        settings = recorded_settings(self.recipe, self.lm, self.compute_dtype)
+        computed = self.compute_dtype
+        settings = recorded_settings(self.recipe, self.lm, computed, self.compile_trunk)
         manifest = manifest_of(self.lm, settings, cut.seed, self.data, len(self.tokenized.ids))
         empty = {name: torch.empty(0, dtype=dtype) for name, dtype in TENSOR_DTYPES.items()}
         vectors = torch.empty(0, self.lm.input_width, dtype=self.lm.dtype)

@@ -1,5 +1,8 @@
 """Choose the dtype in which the trunk runs while vectors are optimised."""
 
+import os
+import shutil
+import sys
 import time
 from functools import cache
 from typing import Any, Literal, get_args
@@ -48,9 +51,50 @@ def choose_compute_dtype(lm: FrozenLM, wanted: ComputeDtype | torch.dtype) -> to
     return DTYPES[name]
 
 
-def recorded_settings(recipe: Recipe, lm: FrozenLM, computed: torch.dtype) -> dict[str, Any]:
-    """Settings of a recipe, with `compute_dtype` where it is not the model's dtype."""
-    extra = {} if computed == lm.dtype else {"compute_dtype": DTYPE_NAMES[computed]}
+def trunk_of(lm: FrozenLM, computed: torch.dtype, compile_trunk: bool = False) -> FrozenLM:
+    """Return the copy of the model that is run while optimising.
+
+    Only a copy in a lower precision can be compiled, because the model itself decides exactness. In
+    float32 torch's compiler also fails at the operator of `models/linear.py`.
+
+    Args:
+        lm: the model.
+        computed: dtype of the copy; the model's own gives the model.
+        compile_trunk: compile its decoder layers.
+
+    Raises:
+        UsageError: it cannot be compiled: it is in the model's own dtype, or a CPU has no C++
+            compiler.
+        ModelError: the decoder layers to compile are not found.
+    """
+    if not compile_trunk:
+        return lm.in_dtype(computed)
+    if computed == lm.dtype:
+        raise UsageError(
+            f"the model is optimised in its own dtype, {DTYPE_NAMES[computed]}",
+            argument="compile_trunk",
+            allowed="a model in float32 or float64 with a compute dtype of bfloat16",
+        )
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", usual)  # as torch looks for it
+    if lm.device.type == "cpu" and shutil.which(compiler) is None:
+        raise UsageError(
+            f"the C++ compiler {compiler!r} is not found",
+            argument="compile_trunk",
+            allowed="one on the PATH, or named in the variable CXX",
+        )
+    return lm.in_dtype(computed).compiled()
+
+
+def recorded_settings(
+    recipe: Recipe, lm: FrozenLM, computed: torch.dtype, compile_trunk: bool = False
+) -> dict[str, Any]:
+    """Settings of a recipe, with `compute_dtype` and `compile` where they are not the usual."""
+    extra: dict[str, Any] = {}
+    if computed != lm.dtype:
+        extra["compute_dtype"] = DTYPE_NAMES[computed]
+    if compile_trunk:  # rounds differently
+        extra["compile"] = True
     return recipe.settings() | extra
 
 

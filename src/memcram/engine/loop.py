@@ -15,7 +15,7 @@ from torch import Tensor
 from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room, group_mean, units
 from memcram.engine.batch_size import usual_batch_tokens
 from memcram.engine.best import keep_best, keep_path, restore_best
-from memcram.engine.compute import ComputeDtype, choose_compute_dtype
+from memcram.engine.compute import ComputeDtype, choose_compute_dtype, trunk_of
 from memcram.engine.finishing import finished, finishing_recipe
 from memcram.engine.result import Crammed, crammed_of
 from memcram.engine.state import initial_state, tree_map, where
@@ -63,9 +63,12 @@ class Engine:
             to be faster and the model is large), `float32`, `bfloat16`, or a torch.dtype. Vectors
             optimised in a lower precision than the model's are finished in the model's before
             they are returned (`engine/finishing.py`).
+        compile_trunk: compile the copy of the model in that lower precision with `torch.compile`,
+            layer by layer. Finishing is not compiled.
 
     Raises:
-        UsageError: the model cannot be optimised in `compute_dtype`.
+        UsageError: the model cannot be optimised in `compute_dtype`, or not be compiled.
+        ModelError: the layers to compile are not found.
 
     Example:
         >>> import torch, memcram
@@ -85,6 +88,7 @@ class Engine:
         batch_tokens: int | None = None,
         poll_every: int | None = None,
         compute_dtype: ComputeDtype | torch.dtype = "auto",
+        compile_trunk: bool = False,
     ) -> None:
         on_cpu = lm.device.type == "cpu"
         self.lm = lm
@@ -92,7 +96,8 @@ class Engine:
         often = on_cpu or recipe.strategy.every_step
         self.poll_every = poll_every or (1 if often else 8)
         self.compute_dtype = choose_compute_dtype(lm, compute_dtype)
-        self._trunk = lm.in_dtype(self.compute_dtype)
+        self.compile_trunk = compile_trunk
+        self._trunk = trunk_of(lm, self.compute_dtype, compile_trunk)
         self.batch_tokens = batch_tokens or usual_batch_tokens(self._trunk)
         self._finisher: Engine | None = None
         if self.compute_dtype != lm.dtype:

@@ -73,6 +73,7 @@ def text_steps_per_second(
         replace(engine.recipe, strategy=strategy),
         poll_every=engine.poll_every,
         compute_dtype=engine.compute_dtype,
+        compile_trunk=engine.compile_trunk,
     )
     ticks: list[tuple[float, EngineStatus]] = []
     for _ in timed.run(requests, lambda status: ticks.append((time.perf_counter(), status))):

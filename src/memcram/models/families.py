@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from memcram.errors import ModelError
 from memcram.models.head import Head
 
 
@@ -65,3 +66,16 @@ def split(module: Any) -> Parts:
     argument = "cache_params" if "cache_params" in parameters else "past_key_values"
     head = Head(linear, None if first is linear else first, scale, cap)
     return Parts(trunk, head, argument, "position_ids" in parameters)
+
+
+def decoder_layers(trunk: nn.Module, count: int) -> nn.ModuleList:
+    """Return the decoder layers of a trunk, of which there are `count`.
+
+    Raises:
+        ModelError: no list of as many modules is found.
+    """
+    lists = (part for part in trunk.modules() if isinstance(part, nn.ModuleList))
+    found = next((part for part in lists if len(part) == count), None)
+    if found is None:
+        raise ModelError(f"the decoder layers of {type(trunk).__name__} are not found")
+    return found

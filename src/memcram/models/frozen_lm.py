@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from itertools import chain
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from memcram.errors import TextError, UsageError
 from memcram.models.accounting import input_length, room
 from memcram.models.caches import takes_padding
 from memcram.models.decoding import greedy
-from memcram.models.families import max_positions, split
+from memcram.models.families import decoder_layers, max_positions, split
 from memcram.models.linear import freeze_linears
 from memcram.models.modes import DTYPE_NAMES, Layout
 
@@ -140,7 +141,7 @@ class FrozenLM:
         self.tokenizer = tokenizer
         self.identity = identity
         self._parts = split(self.module)
-        self._copies: dict[torch.dtype, FrozenLM] = {}
+        self._copies: dict[torch.dtype | Literal["compiled"], FrozenLM] = {}
         self._embedding = self.module.get_input_embeddings()
         config = self.module.config.get_text_config()
         self.input_width: int = self._embedding.weight.shape[1]
@@ -174,18 +175,40 @@ class FrozenLM:
         if dtype == self.dtype:
             return self
         if dtype not in self._copies:
-            other = copy.copy(self)
             # Parameters are cast one by one, so the copy is never in memory in both dtypes.
             cast: dict[int, Any] = {
                 id(one): nn.Parameter(one.to(dtype), requires_grad=False)
                 for one in self.module.parameters()
             }
-            other.module = copy.deepcopy(self.module, cast)
-            other._parts = split(other.module)
-            other._embedding = other.module.get_input_embeddings()
-            other.dtype, other.prefix, other._copies = dtype, self.prefix.to(dtype), {}
+            other = self._copy(cast)
+            other.dtype, other.prefix = dtype, self.prefix.to(dtype)
             self._copies[dtype] = other
         return self._copies[dtype]
+
+    def compiled(self) -> "FrozenLM":
+        """The same model, and the same weights, with compiled decoder layers; made once and kept.
+
+        torch compiles the layers when they first run, and again for other shapes.
+
+        Raises:
+            ModelError: the decoder layers are not found.
+        """
+        if "compiled" not in self._copies:
+            weights = chain(self.module.parameters(), self.module.buffers())
+            other = self._copy({id(one): one for one in weights})
+            for layer in decoder_layers(other._parts.trunk, self.layers):
+                layer.forward = torch.compile(layer.forward)
+            self._copies["compiled"] = other
+        return self._copies["compiled"]
+
+    def _copy(self, tensors: dict[int, Any]) -> "FrozenLM":
+        """Copy the model, with `tensors` in place of those of its module, by their `id`."""
+        other = copy.copy(self)
+        other.module = copy.deepcopy(self.module, tensors)
+        other._parts = split(other.module)
+        other._embedding = other.module.get_input_embeddings()
+        other._copies = {}
+        return other
 
     # -- text and tokens ------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ def measure_horizons(
     vectors: int = 1,
     seed: int = 0,
     compute_dtype: ComputeDtype | torch.dtype = "auto",
+    compile_trunk: bool = False,
     on_poll: Callable[[EngineStatus], None] | None = None,
 ) -> list[MeasuredHorizon]:
     """Measure the longest prefix of each sample that K vectors hold exactly.
@@ -85,7 +86,7 @@ def measure_horizons(
         recipe: must have a horizon strategy.
         vectors: K.
         seed: of the inits.
-        compute_dtype: of the trunk while optimising, as for `Engine`.
+        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
         on_poll: called with the engine's status as the texts advance.
 
     Raises:
@@ -96,7 +97,7 @@ def measure_horizons(
         CramRequest(i, sample.ids, vectors, seed + SEED_STRIDE * i)
         for i, sample in enumerate(samples)
     ]
-    engine = Engine(lm, growing, compute_dtype=compute_dtype)
+    engine = Engine(lm, growing, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
     done: dict[object, Crammed] = {
         crammed.key: crammed for crammed in engine.run(requests, on_poll)
     }
