@@ -87,7 +87,7 @@ def test_ctrl_c_stores_finished_texts(place, measured, whole, monkeypatch):
         return turn(self, batch, poll=poll)
 
     # One text at a time, 9 turns each: two are finished, and wait to be measured.
-    monkeypatch.setattr("memcram.engine.loop._CPU_BATCH_TOKENS", 1)
+    monkeypatch.setattr("memcram.engine.batch_size._CPU_TOKENS", 1)
     monkeypatch.setattr(Engine, "_turn", impatient)
     with pytest.raises(
         Interrupted, match=r"2 of 15 texts are kept in .*; run the command again to continue"
