@@ -1,6 +1,6 @@
 """Count the texts that llama.cpp decodes exactly, by the margin they were crammed to.
 
-    python benchmarks/llama_cpp_margins.py MODEL.gguf --work /tmp/vectors \\
+    python benchmarks/llama_cpp_margins.py MODEL.gguf --work vectors \\
         -o benchmarks/results/llama_cpp.json
 
 Texts are crammed against the dequantised model and decoded with llama.cpp's quantised kernels.
