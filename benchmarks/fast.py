@@ -48,10 +48,12 @@ class Side:
     Attributes:
         compute_dtype: of the trunk.
         former: with all logits, and MKL for float32.
+        compiled: with compiled decoder layers; only `steps` knows it.
     """
 
     compute_dtype: ComputeDtype
     former: bool = False
+    compiled: bool = False
 
     @contextlib.contextmanager
     def switched(self) -> Iterator[None]:
@@ -92,7 +94,7 @@ def step_seconds(lm: FrozenLM, side: Side, texts: Sequence[Tensor], vectors: int
     requests = [memcram.CramRequest(i, ids, vectors) for i, ids in enumerate(texts)]
     ticks: list[float] = []
     with side.switched():
-        engine = Engine(lm, recipe, compute_dtype=side.compute_dtype)
+        engine = Engine(lm, recipe, compute_dtype=side.compute_dtype, compile_trunk=side.compiled)
         engine._finisher = None
         for _ in engine.run(requests, lambda _: ticks.append(time.perf_counter())):
             pass
@@ -103,9 +105,10 @@ def step_seconds(lm: FrozenLM, side: Side, texts: Sequence[Tensor], vectors: int
 def steps_part(lm: FrozenLM, texts: int, repeats: int) -> dict[str, Any]:
     """Seconds per step of each side in turns, and the ratios to the former path."""
     rows = token_rows(lm, texts, TOKENS)
-    turns: dict[str, list[float]] = {name: [] for name in SIDES}
+    sides = SIDES | {"bfloat16, compiled": Side("bfloat16", compiled=True)}
+    turns: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
-        for name, side in SIDES.items():
+        for name, side in sides.items():
             turns[name].append(step_seconds(lm, side, rows, vectors=4))
     former = turns["former float32"]
     return {
