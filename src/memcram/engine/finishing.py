@@ -15,7 +15,7 @@ from memcram.engine.result import Crammed
 from memcram.recipes.component import component
 from memcram.recipes.objectives.smooth_margin import SmoothMargin
 from memcram.recipes.optimisers.adamw import AdamW
-from memcram.recipes.parametrisations import Parameters
+from memcram.recipes.parametrisations import Parameters, rms_of
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Outcome
 from memcram.recipes.strategies.horizon import Horizon
@@ -45,8 +45,7 @@ class Relative:
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`unit` (K, width), and the constant `scale` (K, 1)."""
-        tiny = torch.finfo(start.dtype).tiny
-        scale = start.square().mean(-1, keepdim=True).sqrt().clamp(min=tiny)
+        scale = rms_of(start)
         return {"unit": start / scale, "scale": scale}
 
     def mem(self, parameters: Parameters) -> Tensor:

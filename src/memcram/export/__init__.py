@@ -49,7 +49,7 @@ def get_exporter(name: str, dtype: str | None = None) -> Exporter:
             for the archive's.
 
     Raises:
-        UsageError: there is no exporter of that name, or it takes no dtype.
+        UsageError: no exporter has that name, or it takes no dtype.
     """
     exporter = _look_up(EXPORTERS, name)
     if dtype is None:
@@ -63,7 +63,7 @@ def get_importer(name: str) -> Callable[[str | Path], Tensor]:
     """Look up the function that reads a program's prompts: folder to vectors (K, width).
 
     Raises:
-        UsageError: there is no importer of that name.
+        UsageError: no importer has that name.
     """
     return _look_up(IMPORTERS, name)
 

@@ -70,9 +70,8 @@ class Direct:
 class Direction:
     """mem = ρ · u / rms(u): only the direction of each vector is trained, its size is fixed.
 
-    A long vector passes through the layers almost unchanged, so that the keys and values of every
-    layer are nearly linear in its direction. A step of AdamW is then relative to the vector: a
-    learning rate of 0.1 turns it by at most a tenth of its length or so.
+    The size does not change, so a learning rate is relative to it: one step of AdamW with a rate of
+    0.1 moves each coordinate by about a tenth of ρ or less.
 
     Attributes:
         rms: ρ, root mean square of the coordinates.
@@ -91,19 +90,19 @@ class Direction:
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`unit` (K, width), the rows of `start` with a root mean square of 1."""
-        return {"unit": start / _rms(start)}
+        return {"unit": start / rms_of(start)}
 
     def mem(self, parameters: Parameters) -> Tensor:
         """ρ · u / rms(u) of every row, (slot, K, width)."""
         unit = parameters["unit"]
-        return self.rms * unit / _rms(unit)
+        return self.rms * unit / rms_of(unit)
 
     def for_one_text(self) -> "Direction":
         """The same: nothing is shared."""
         return self
 
 
-def _rms(vectors: Tensor) -> Tensor:
+def rms_of(vectors: Tensor) -> Tensor:
     """Root mean square of the coordinates (..., 1), never 0."""
     tiny = torch.finfo(vectors.dtype).tiny
     return vectors.square().mean(-1, keepdim=True).sqrt().clamp(min=tiny)
