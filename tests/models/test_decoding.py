@@ -205,3 +205,10 @@ def test_cached_logits_equal_uncached_ones(pocket, prose, k):
         logits = pocket.module(inputs_embeds=embeds, use_cache=False).logits[0, k - 1 :]
     torch.testing.assert_close(cached.margins, margins(logits, ids), rtol=0, atol=1e-4)
     assert torch.equal(cached.predicted, logits.argmax(-1))
+
+
+def test_forced_tokens_of_the_beginning_leave_the_rest_free(pocket):
+    mem = random_mem(pocket, 1)
+    [free] = decoding.greedy(pocket, [mem], [12])
+    [forced] = decoding.greedy(pocket, [mem], [12], [free.ids[:2]])
+    assert torch.equal(forced.ids, free.ids)

@@ -403,3 +403,15 @@ def test_unloadable_model_loses_no_rows(place, measured, write_spec, tiny_folder
     path = write_spec(change)
     with pytest.raises(ModelError, match="15 of 30 texts are kept in"):
         measured(path)
+
+
+def test_text_whose_first_token_is_given_is_decoded_after_it(measured, write_spec, tiny_folder):
+    """The horizon counts tokens that free-running decoding returns after the given one."""
+    spec = write_spec(
+        (str(tiny_folder), "pocket"),
+        ("steps = 8", 'steps = 150\nrecipes = ["default@first_token_given=true"]'),
+    )
+    rows = measured(spec, limit=4).rows()
+    correct = [row for row in rows if row.outcome == "right"]
+    assert correct
+    assert all(row.exact and row.horizon == row.n_counted == row.tokens - 1 for row in correct)

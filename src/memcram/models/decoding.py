@@ -56,7 +56,8 @@ def greedy(
         lm: the model.
         mems: per chunk (K, input_width); K may differ between chunks.
         n_tokens: tokens per chunk.
-        forced: per chunk (n,) token ids that replace the prediction; −1 keeps the prediction.
+        forced: per chunk (m,) ids that replace the predictions of its first m ≤ n tokens; −1 keeps
+            a prediction.
         batch_tokens: cached positions per batch; None: as many as memory allows, up to a limit.
     """
     decoded = dict(stream(lm, mems, n_tokens, forced, batch_tokens))
@@ -120,7 +121,7 @@ class _Tape:
         *self.starts, self.unread = accumulate(self.lengths, initial=0)
         force = torch.full((self.unread + 1,), -1, dtype=torch.long)
         for i, tokens in enumerate(forced or []):
-            force[self._outputs(i)] = tokens
+            force[self._outputs(i)][: len(tokens)] = tokens
         self._force = force.to(lm.device)
         exact = torch.float64 if lm.dtype == torch.float64 else torch.float32
         self._ids = torch.empty_like(self._force)
