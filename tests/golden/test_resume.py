@@ -1,6 +1,7 @@
 """A compression that an earlier memcram began: its finished chunks are used, the rest is done."""
 
 import json
+import re
 import shutil
 from importlib.metadata import version
 
@@ -17,7 +18,8 @@ SAME = ["--chunk-tokens", "6", "--steps", "40"]
 MADE_WITH = json.loads((STAGE / "long.partial/job.json").read_text())["memcram"]
 
 pytestmark = pytest.mark.skipif(
-    version("memcram") != MADE_WITH, reason="chunks are not used by another version of memcram"
+    re.match(r"\d+(\.\d+)*", version("memcram"))[0] != MADE_WITH,
+    reason="chunks are not used by another release of memcram",
 )
 
 

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from importlib.metadata import version
 
 import pytest
 import torch
 
 import memcram
 from memcram.archive.partial import Chunk, PartialArchive
+from memcram.compression import codec
 from memcram.errors import Interrupted
 
 TEXT = "The lamp in the harbour went out at nine, and nobody noticed."
@@ -68,6 +70,26 @@ def test_another_run_is_not_mixed_in(pocket, tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     forced = memcram.compress(TEXT, pocket, partial=folder, seed=1, force=True, **settings)
     assert memcram.decompress(forced, pocket) == TEXT.encode()
+
+
+def test_another_commit_resumes_but_another_release_does_not(pocket, tmp_path, monkeypatch):
+    folder = tmp_path / "a.partial"
+    settings = {"chunk_tokens": 8, "steps": 10, "partial": folder}
+
+    def installed(memcram_version):
+        monkeypatch.setattr(
+            codec, "version", lambda name: memcram_version if name == "memcram" else version(name)
+        )
+
+    installed("0.1.0.dev7+g1a2b3c4.d20261126")
+    with pytest.raises(Interrupted):
+        memcram.compress(TEXT, pocket, on_progress=InterruptAfter(1), **settings)
+    installed("0.1.1")
+    with pytest.raises(memcram.UsageError, match=r"other settings \(memcram\)"):
+        memcram.compress(TEXT, pocket, **settings)
+    installed("0.1.0")
+    resumed = memcram.compress(TEXT, pocket, **settings)
+    assert memcram.decompress(resumed, pocket) == TEXT.encode()
 
 
 def job(seed):

@@ -1,6 +1,7 @@
 """Compress a text to an archive, and decompress it to the same bytes."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
@@ -273,7 +274,7 @@ def chunk_plan(
 def _job(lm: FrozenLM, settings: dict[str, Any], plan: ChunkPlan, data: bytes) -> dict[str, Any]:
     """Collect everything that the vectors of a run depend on."""
     return {
-        "memcram": version("memcram"),
+        "memcram": _release(version("memcram")),
         "model": lm.identity.fingerprint,
         "dtype": DTYPE_NAMES[lm.dtype],
         "layout": lm.layout,
@@ -281,6 +282,11 @@ def _job(lm: FrozenLM, settings: dict[str, Any], plan: ChunkPlan, data: bytes) -
         "text": hashlib.sha256(data).hexdigest(),
         "plan": asdict(plan),
     }
+
+
+def _release(installed: str) -> str:
+    """Return the release of a version: 0.1.0 of 0.1.0.dev7+g1a2b3c4, so that commits can resume."""
+    return re.split(r"[^\d.]", installed)[0].rstrip(".")
 
 
 def _fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM) -> bool:
