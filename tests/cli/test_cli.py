@@ -28,6 +28,7 @@ COMMANDS = [
     "bound",
     "models",
     "study",
+    "completion",
 ]
 
 

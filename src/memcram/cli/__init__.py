@@ -12,6 +12,7 @@ import click
 from memcram.cli.bound import bound
 from memcram.cli.codec import compress, decompress, inspect, verify
 from memcram.cli.command import ShownError
+from memcram.cli.complete import completion
 from memcram.cli.console import writing
 from memcram.cli.explain import explain
 from memcram.cli.export import export, import_
@@ -52,6 +53,7 @@ for command in (
     study,
     bound,
     models,
+    completion,
 ):
     cli.add_command(command)
 

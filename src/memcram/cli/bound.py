@@ -5,15 +5,13 @@ from typing import Any
 
 import click
 
-from memcram.cli import options
+from memcram.cli import complete, options
 from memcram.cli.command import Command
 from memcram.cli.console import print_json, print_table
-from memcram.metrics.bound import capacity_bound
-from memcram.metrics.published import published_shapes
 
 
 @click.command(cls=Command)
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete.models)
 @click.option(
     "--bits",
     type=click.FloatRange(min=0, min_open=True),
@@ -37,6 +35,10 @@ def bound(models: tuple[str, ...], bits: float, revision: str | None, as_json: b
     """
     if not math.isfinite(bits):
         raise click.BadParameter(f"got {bits}, allowed: a number above 0", param_hint="--bits")
+
+    from memcram.metrics.bound import capacity_bound
+    from memcram.metrics.published import published_shapes
+
     known = published_shapes()
     rows: list[dict[str, Any]] = []
     for name in models or tuple(known):

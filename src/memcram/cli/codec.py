@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from memcram.cli import options
+from memcram.cli import complete, options
 from memcram.cli.command import Command
 from memcram.cli.console import (
     STREAM,
@@ -38,11 +38,12 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("text")
+@click.argument("text", shell_complete=complete.files)
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
+    shell_complete=complete.files,
     help=f"Archive to write, or - for standard output.  [default: TEXT{ARCHIVE_SUFFIX}]",
 )
 @options.stacked(options.model, options.revision, options.config)
@@ -127,11 +128,12 @@ def compress(
 
 
 @click.command(cls=Command)
-@click.argument("archive")
+@click.argument("archive", shell_complete=complete.files)
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
+    shell_complete=complete.files,
     help=f"File to write, or - for standard output.  [default: ARCHIVE without {ARCHIVE_SUFFIX}]",
 )
 @options.stacked(options.archive_model, options.config, options.device)
@@ -186,7 +188,7 @@ def decompress(
 
 
 @click.command(cls=Command)
-@click.argument("archive")
+@click.argument("archive", shell_complete=complete.files)
 @options.json
 def inspect(archive: str, as_json: bool) -> None:
     """Show the contents of ARCHIVE (a file, or - for standard input) without loading a model.
@@ -218,7 +220,7 @@ def inspect(archive: str, as_json: bool) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("archive")
+@click.argument("archive", shell_complete=complete.files)
 @options.stacked(options.archive_model, options.config, options.device)
 @options.stacked(options.json, options.quiet)
 def verify(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from memcram.cli import options
+from memcram.cli import complete, options
 from memcram.cli.codec import open_archive, open_model
 from memcram.cli.command import Command
 from memcram.cli.console import STREAM, check_output, print_report, write_output
@@ -12,10 +12,15 @@ from memcram.errors import UsageError, require
 
 
 @click.command(cls=Command)
-@click.argument("source", metavar="ARCHIVE|STORE")
+@click.argument("source", metavar="ARCHIVE|STORE", shell_complete=complete.files)
 @click.argument("text_id", required=False)
 @click.option(
-    "-o", "--output", required=True, metavar="FILE", help="Page to write, or - for stdout."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Page to write, or - for stdout.",
 )
 @options.stacked(options.archive_model, options.config, options.device)
 @options.stacked(options.force, options.json)

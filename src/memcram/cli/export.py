@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from memcram.cli import options
+from memcram.cli import complete, options
 from memcram.cli.codec import open_archive, open_model
 from memcram.cli.command import Command
 from memcram.cli.console import print_report
@@ -12,9 +12,16 @@ from memcram.files import check_writable, write_atomically
 
 
 @click.command(cls=Command)
-@click.argument("runtime")
-@click.argument("archive")
-@click.option("-o", "--output", metavar="DIR", required=True, help="Folder to create.")
+@click.argument("runtime", shell_complete=complete.exports)
+@click.argument("archive", shell_complete=complete.files)
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    shell_complete=complete.files,
+    required=True,
+    help="Folder to create.",
+)
 @options.stacked(options.archive_model, options.config, options.device)
 @click.option(
     "--dtype",
@@ -65,9 +72,16 @@ def export(
 
 
 @click.command("import", cls=Command)
-@click.argument("runtime")
-@click.argument("folder", metavar="DIR")
-@click.option("-o", "--output", metavar="FILE", required=True, help="safetensors file to write.")
+@click.argument("runtime", shell_complete=complete.imports)
+@click.argument("folder", metavar="DIR", shell_complete=complete.files)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=complete.files,
+    required=True,
+    help="safetensors file to write.",
+)
 @options.stacked(options.force, options.json)
 def import_(runtime: str, folder: str, output: str, force: bool, as_json: bool) -> None:
     """Import a prompt that another program, RUNTIME, trained, from DIR.

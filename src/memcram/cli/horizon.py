@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memcram.cli import options
+from memcram.cli import complete, options
 from memcram.cli.command import Command
 from memcram.cli.console import (
     echo,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("texts", nargs=-1, required=True, metavar="TEXT...")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT...", shell_complete=complete.files)
 @options.number("--samples", default=16, help="Samples to measure, drawn from each TEXT in turn.")
 @options.number(
     "--max-tokens",

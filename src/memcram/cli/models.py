@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from memcram.cli import options
+from memcram.cli import complete, options
 from memcram.cli.command import Group
 from memcram.cli.console import echo, print_fields, print_json, print_report, print_table
 
@@ -37,7 +37,7 @@ def models(context: click.Context, as_json: bool) -> None:
 
 
 @models.command()
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", shell_complete=complete.models)
 @options.stacked(options.revision, options.config, options.device, options.dtype, options.json)
 def inspect(
     model: str,

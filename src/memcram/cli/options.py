@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from memcram.cli import complete
+
 if TYPE_CHECKING:
     from memcram.models import FrozenLM
 
@@ -51,6 +53,7 @@ device = click.option(
 model = click.option(
     "--model",
     metavar="MODEL",
+    shell_complete=complete.models,
     default="pocket",
     show_default=True,
     help="Packaged name, local folder, GGUF file or hub id.",
@@ -59,11 +62,13 @@ revision = click.option("--revision", metavar="REV", help="Branch, tag or commit
 config = click.option(
     "--config",
     metavar="FOLDER",
+    shell_complete=complete.files,
     help="Folder with the original config.json of a GGUF model.  [default: the file's metadata]",
 )
 archive_model = click.option(
     "--model",
     metavar="MODEL",
+    shell_complete=complete.models,
     help="Where to load the archive's model from.  [default: the name in its manifest]",
 )
 
@@ -80,6 +85,7 @@ chunk_tokens = click.option(
 recipe = click.option(
     "--recipe",
     metavar="RECIPE",
+    shell_complete=complete.recipes,
     default="default",
     show_default=True,
     help="Recipe by name, or a variant such as default@tau=0.1,lr=0.5.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memcram.cli import options
+from memcram.cli import complete, options
 from memcram.cli.command import Command
 from memcram.cli.console import (
     echo,
@@ -37,7 +37,7 @@ _ROWS = (
 
 
 @click.command(cls=Command)
-@click.argument("text")
+@click.argument("text", shell_complete=complete.files)
 @options.number(
     "--vectors",
     "-K",

@@ -4,15 +4,22 @@ from pathlib import Path
 
 import click
 
-from memcram.cli import options
+from memcram.cli import complete, options
 from memcram.cli.command import Command
 from memcram.cli.console import print_report, progress_bar
 from memcram.errors import UsageError, require
 
 
 @click.command(cls=Command)
-@click.argument("stores", nargs=-1, metavar="[STORE]...")
-@click.option("-o", "--output", required=True, metavar="DIR", help="Folder to write.")
+@click.argument("stores", nargs=-1, metavar="[STORE]...", shell_complete=complete.files)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="DIR",
+    shell_complete=complete.files,
+    help="Folder to write.",
+)
 @click.option("--published", is_flag=True, help="Show only published values, without a STORE.")
 @options.number(
     "--texts",

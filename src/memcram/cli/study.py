@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from memcram.cli import options
+from memcram.cli import complete, options
 from memcram.cli.command import Group
 from memcram.cli.console import (
     STREAM,
@@ -40,8 +40,14 @@ study.add_command(report)
 
 
 @study.command()
-@click.argument("name", required=False, metavar="NAME|MODEL")
-@click.option("-o", "--output", metavar="FILE", help="Spec to write.  [default: NAME.toml]")
+@click.argument("name", required=False, metavar="NAME|MODEL", shell_complete=complete.models)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Spec to write.  [default: NAME.toml]",
+)
 @click.option(
     "--scale",
     type=click.FloatRange(min=0, max=1, min_open=True),
@@ -104,9 +110,12 @@ def new(
 
 
 @study.command()
-@click.argument("spec", metavar="SPEC|STORE")
+@click.argument("spec", metavar="SPEC|STORE", shell_complete=complete.files)
 @click.option(
-    "--store", metavar="DIR", help="Folder for the rows.  [default: NAME.study next to SPEC]"
+    "--store",
+    metavar="DIR",
+    shell_complete=complete.files,
+    help="Folder for the rows.  [default: NAME.study next to SPEC]",
 )
 @options.number("--limit", help="Maximum number of texts to measure.")
 @click.option("--dry-run", is_flag=True, help="Show the grid without measuring.")
@@ -163,7 +172,7 @@ def run(
 
 
 @study.command()
-@click.argument("store")
+@click.argument("store", shell_complete=complete.files)
 @options.json
 def status(store: str, as_json: bool) -> None:
     """Show the progress of STORE, its failures and an estimate of the time left.
@@ -177,12 +186,15 @@ def status(store: str, as_json: bool) -> None:
 
 
 @study.command()
-@click.argument("stores", nargs=-1, required=True, metavar="STORE...")
+@click.argument(
+    "stores", nargs=-1, required=True, metavar="STORE...", shell_complete=complete.files
+)
 @click.option(
     "-o",
     "--output",
     required=True,
     metavar="DIR|PREFIX",
+    shell_complete=complete.files,
     help="A folder for rows.parquet and rows.csv, or the prefix of the two files' names.",
 )
 @options.stacked(options.force, options.json)
