@@ -174,11 +174,13 @@ def test_own_bits_per_dimension_have_intervals():
 def test_horizons_of_the_papers_and_of_the_authors_repository():
     data = figure_data.horizon_means_data(published_horizons())
     axes = bar_figures.horizon_means(data).axes[0]
-    drawn = dict(zip(words(axes), [patch.get_width() for patch in axes.patches], strict=True))
+    names = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
+    values = zip(words(axes), [patch.get_width() for patch in axes.patches], strict=True)
+    drawn = dict(zip(names, values, strict=True))
     assert len(drawn) == 20
-    assert drawn["63.1  tarasov2026-repo"] == 63.1  # SmolLM2-135M
-    assert drawn["670  tarasov2026-repo@T=0.25"] == 670.1  # Pythia-1.4B
-    assert drawn["1,697  tarasov2026+low-dim"] == 1697  # Llama-3.1-8B
+    assert drawn["SmolLM2-135M · tarasov2026-repo"] == ("63.1", 63.1)
+    assert drawn["Pythia-1.4B · tarasov2026-repo@T=0.25"] == ("670", 670.1)
+    assert drawn["Llama-3.1-8B · tarasov2026+low-dim"] == ("1,697", 1697)
     assert all(patch.get_facecolor()[3] == 0 for patch in axes.patches)
 
 

@@ -33,6 +33,7 @@ from memcram.report.style import (
     new_figure,
     new_panels,
     places,
+    wrapped,
 )
 
 _UNITS = {
@@ -213,7 +214,8 @@ def _paths(axes: Axes, one: DataFrame, theme: Theme) -> None:
     first = one.iloc[0]
     axes.set_xlabel(f"first axis ({100 * first['first_share']:.0f} %)")
     axes.set_ylabel(f"second ({100 * first['second_share']:.0f} %)")
-    axes.set_title(f"{first['source']} {first['text_id'][:8]}", fontsize=8.5, fontweight="normal")
+    title = wrapped(f"{first['source']} {first['text_id'][:8]}")
+    axes.set_title(title, fontsize=8.5, fontweight="normal")
 
 
 def path_words(data: DataFrame) -> str:

@@ -13,9 +13,22 @@ from pandas import DataFrame
 
 from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
 from memcram.report.drawing import MEAN, counted, note_at, percent, plain_ticks, titled
-from memcram.report.style import HATCHES, LIGHT, Theme, applied, finish, new_figure, places
+from memcram.report.style import (
+    HATCHES,
+    LIGHT,
+    LINE,
+    Theme,
+    applied,
+    finish,
+    n_lines,
+    new_figure,
+    places,
+    wrapped,
+)
 
 _BAR = 0.8  # height of a bar; the distance between bars is 1
+_ROW = 0.19  # inches: distance between bars
+_GAP = 0.5  # between blocks, in rows
 _LOG_FROM = 25  # largest / smallest from which an axis of token counts is logarithmic
 
 # Ends of a bar's thin line (None: no line) and what is written at its end.
@@ -39,7 +52,7 @@ def max_tokens(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     with applied(theme):
         figure, axes = draw_bars(data, "max_tokens", theme, describe)
         _token_axis(axes, data["max_tokens"], data["next_tokens"].max(), room=1.2)
-        axes.set_xlabel(f"tokens (mean teacher-forced accuracy ≥ {THRESHOLD})")
+        axes.set_xlabel(f"tokens (mean teacher-forced accuracy ≥ {THRESHOLD})", loc="right")
         axes.set_title(titled("Max tokens", data))
         thin = "thin line: up to the next length, which failed"
         return finish(figure, theme, counted(data, "n", f"; {thin}"), 3, bar_handles(axes))
@@ -58,7 +71,7 @@ def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         most = max([*data["utilisation"], *data["utilisation_high"].dropna()])
         axes.set_xlim(0, most * 1.2)
         percent(axes.xaxis)
-        axes.set_xlabel("token gain / capacity bound (16 bits per coordinate)")
+        axes.set_xlabel("token gain / capacity bound (16 bits per coordinate)", loc="right")
         axes.set_title(titled("Utilisation", data))
         return finish(
             figure, theme, counted(data, "gain_n", f"; line: {MEAN}"), 3, bar_handles(axes)
@@ -75,18 +88,18 @@ def horizon_means(data: DataFrame, theme: Theme = LIGHT) -> Figure:
             else f"{row.horizon_tokens:,.0f}"
         )
         if row.published:
-            return None, None, f"{words}  {row.recipe}"
+            return None, None, words
         ended = 0 if pd.isna(row.budget_ended) else row.budget_ended
         bound = "≥ " if row.censored_share or ended else ""
         return row.horizon_tokens_low, row.horizon_tokens_high, f"{bound}{words}"
 
     with applied(theme):
         figure, axes = draw_bars(data, "horizon_tokens", theme, describe)
-        _token_axis(axes, data["horizon_tokens"], data["horizon_tokens_high"].max(), room=2.05)
+        _token_axis(axes, data["horizon_tokens"], data["horizon_tokens_high"].max(), room=1.25)
         axes.set_xlabel("mean exact horizon (tokens)")
         axes.set_title(titled("Horizons", data))
         note = f"own values: line: {MEAN}; ≥: texts or budget ended first{_ended(data)}"
-        note += "; hollow: published, with recipe"
+        note += "; hollow: published"
         return finish(figure, theme, note, 3, bar_handles(axes))
 
 
@@ -124,12 +137,18 @@ def draw_bars(
     """
     order = data.sort_values("parameters", kind="stable")["label"].drop_duplicates().tolist()
     index = places(list(data["source"]))
-    figure, axes = new_figure(height=1.5 + 0.19 * len(data) + 0.1 * len(order))
-    y, ticks, labelled = 0.0, [], set()
-    for name in order:
-        block = data[data["label"] == name]
+    blocks = [data[data["label"] == name] for name in order]
+    labels = [wrapped(name) for name in order]
+    # A block is as high as its bars, or as the lines of its label.
+    heights = [
+        max(float(len(block)), n_lines(label) * LINE / _ROW)
+        for block, label in zip(blocks, labels, strict=True)
+    ]
+    figure, axes = new_figure(height=1.5 + _ROW * (sum(heights) + _GAP * len(order)))
+    top, ticks, labelled = -0.5, [], set()
+    for block, height in zip(blocks, heights, strict=True):
         rank = block["source"].map(index) + 100 * block["published"].astype(bool)
-        start = y
+        y = top + (height - len(block) + 1) / 2
         for _, row in block.loc[rank.sort_values(kind="stable").index].iterrows():
             label = f"{row['source']}, published" if row["published"] else str(row["source"])
             shown = f"_{label}" if label in labelled else label  # once in the legend
@@ -137,11 +156,11 @@ def draw_bars(
             _draw_bar(axes, y, row, value, shown, index[row["source"]], theme)
             _describe_bar(axes, y, row[value], describe(row), theme)
             y += 1
-        ticks.append((start + y - 1) / 2)
-        y += 0.5
-    axes.set_yticks(ticks, order)
+        ticks.append(top + height / 2)
+        top += height + _GAP
+    axes.set_yticks(ticks, labels)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(y - 0.6, -0.9)
+    axes.set_ylim(top - _GAP + 0.4, -0.9)
     axes.grid(visible=False, axis="y")
     return figure, axes
 

@@ -83,7 +83,9 @@ def horizon_means_data(horizons: DataFrame) -> DataFrame:
     columns = ["label", "recipe", "source", "published", "parameters", "vectors", "n"]
     columns += [*_with_interval("horizon_tokens"), "horizon_tokens_std", "censored_share"]
     columns.append("budget_ended")
-    return _fewest(horizons)[columns].reset_index(drop=True)
+    found = _fewest(horizons)[columns].reset_index(drop=True)
+    named = found["label"] + " · " + found["recipe"]  # a published model has several recipes
+    return found.assign(label=named.where(found["published"].astype(bool), found["label"]))
 
 
 def _with_interval(column: str) -> list[str]:

@@ -43,14 +43,19 @@ from memcram.report.drawing import (
 )
 from memcram.report.style import (
     LIGHT,
+    LINE,
     MARKERS,
     Theme,
     applied,
     finish,
     lengths_map,
+    n_lines,
     new_figure,
     places,
+    wrapped,
 )
+
+_MARK_ROW = 0.27  # inches: distance between the models of bits_per_dimension
 
 
 def cross_entropy(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -239,10 +244,13 @@ def _gain_marks(axes: Axes, some: DataFrame, place: int, theme: Theme, *, hollow
 
 
 def _name_series(axes: Axes, own: DataFrame) -> None:
-    for name, some in own.groupby("label"):
+    models = own["label"].str.split(" · ").str[0]
+    for model, some in own.groupby(models):
         top = largest(some, "token_gain")
         at = (float(top["bound_tokens"]), float(top["token_gain"]))
-        note_at(axes, str(name), at, (-9, 0), ha="right")
+        several = some["label"].nunique()
+        name = f"{model} ({several} settings)" if several > 1 else str(top["label"])
+        note_at(axes, wrapped(name), at, (-9, 0), ha="right")
 
 
 def bits_per_dimension(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -253,12 +261,15 @@ def bits_per_dimension(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     """
     with applied(theme):
         order = data.sort_values("parameters", kind="stable")["label"].drop_duplicates().tolist()
-        figure, axes = new_figure(height=2.0 + 0.27 * len(order))
+        labels = [wrapped(name) for name in order]
+        heights = [max(1.0, n_lines(label) * LINE / _MARK_ROW) for label in labels]
+        middles = {name: sum(heights[:i]) + (heights[i] - 1) / 2 for i, name in enumerate(order)}
+        figure, axes = new_figure(height=2.0 + _MARK_ROW * sum(heights))
         index = places(list(data["source"]))
         for source, some in by_source(data):
             for published, one in some.groupby(some["published"].astype(bool)):
                 x, place = one["bits_per_dimension"].astype(float), index[source]
-                y = one["label"].map(order.index) + 0.2 * (place - 1)  # sources below each other
+                y = one["label"].map(middles) + 0.2 * (place - 1)  # sources below each other
                 ends = errors(x, one["bits_per_dimension_low"], one["bits_per_dimension_high"])
                 intervals(axes, x, y, place, theme, xerr=ends)
                 scatter(axes, x, y, place, theme, hollow=bool(published), s=24)
@@ -269,9 +280,9 @@ def bits_per_dimension(data: DataFrame, theme: Theme = LIGHT) -> Figure:
                 (PERCEPTRON_BITS, "--", "2: perceptron (Gardner 1988)"),
             )
         ]
-        axes.set_yticks(range(len(order)), order)
+        axes.set_yticks(list(middles.values()), labels)
         axes.tick_params(axis="y", length=0)
-        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.set_ylim(sum(heights) - 0.4, -0.6)
         axes.set_xlim(0, 1.06 * max(PERCEPTRON_BITS, float(data["bits_per_dimension"].max())))
         axes.set_xlabel("information gain (bits per dimension)")
         axes.set_title(titled("Bits per dimension", data))

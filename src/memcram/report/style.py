@@ -26,8 +26,14 @@ from matplotlib.text import Text
 WIDTH = 4.8  # inches: one column, so that text stays readable when a phone shrinks it
 _PNG_DPI = 200
 _FONT = "DejaVu Sans"  # comes with matplotlib
+LINE = 0.15  # inches: a line of a label, a title or a legend
 _NOTE_CHARACTERS = 74
-_TITLE_CHARACTERS = 46
+_TITLE_CHARACTERS = 42
+_LABEL_CHARACTERS = 24
+_LEGEND_CHARACTERS = 62  # of all columns together, without their marks
+_HANDLE_CHARACTERS = 6  # width of a mark and its space in a legend
+# Where a long name may be broken: after these signs, before an option or a variant.
+_BREAKS = re.compile(r"(?<=[ ,/·:-])(?<!= )(?!= )|(?=[@+])")
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,29 @@ def applied(theme: Theme) -> Iterator[None]:
         yield
 
 
+def wrapped(name: str, characters: int = _LABEL_CHARACTERS) -> str:
+    """Break a name into lines, after a separator where there is one.
+
+    >>> print(wrapped("tarasov2026+low-dim@temperature=0.25,k=256,lr=0.1"))
+    tarasov2026+low-dim
+    @temperature=0.25,k=256,
+    lr=0.1
+    """
+    lines = [""]
+    for piece in _BREAKS.split(name):
+        for at in range(0, len(piece), characters):  # a piece may be longer than a line
+            part = piece[at : at + characters]
+            if lines[-1] and len((lines[-1] + part).rstrip()) > characters:
+                lines.append("")
+            lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def n_lines(text: str) -> int:
+    """Count the lines of a text."""
+    return 1 + text.count("\n")
+
+
 def new_figure(height: float) -> tuple[Figure, Axes]:
     """Create a figure one column wide and `height` inches tall, with room for labels."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -126,8 +155,9 @@ def new_panels(count: int, height: float, title: str) -> tuple[Figure, list[Axes
     columns = min(count, 2)
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH, height * rows + 1.2), layout="constrained")
-    lines = textwrap.fill(title, _TITLE_CHARACTERS)
-    figure.suptitle(lines, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    figure.suptitle(
+        wrapped(title, _TITLE_CHARACTERS), x=0.01, ha="left", fontsize=10, fontweight="bold"
+    )
     return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 
@@ -140,28 +170,47 @@ def finish(
 ) -> Figure:
     """Add the note (n, kind of interval) and the legend under the axes; wrap a long title.
 
+    The figure grows with the lines of title, note and legend, so that the plot keeps its height.
+
     Args:
         figure: with one plot, or panels under one title.
         theme: colours.
         note: is wrapped.
-        columns: of the legend.
+        columns: of the legend, fewer where its labels are long.
         handles: what the legend shows; None takes all labelled marks.
     """
     axes = figure.axes[0]
-    if len(title := axes.get_title(loc="left")) > _TITLE_CHARACTERS:
-        axes.set_title(textwrap.fill(title, _TITLE_CHARACTERS))
+    title = wrapped(axes.get_title(loc="left"), _TITLE_CHARACTERS)
+    if title != axes.get_title(loc="left"):
+        axes.set_title(title)
     shown = list(axes.get_legend_handles_labels()[0] if handles is None else handles)
+    named = [handle for handle in shown if str(handle.get_label()).strip()]
+    columns = _columns(shown, columns)
+    shown = shown if columns > 1 else named
+    labels = [wrapped(str(handle.get_label()), _LEGEND_CHARACTERS - 4) for handle in shown]
+    note = textwrap.fill(note, _NOTE_CHARACTERS)
+    rows = sum(map(n_lines, labels)) / columns
+    more = n_lines(title) - 1 + max(0, n_lines(note) - 2) + max(0.0, rows - 2)
+    figure.set_figheight(figure.get_figheight() + LINE * more)
     legend = figure.legend(
-        handles=shown,
+        shown,
+        labels,
         loc="outside lower left",
-        ncols=columns if len(shown) != 4 else 2,  # two pairs
-        title=textwrap.fill(note, _NOTE_CHARACTERS),
+        ncols=columns,
+        title=note,
         title_fontsize=8,
         alignment="left",
         columnspacing=1.4,
     )
     legend.get_title().set_color(theme.muted)
     return figure
+
+
+def _columns(handles: Sequence[Artist], most: int) -> int:
+    """Number of columns of a legend that fit into the width of a figure."""
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    fitting = (_LEGEND_CHARACTERS + _HANDLE_CHARACTERS) // (longest + _HANDLE_CHARACTERS)
+    return max(1, min(most if len(handles) != 4 else 2, fitting))  # four are two pairs
 
 
 def lengths_map(theme: Theme) -> Colormap:

@@ -239,10 +239,10 @@ def with_published(own: DataFrame, published: DataFrame) -> DataFrame:
         return published
     names = own.groupby("model")["label"].unique()
     labels = {model: found[0] for model, found in names.items() if len(found) == 1}
-    sizes = own.groupby("model")["parameters"].first()
+    sizes = own.groupby("model")["parameters"].first().to_dict()
     published = published.assign(
-        label=published["model"].map(labels).fillna(published["label"]),
-        parameters=published["model"].map(sizes).fillna(published["parameters"]),
+        label=[labels.get(row.model, row.label) for row in published.itertuples()],
+        parameters=[sizes.get(row.model, row.parameters) for row in published.itertuples()],
     )
     joined = pd.concat([own.astype(object), published.astype(object)], ignore_index=True)
     return joined.infer_objects().sort_values(_ORDER, ignore_index=True, kind="stable")
