@@ -150,6 +150,7 @@ CHANGES = {
     "recipe": ("steps = 8", 'steps = 8\nrecipes = ["kuratov2025+t1"]'),
     "dtype": ("steps = 8", 'steps = 8\ndtype = "float64"'),
     "compute dtype": ("steps = 8", 'steps = 8\ncompute_dtype = "bfloat16"'),
+    "compile": ("steps = 8", 'steps = 8\ncompute_dtype = "bfloat16"\ncompile = true'),
     "source option": ("passage_chars = 60", "passage_chars = 61"),
 }
 
@@ -178,6 +179,12 @@ def test_a_compute_dtype_wider_than_the_model_is_refused(write_spec, tiny_folder
     spec = read_spec(write_spec(("steps = 8", change)))
     with pytest.raises(UsageError, match="compute_dtype: got 'float32', allowed: auto, bfloat16"):
         expand(spec, 0, lm)
+
+
+def test_compiling_in_the_models_own_dtype_is_refused(write_spec, tiny_lm):
+    spec = read_spec(write_spec(("steps = 8", "steps = 8\ncompile = true")))
+    with pytest.raises(UsageError, match="compile: the model is optimised in its own dtype"):
+        expand(spec, 0, tiny_lm)
 
 
 @pytest.mark.parametrize("kind", ["capacity", "horizon"])

@@ -69,6 +69,16 @@ def trunk_of(lm: FrozenLM, computed: torch.dtype, compile_trunk: bool = False) -
     """
     if not compile_trunk:
         return lm.in_dtype(computed)
+    check_compile(lm, computed)
+    return lm.in_dtype(computed).compiled()
+
+
+def check_compile(lm: FrozenLM, computed: torch.dtype) -> None:
+    """Check that the copy of the model in dtype `computed` can be compiled here.
+
+    Raises:
+        UsageError: it is in the model's own dtype, or a CPU has no C++ compiler.
+    """
     if computed == lm.dtype:
         raise UsageError(
             f"the model is optimised in its own dtype, {DTYPE_NAMES[computed]}",
@@ -83,7 +93,6 @@ def trunk_of(lm: FrozenLM, computed: torch.dtype, compile_trunk: bool = False) -
             argument="compile_trunk",
             allowed="one on the PATH, or named in the variable CXX",
         )
-    return lm.in_dtype(computed).compiled()
 
 
 def recorded_settings(

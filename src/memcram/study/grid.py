@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memcram.engine.batch import SEED_STRIDE
-from memcram.engine.compute import choose_compute_dtype
+from memcram.engine.compute import check_compile, choose_compute_dtype
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import room
 from memcram.models.frozen_lm import FrozenLM
@@ -171,6 +171,11 @@ class _Grid:
             computed = choose_compute_dtype(lm, spec.study.compute_dtype or lm.dtype)
         except UsageError as error:
             raise spec.error_from(("compute_dtype",), error) from error
+        if spec.study.compile:
+            try:
+                check_compile(lm, computed)
+            except UsageError as error:
+                raise spec.error_from(("compile",), error) from error
         self._compute_dtype = None if computed == lm.dtype else DTYPE_NAMES[computed]
         self._longest: dict[str, int] = {}
         self._count: dict[str, int] = {}
@@ -260,6 +265,7 @@ class _Grid:
             "condition": task.condition,
             "made": task.derived and task.derived.identity(),
             "compute_dtype": self._compute_dtype,
+            "compile": self.spec.study.compile,
         }
         return {
             "version": 1,

@@ -282,8 +282,13 @@ class _RecipeRun:
         ]
         if not requests:
             return
-        wanted = self._session.spec.study.compute_dtype or self._lm.dtype
-        engine = Engine(self._lm, self._recipe, compute_dtype=wanted)
+        study = self._session.spec.study
+        engine = Engine(
+            self._lm,
+            self._recipe,
+            compute_dtype=study.compute_dtype or self._lm.dtype,
+            compile_trunk=study.compile,
+        )
         self._clock.resume()
         try:
             for crammed in engine.run(requests, self._poll):

@@ -77,6 +77,7 @@ class StudySpec(_Strict):
     token_steps: PositiveInt | None = None
     dtype: DtypeName = "float32"
     compute_dtype: ComputeDtype | None = None
+    compile: bool = False
     autocast: Literal["bfloat16", "float16"] | None = None
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] = 0
