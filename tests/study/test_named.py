@@ -15,7 +15,7 @@ from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.objectives.cold_cross_entropy import ColdCrossEntropy
 from memcram.recipes.parametrisations import LowDim
 from memcram.study import named
-from memcram.study.grid import cell_samples, cells
+from memcram.study.cells import cell_samples, cells
 from memcram.study.named import named_studies, spec_text
 from memcram.study.read import read_spec
 

@@ -3,7 +3,7 @@
 import pytest
 
 from memcram.errors import UsageError
-from memcram.study.grid import cells
+from memcram.study.cells import cells
 from memcram.study.read import read_spec
 
 GOOD = """\
@@ -137,4 +137,14 @@ def test_toml_beyond_the_parser_gives_a_one_line_error(tmp_path, value):
     path = tmp_path / "a.toml"
     path.write_text(f"{GOOD}\nx = {value}\n")
     with pytest.raises(UsageError, match=r"not (a )?TOML"):
+        read_spec(path)
+
+
+def test_inits_cannot_be_compared_from_one_archive(place):
+    path = place / "small.toml"
+    spec = path.read_text().replace("samples = 3", 'kind = "seeds"\nstarts = 2\ninit = "a"')
+    path.write_text(spec)
+    with pytest.raises(
+        UsageError, match=r"init: got an archive, but 'seeds' compares random inits"
+    ):
         read_spec(path)

@@ -55,6 +55,12 @@ if TYPE_CHECKING:
     metavar="LOGITS",
     help="Optimise until every margin exceeds this; 1 or more for llama-cpp.",
 )
+@click.option(
+    "--init",
+    metavar="ARCHIVE",
+    shell_complete=complete.files,
+    help="Start from the vectors of an earlier archive of this model.  [default: the recipe's]",
+)
 @options.stacked(options.seed, options.device, options.dtype)
 @options.stacked(options.compute_dtype, options.compile_trunk)
 @options.stacked(options.force, options.json, options.quiet)
@@ -69,6 +75,7 @@ def compress(
     steps: int | None,
     token_steps: int | None,
     margin: float | None,
+    init: str | None,
     seed: int,
     compute_dtype: "ComputeDtype",
     compile_trunk: bool,
@@ -81,18 +88,23 @@ def compress(
     With --chunk-tokens N a chunk that is not exact is restarted up to three times. --force also
     drops the finished chunks of an interrupted run with other settings.
 
+    With --init, each chunk starts from the vectors that the other archive has at the same token of
+    its text; restarts, and chunks after its last token, start from the recipe's init.
+
     \b
     Examples:
       memcram compress poem.txt
       memcram compress poem.txt --vectors 4 -o poem4.mem.safetensors
       memcram compress poem.txt --model EleutherAI/pythia-160m --device cuda
       memcram compress poem.txt --model model.gguf --margin 1
+      memcram compress poem.txt --init draft.mem.safetensors --steps 2000
       cat poem.txt | memcram compress - -o - > poem.mem.safetensors
     """
     started = time.perf_counter()
     output = _archive_name(text) if output is None else output
     check_input(text, "text")
     check_output(output, force=force, as_json=as_json)
+    initial = None if init is None else _open_init(init, text)
     data = read_input(text, "text")
 
     from memcram.compression import codec
@@ -113,6 +125,7 @@ def compress(
             seed=seed,
             compute_dtype=compute_dtype,
             compile_trunk=compile_trunk,
+            init=initial,
             partial=partial,
             force=force,
             on_progress=_chunks(show),
@@ -260,6 +273,13 @@ def _archive_name(text: str) -> str:
         problem = "name a file (or -) when TEXT is standard input"
         raise UsageError(problem, argument="output")
     return text + ARCHIVE_SUFFIX
+
+
+def _open_init(name: str, text: str) -> "Archive":
+    """The archive to start from, which standard input can be only if it is not the text."""
+    if name == text == STREAM:
+        raise UsageError("standard input is TEXT already", argument="init")
+    return open_archive(name, "init")
 
 
 def open_archive(name: str, argument: str = "archive") -> "Archive":

@@ -248,7 +248,8 @@ def _show_status(store: "Store", *, as_json: bool) -> None:
 
 
 def _show_grid(spec: "Spec", *, as_json: bool) -> None:
-    from memcram.study.grid import cell_samples, cells, max_token_steps, study_recipe
+    from memcram.study.cells import cell_samples, cells
+    from memcram.study.grid import max_token_steps, study_recipe
 
     rows: list[dict[str, Any]] = []
     for load in spec.loads:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memcram.archive.partial import Chunk
+from memcram.compression.initial import InitialVectors
 from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.compute import ComputeDtype
 from memcram.engine.loop import Engine, EngineStatus
@@ -96,6 +97,7 @@ def cram_chunks(
     on_progress: OnProgress | None = None,
     compute_dtype: ComputeDtype | torch.dtype = "auto",
     compile_trunk: bool = False,
+    initial: InitialVectors | None = None,
 ) -> Iterator[Chunk]:
     """Yield the chunks that are not in `finished`, each when it is done, in no fixed order.
 
@@ -107,8 +109,9 @@ def cram_chunks(
         finished: chunks of an earlier run of the same plan.
         on_progress: called as chunks advance.
         compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
+        initial: vectors to start from; None, and chunks after their end: the recipe's init.
     """
-    work = _Work(ids, plan, {chunk.start: chunk for chunk in finished})
+    work = _Work(ids, plan, {chunk.start: chunk for chunk in finished}, initial)
     chosen = recipe.for_horizon() if plan.fit else recipe
     engine = Engine(lm, chosen, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
 
@@ -137,9 +140,16 @@ class _Place:
 class _Work:
     """Tracks the finished chunks, and makes the next request of each stretch."""
 
-    def __init__(self, ids: Tensor, plan: ChunkPlan, done: dict[int, Chunk]) -> None:
+    def __init__(
+        self,
+        ids: Tensor,
+        plan: ChunkPlan,
+        done: dict[int, Chunk],
+        initial: InitialVectors | None,
+    ) -> None:
         self.ids = ids
         self.plan = plan
+        self.initial = initial
         self.done = done
         self.tokens_done = sum(chunk.n_tokens for chunk in done.values())
         self._best: dict[int, Crammed] = {}
@@ -180,9 +190,12 @@ class _Work:
         if self.plan.room is not None:
             end = min(end, place.start + self.plan.room)
         offset = place.start * (RESTARTS + 1) + place.attempt
+        # A restart from the same vectors would end in the same ones.
+        init = self.initial.at(place.start) if self.initial and not place.attempt else None
         return CramRequest(
             key=place,
             ids=self.ids[place.start : end],
             vectors=self.plan.vectors,
             seed=self.plan.seed + SEED_STRIDE * offset,
+            init=init,
         )

@@ -25,6 +25,7 @@ from memcram.compression.chunks import (
     stretches,
     usual_chunk_tokens,
 )
+from memcram.compression.initial import InitialVectors, initial_vectors
 from memcram.compression.verify import decode_archive, open_archive
 from memcram.engine.batch import CramRequest
 from memcram.engine.compute import (
@@ -80,8 +81,25 @@ def cram(
     seed: int = 0,
     compute_dtype: ComputeDtype = "auto",
     compile_trunk: bool = False,
+    init: Archive | str | Path | None = None,
 ) -> Crammed:
     """Cram one text into K vectors, without chunks or corrections.
+
+    Args:
+        text: the text.
+        lm: the frozen model.
+        vectors: K.
+        recipe: name of a recipe, or a recipe of your own.
+        steps: budget in optimiser steps; None: the recipe's.
+        seed: of the init.
+        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
+        init: an archive, or the path of its file; the vectors of its first chunk are the initial
+            ones.
+
+    Raises:
+        TextError: the text can't be tokenized for this model.
+        UsageError: a number is out of range, or `init` does not fit the model, K or the recipe.
+        ArchiveError: `init` is not an archive, or is damaged.
 
     Example:
         >>> import memcram
@@ -94,7 +112,8 @@ def cram(
     ids = torch.tensor(lm.tokenize(text), dtype=torch.long)
     chosen = get_recipe_with(recipe, steps)
     engine = Engine(lm, chosen, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
-    return next(engine.run([CramRequest("text", ids, vectors, seed)]))
+    mem = None if init is None else initial_vectors(init, lm, chosen, vectors).mems[0]
+    return next(engine.run([CramRequest("text", ids, vectors, seed, init=mem)]))
 
 
 def compress(
@@ -109,6 +128,7 @@ def compress(
     seed: int = 0,
     compute_dtype: ComputeDtype = "auto",
     compile_trunk: bool = False,
+    init: Archive | str | Path | None = None,
     partial: Path | None = None,
     force: bool = False,
     on_progress: OnProgress | None = None,
@@ -127,6 +147,10 @@ def compress(
             logits differ; None: what other machines need.
         seed: of the inits.
         compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
+        init: an archive made with this model, or the path of its file. Each chunk starts from the
+            first K vectors of the archive's chunk at the same token: with the same cuts, chunk i
+            from chunk i. Chunks after the archive's last token, and restarts, start from the
+            recipe's init.
         partial: folder that keeps finished chunks while the work is in progress (`NAME.partial`);
             the same call with the same folder resumes there. The caller removes it once the
             archive is written. None keeps nothing.
@@ -135,9 +159,10 @@ def compress(
 
     Raises:
         TextError: the text is empty or not UTF-8.
-        UsageError: a number is out of range, the archive could not record the model's name, or
-            `partial` can't be created, holds a run with other settings or is being written by
-            another process.
+        UsageError: a number is out of range, the archive could not record the model's name,
+            `init` does not fit the model, K or the recipe, or `partial` can't be created, holds a
+            run with other settings or is being written by another process.
+        ArchiveError: `init` is not an archive, or is damaged.
         Interrupted: Ctrl-C; says how many chunks are kept.
     """
     checked = decode_text(text)
@@ -149,11 +174,16 @@ def compress(
     computed = choose_compute_dtype(lm, compute_dtype)
     trunk_of(lm, computed, compile_trunk)  # refused before anything is written
     settings = recorded_settings(chosen, lm, computed, compile_trunk)
+    initial = None if init is None else initial_vectors(init, lm, chosen, vectors)
+    if initial is not None:
+        settings["init"] = initial.sha256
     manifest = manifest_of(lm, settings, seed, data, len(ids))
     keeper = None
     if partial is not None:
         keeper = PartialArchive(partial, _job(lm, settings, plan, data), force=force)
-    chunks = _cram_text(lm, chosen, computed, compile_trunk, ids, plan, keeper, on_progress)
+    chunks = _cram_text(
+        lm, chosen, computed, compile_trunk, initial, ids, plan, keeper, on_progress
+    )
     tensors = _tensors(lm, chunks, ids, tokenized)
     made = manifest.model_copy(update={"tensors_sha256": tensors.sha256()})
     return Archive(made, tensors)
@@ -164,6 +194,7 @@ def _cram_text(
     recipe: Recipe,
     computed: torch.dtype,
     compile_trunk: bool,
+    initial: InitialVectors | None,
     ids: Tensor,
     plan: ChunkPlan,
     keeper: PartialArchive | None,
@@ -180,7 +211,9 @@ def _cram_text(
             on_progress(progress)
 
     try:
-        cramming = cram_chunks(lm, recipe, ids, plan, finished, report, computed, compile_trunk)
+        cramming = cram_chunks(
+            lm, recipe, ids, plan, finished, report, computed, compile_trunk, initial
+        )
         for chunk in cramming:
             chunks[chunk.start] = chunk
             if keeper:

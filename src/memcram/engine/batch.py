@@ -36,6 +36,7 @@ class CramRequest:
         vectors: K.
         seed: of the initial values; the same seed gives the same vectors in any batch.
         start: (K, start width) initial values that replace those of the recipe's initialiser.
+        init: (K, width) `[mem]` to start from, instead; not for texts that share parameters.
         group: texts with the same number are optimised together from start to end, where the
             recipe's parametrisation shares parameters; it also seeds what they share.
         with_path: return the path too: `[mem]` as measured at some of the steps, fewer than 64
@@ -50,6 +51,7 @@ class CramRequest:
     start: Tensor | None = None
     group: int | None = None
     with_path: bool = False
+    init: Tensor | None = None
 
 
 @dataclass

@@ -48,6 +48,11 @@ class Relative:
         scale = rms_of(start)
         return {"unit": start / scale, "scale": scale}
 
+    def at(self, mem: Tensor, parameters: Parameters) -> Parameters:
+        """As `init` from `mem`."""
+        scale = rms_of(mem)
+        return {"unit": mem / scale, "scale": scale}
+
     def mem(self, parameters: Parameters) -> Tensor:
         """s · u of every row, (slot, K, width)."""
         return parameters["scale"].detach() * parameters["unit"]

@@ -17,6 +17,7 @@ from memcram.engine.batch_size import usual_batch_tokens
 from memcram.engine.best import keep_best, keep_path, restore_best
 from memcram.engine.compute import ComputeDtype, choose_compute_dtype, trunk_of
 from memcram.engine.finishing import finished, finishing_recipe
+from memcram.engine.initial import initial_parameters
 from memcram.engine.result import Crammed, crammed_of
 from memcram.engine.state import initial_state, tree_map, where
 from memcram.errors import ModelError
@@ -123,7 +124,8 @@ class Engine:
             follow_up: called with each result; may return another request.
 
         Raises:
-            UsageError: a request is empty, asks for no vectors, or exceeds the model's positions.
+            UsageError: a request is empty, asks for no vectors, exceeds the model's positions, or
+                has vectors that the recipe cannot start from.
             ModelError: the device has too little memory even for one text.
         """
         waiting = sorted((self._new_slot(r) for r in requests), key=lambda slot: -slot.length)
@@ -175,16 +177,7 @@ class Engine:
     def _prepare(self, slot: Slot) -> None:
         """Create a text's state on the device, when it joins a batch for the first time."""
         lm, request = self._trunk, slot.request
-        generator = torch.Generator().manual_seed(request.seed)
-        parametrisation = self.recipe.parametrisation
-        shape = (request.vectors, parametrisation.start_width(lm.input_width))
-        start = request.start
-        if start is None:
-            start = self.recipe.start.draw(shape, lm.embedding_std, generator)
-        if request.group is not None:
-            generator.manual_seed(request.group)
-        start = start.to(lm.device, self._master)
-        parameters = parametrisation.init(start, lm.input_width, generator)
+        parameters = initial_parameters(self.recipe, lm, request, self._master)
         # Computed once: K empty rows, BOS, and the tokens that are fed.
         empty = torch.zeros(request.vectors, lm.input_width, dtype=lm.dtype, device=lm.device)
         embeds = torch.cat([empty, lm.prefix, lm.embed(request.ids[:-1])])

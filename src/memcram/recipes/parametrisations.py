@@ -33,6 +33,14 @@ class Parametrisation(Protocol):
             generator: source of all other random numbers; the texts of a group seed it alike.
         """
 
+    def at(self, mem: Tensor, parameters: Parameters) -> Parameters:
+        """Initial parameters of one text whose `[mem]` is given, or as close to it as there are.
+
+        Args:
+            mem: (K, width) the vectors to start from.
+            parameters: from `init`; they are changed as little as needed.
+        """
+
     def mem(self, parameters: Parameters) -> Tensor:
         """`[mem]` (slot, K, width) from parameters stacked along a slot axis."""
 
@@ -56,6 +64,10 @@ class Direct:
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`mem` (K, width), a copy of `start`."""
         return {"mem": start.clone()}
+
+    def at(self, mem: Tensor, parameters: Parameters) -> Parameters:
+        """`mem` itself."""
+        return {"mem": mem.clone()}
 
     def mem(self, parameters: Parameters) -> Tensor:
         """The parameter itself, (slot, K, width)."""
@@ -91,6 +103,10 @@ class Direction:
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
         """`unit` (K, width), the rows of `start` with a root mean square of 1."""
         return {"unit": start / rms_of(start)}
+
+    def at(self, mem: Tensor, parameters: Parameters) -> Parameters:
+        """The directions of `mem`; its size is lost."""
+        return {"unit": mem / rms_of(mem)}
 
     def mem(self, parameters: Parameters) -> Tensor:
         """ρ · u / rms(u) of every row, (slot, K, width)."""
@@ -146,6 +162,21 @@ class LowDim:
 
         weight = uniform(input_width, k)
         return {"z": start.clone(), "weight": weight, "bias": uniform(input_width)}
+
+    def at(self, mem: Tensor, parameters: Parameters) -> Parameters:
+        """The same z; b moves the mean of the K vectors, W what is left, which is 0 for K = 1.
+
+        W z + b can be any K ≤ k vectors.
+        """
+        z, weight, bias = (parameters[name].double() for name in ("z", "weight", "bias"))
+        missing = mem.double() - (z @ weight.mT + bias)
+        shift = missing.mean(0)
+        turn = torch.linalg.pinv(z) @ (missing - shift)  # (k, width)
+        return {
+            "z": parameters["z"],
+            "weight": (weight + turn.mT).to(mem),
+            "bias": (bias + shift).to(mem),
+        }
 
     def mem(self, parameters: Parameters) -> Tensor:
         """W z + b of every row, (slot, K, width)."""

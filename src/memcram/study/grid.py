@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memcram.compression.initial import InitialVectors, initial_vectors
 from memcram.engine.batch import SEED_STRIDE
 from memcram.engine.compute import check_compile, choose_compute_dtype
 from memcram.errors import TextError, UsageError
@@ -22,39 +23,16 @@ from memcram.models.sources import nearest_model
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies.token_budget import TokenBudget
-from memcram.study.conditions import Condition, ContextVectors, DerivedVectors, InterpolatedVectors
+from memcram.study.cells import Cell, cell_samples, cells, inputs_shown, length_key
+from memcram.study.conditions import ContextVectors, DerivedVectors, InterpolatedVectors
 from memcram.study.horizon import longest_sample
 from memcram.study.kinds import KINDS
-from memcram.study.spec import PATH_OPTIONS, KeyPath, Spec, TextEntry
+from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
 from memcram.texts.sample import TextSample
 from memcram.texts.sources import make_source
 
 # Between the seeds of a text's inits; a prime, so that no two texts share a seed.
 _INIT_STRIDE = 15_485_863
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Tasks of a spec that differ in the text sample only.
-
-    Attributes:
-        entry: index of the text entry.
-        recipe: name.
-        vectors: K; 0 where a left context replaces the vectors.
-        length: tokens of each text; None where each has its own, or as many as fit.
-        condition: how an ablation measures the texts.
-    """
-
-    entry: int
-    recipe: str
-    vectors: int
-    length: int | None
-    condition: Condition
-
-    @property
-    def inputs(self) -> int:
-        """Input vectors before the text."""
-        return self.vectors or self.condition.context
 
 
 @dataclass(frozen=True)
@@ -75,6 +53,7 @@ class Task:
         group: number shared by the texts of one group; None without a group.
         cost: token-steps if the whole budget is used; an upper bound.
         derived: how the vectors are computed where nothing is crammed; else None.
+        init: (K, width) vectors to start from; None: the recipe's init.
     """
 
     id: str
@@ -90,29 +69,7 @@ class Task:
     group: int | None
     cost: int
     derived: DerivedVectors | None = None
-
-
-def cells(spec: Spec) -> list[Cell]:
-    """List the cells for one model, without duplicates, in the spec's order."""
-    study = spec.study
-    conditions = KINDS[study.kind].conditions_of(study)
-    found = []
-    for recipe in study.recipes:
-        for i, entry in enumerate(study.texts):
-            own = entry.lengths_up_to is not None
-            lengths = entry.lengths or study.lengths
-            for k in entry.vectors or study.vectors:
-                for length in [None] if own or lengths is None else lengths:
-                    found += [
-                        Cell(i, recipe, 0 if condition.context else k, length, condition)
-                        for condition in conditions
-                    ]
-    return list(dict.fromkeys(found))
-
-
-def cell_samples(spec: Spec, cell: Cell) -> int:
-    """Return the number of texts of a cell."""
-    return spec.study.texts[cell.entry].samples or spec.study.samples
+    init: Tensor | None = None
 
 
 def max_token_steps(recipe: Recipe, positions: int) -> int:
@@ -177,6 +134,7 @@ class _Grid:
             except UsageError as error:
                 raise spec.error_from(("compile",), error) from error
         self._compute_dtype = None if computed == lm.dtype else DTYPE_NAMES[computed]
+        self._initial: dict[tuple[str, int], InitialVectors] = {}
         self._longest: dict[str, int] = {}
         self._count: dict[str, int] = {}
         self._drawn: dict[str, list[TextSample]] = {}
@@ -184,6 +142,7 @@ class _Grid:
         self._left: dict[str, list[int]] = {}
         for cell in cells(spec):
             self._check_room(cell)
+            self._read_init(cell)
             key = self._source_key(cell.entry)
             self._longest[key] = max(self._longest.get(key, 0), self._max_tokens(cell))
             self._count[key] = max(self._count.get(key, 0), cell_samples(spec, cell))
@@ -241,6 +200,7 @@ class _Grid:
         """Make a task without its id and group, and the content that its id is a hash of."""
         ids = self._text(cell, recipe, i, sample)
         positions = self.lm.input_length(cell.inputs, len(ids))
+        initial = self._initial.get((cell.recipe, cell.vectors)) if derived is None else None
         task = Task(
             id="",
             source=self.spec.study.texts[cell.entry].name,
@@ -255,10 +215,11 @@ class _Grid:
             group=None,
             cost=positions if derived else max_token_steps(recipe, positions),
             derived=derived,
+            init=None if initial is None else initial.mems[0],
         )
-        return task, self._content(cell, task)
+        return task, self._content(cell, task, None if initial is None else initial.sha256)
 
-    def _content(self, cell: Cell, task: Task) -> dict[str, Any]:
+    def _content(self, cell: Cell, task: Task, init: str | None) -> dict[str, Any]:
         """Collect everything that determines a row, as JSON values; no path on a disk."""
         entry = self.spec.study.texts[cell.entry]
         optional = {
@@ -266,6 +227,7 @@ class _Grid:
             "made": task.derived and task.derived.identity(),
             "compute_dtype": self._compute_dtype,
             "compile": self.spec.study.compile,
+            "init": init,
         }
         return {
             "version": 1,
@@ -320,10 +282,23 @@ class _Grid:
         entry = self.spec.study.texts[cell.entry]
         return entry.lengths_up_to or cell.length or longest_sample(self.lm, cell.inputs)
 
+    def _read_init(self, cell: Cell) -> None:
+        """Read the vectors that the texts of a cell start from."""
+        init, key = self.spec.study.init, (cell.recipe, cell.vectors)
+        if init is None or not cell.vectors or key in self._initial:
+            return
+        path, recipe = self.spec.folder / init, get_recipe(cell.recipe)
+        if not path.is_file():
+            raise self.spec.error(("init",), got=init, allowed="an archive next to the spec")
+        try:
+            self._initial[key] = initial_vectors(path, self.lm, recipe, cell.vectors)
+        except UsageError as error:
+            raise self.spec.error_from(("init",), error) from error
+
     def _check_room(self, cell: Cell) -> None:
         """Refuse a cell that exceeds the model's positions, or leaves nothing to predict."""
         recipe = get_recipe(cell.recipe)
-        key = _length_key(self.spec, cell)
+        key = length_key(self.spec, cell)
         try:
             n = self._max_tokens(cell) * cell.condition.times
         except UsageError as error:
@@ -335,7 +310,7 @@ class _Grid:
         if most is not None and n > most:
             raise self.spec.error(
                 key,
-                f"got {n} tokens {_inputs_shown(cell)}",
+                f"got {n} tokens {inputs_shown(cell)}",
                 allowed=f"at most {max(0, most)} ({self.lm.identity.id} has {positions} positions)",
             )
 
@@ -352,13 +327,6 @@ def resolve_config(spec: Spec, model: int) -> str | None:
     return str(near) if near is not None and near.is_dir() else config
 
 
-def _inputs_shown(cell: Cell) -> str:
-    if cell.condition.context:
-        return f"after {cell.condition.context} tokens of context"
-    twice = " (the text twice)" if cell.condition.times == 2 else ""
-    return f"with {cell.vectors} vectors{twice}"
-
-
 def _model_identity(spec: Spec, lm: FrozenLM) -> dict[str, Any]:
     """Collect what determines rows of a model; the path of a folder does not."""
     identity = lm.identity
@@ -372,18 +340,6 @@ def _model_identity(spec: Spec, lm: FrozenLM) -> dict[str, Any]:
         "dtype": lm.dtype_name,
         "attention": spec.study.attention,
     }
-
-
-def _length_key(spec: Spec, cell: Cell) -> KeyPath:
-    """Return the key of the spec that gives a cell's length."""
-    entry = spec.study.texts[cell.entry]
-    if entry.lengths_up_to is not None:
-        return ("texts", cell.entry, "lengths_up_to")
-    if entry.lengths is not None and cell.length is not None:
-        return ("texts", cell.entry, "lengths", entry.lengths.index(cell.length))
-    if spec.study.lengths is not None and cell.length is not None:
-        return ("lengths", spec.study.lengths.index(cell.length))
-    return ("texts", cell.entry)
 
 
 def _plain_options(entry: TextEntry) -> dict[str, Any]:

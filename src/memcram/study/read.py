@@ -58,6 +58,9 @@ def _check(spec: Spec) -> None:
             kind.recipe(get_recipe(name))
         except UsageError as error:
             raise spec.error_from(("recipes", i), error) from error
+    if study.init is not None and any(c.init for c in kind.conditions_of(study)):
+        problem = f"got an archive, but {study.kind!r} compares random inits"
+        raise spec.error(("init",), problem)
     for i in range(len(study.texts)):
         _check_text(spec, i, kind)
 

@@ -19,11 +19,10 @@ from memcram.models import load_lm
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Outcome
+from memcram.study.cells import cell_samples, cells
 from memcram.study.clock import Clock
 from memcram.study.grid import (
     Task,
-    cell_samples,
-    cells,
     expand,
     resolve_config,
     resolve_model,
@@ -277,7 +276,7 @@ class _RecipeRun:
     def _cram(self, tasks: Sequence[Task]) -> None:
         path = KINDS[self._labels.kind].keeps_path
         requests = [
-            CramRequest(t.id, t.ids, t.vectors, t.seed, group=t.group, with_path=path)
+            CramRequest(t.id, t.ids, t.vectors, t.seed, group=t.group, with_path=path, init=t.init)
             for t in tasks
         ]
         if not requests:

@@ -81,6 +81,7 @@ class StudySpec(_Strict):
     autocast: Literal["bfloat16", "float16"] | None = None
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] = 0
+    init: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
     texts: Annotated[list[TextEntry], Field(min_length=1)]
 
     def of_kind(self, key: str | None) -> Any:

@@ -1,0 +1,74 @@
+"""List the cells of a spec: the tasks that differ in the text sample only."""
+
+from dataclasses import dataclass
+
+from memcram.study.conditions import Condition
+from memcram.study.kinds import KINDS
+from memcram.study.spec import KeyPath, Spec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Tasks of a spec that differ in the text sample only.
+
+    Attributes:
+        entry: index of the text entry.
+        recipe: name.
+        vectors: K; 0 where a left context replaces the vectors.
+        length: tokens of each text; None where each has its own, or as many as fit.
+        condition: how an ablation measures the texts.
+    """
+
+    entry: int
+    recipe: str
+    vectors: int
+    length: int | None
+    condition: Condition
+
+    @property
+    def inputs(self) -> int:
+        """Input vectors before the text."""
+        return self.vectors or self.condition.context
+
+
+def cells(spec: Spec) -> list[Cell]:
+    """List the cells for one model, without duplicates, in the spec's order."""
+    study = spec.study
+    conditions = KINDS[study.kind].conditions_of(study)
+    found = []
+    for recipe in study.recipes:
+        for i, entry in enumerate(study.texts):
+            own = entry.lengths_up_to is not None
+            lengths = entry.lengths or study.lengths
+            for k in entry.vectors or study.vectors:
+                for length in [None] if own or lengths is None else lengths:
+                    found += [
+                        Cell(i, recipe, 0 if condition.context else k, length, condition)
+                        for condition in conditions
+                    ]
+    return list(dict.fromkeys(found))
+
+
+def cell_samples(spec: Spec, cell: Cell) -> int:
+    """Return the number of texts of a cell."""
+    return spec.study.texts[cell.entry].samples or spec.study.samples
+
+
+def length_key(spec: Spec, cell: Cell) -> KeyPath:
+    """Return the key of the spec that gives a cell's length."""
+    entry = spec.study.texts[cell.entry]
+    if entry.lengths_up_to is not None:
+        return ("texts", cell.entry, "lengths_up_to")
+    if entry.lengths is not None and cell.length is not None:
+        return ("texts", cell.entry, "lengths", entry.lengths.index(cell.length))
+    if spec.study.lengths is not None and cell.length is not None:
+        return ("lengths", spec.study.lengths.index(cell.length))
+    return ("texts", cell.entry)
+
+
+def inputs_shown(cell: Cell) -> str:
+    """Describe what is fed before the texts of a cell, for errors."""
+    if cell.condition.context:
+        return f"after {cell.condition.context} tokens of context"
+    twice = " (the text twice)" if cell.condition.times == 2 else ""
+    return f"with {cell.vectors} vectors{twice}"
