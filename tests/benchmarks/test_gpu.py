@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 
 import gpu
+import gpu_speed
 from gpu_site import Site, require
 
 SITE = Site(torch.device("cpu"), quick=True)
@@ -104,3 +105,21 @@ def test_quick_run_on_the_cpu(tmp_path):
     assert speed["met"] is None  # targets are those of a GPU
     fraction = report["figures"]["Llama-3.2-1B, fraction of the matrix rate"]["figures"]
     assert fraction["fraction"] > 0
+
+
+def test_graphs_are_captured_once_per_shape_and_give_the_same(monkeypatch):
+    captured = []
+
+    def capture(function, sample):
+        captured.append(tuple(sample[0].shape))
+        return function
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    lm = gpu_speed.smollm2_135m(SITE)
+    graphed = gpu_speed.Graphed(lm)
+    assert graphed.input_width == lm.input_width
+    for rows in (2, 1, 2):
+        embeds = torch.randn(rows, 8, lm.input_width)
+        ours, theirs = gpu_speed.gradients(graphed, embeds), gpu_speed.gradients(lm, embeds)
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert captured == [(2, 8, 576), (1, 8, 576)]

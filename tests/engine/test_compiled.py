@@ -94,6 +94,24 @@ def test_only_the_low_precision_copy_is_compiled(fresh, cxx, monkeypatch):
     assert torch.equal(one.mem, other.mem)
 
 
+def test_what_torchs_compiler_raises_is_one_line(fresh, cxx, monkeypatch):
+    class InductorError(RuntimeError):
+        """As of torch's compiler, whose import takes seconds."""
+
+    InductorError.__module__ = "torch._inductor.exc"
+
+    def failing(*args, **kwargs):
+        raise InductorError("ImportError: a.so: file too short\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr(torch, "compile", lambda layer: failing)
+    engine = Engine(fresh, RECIPE, compute_dtype="bfloat16", compile_trunk=True)
+    with pytest.raises(ModelError) as caught:
+        list(engine.run([CramRequest("a", torch.arange(8))]))
+    assert str(caught.value) == (
+        "torch.compile failed (ImportError: a.so: file too short); run without compiling"
+    )
+
+
 def test_it_is_recorded_where_it_is_used(pocket):
     usual = RECIPE.settings()
     assert recorded_settings(RECIPE, pocket, torch.float32) == usual

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from memcram.errors import UsageError
+from memcram.errors import ModelError, UsageError
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.linear import frozen_linear
 from memcram.models.modes import DTYPE_NAMES, DTYPES
@@ -93,6 +93,21 @@ def check_compile(lm: FrozenLM, computed: torch.dtype) -> None:
             argument="compile_trunk",
             allowed="one on the PATH, or named in the variable CXX",
         )
+
+
+def raise_compile_error(error: RuntimeError) -> None:
+    """Raise a one-line error if `error` comes from torch's compiler; return otherwise.
+
+    Layers are compiled when they first run, so a missing header, a full disk or a damaged cache
+    shows only then.
+
+    Raises:
+        ModelError: the model cannot be compiled.
+    """
+    # By name, because importing torch's compiler takes seconds.
+    if type(error).__module__.partition(".")[2].startswith(("_inductor", "_dynamo")):
+        first = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise ModelError(f"torch.compile failed ({first}); run without compiling") from error
 
 
 def recorded_settings(

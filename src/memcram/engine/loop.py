@@ -15,7 +15,12 @@ from torch import Tensor
 from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room, group_mean, units
 from memcram.engine.batch_size import usual_batch_tokens
 from memcram.engine.best import keep_best, keep_path, restore_best
-from memcram.engine.compute import ComputeDtype, choose_compute_dtype, trunk_of
+from memcram.engine.compute import (
+    ComputeDtype,
+    choose_compute_dtype,
+    raise_compile_error,
+    trunk_of,
+)
 from memcram.engine.finishing import finished, finishing_recipe
 from memcram.engine.initial import initial_parameters
 from memcram.engine.result import Crammed, crammed_of
@@ -126,7 +131,8 @@ class Engine:
         Raises:
             UsageError: a request is empty, asks for no vectors, exceeds the model's positions, or
                 has vectors that the recipe cannot start from.
-            ModelError: the device has too little memory even for one text.
+            ModelError: the device has too little memory even for one text, or torch cannot
+                compile the model.
         """
         waiting = sorted((self._new_slot(r) for r in requests), key=lambda slot: -slot.length)
         batch = Batch(self.lm.max_positions)
@@ -139,6 +145,7 @@ class Engine:
                 try:
                     decisions = self._turn(batch, poll=poll)
                 except RuntimeError as error:
+                    raise_compile_error(error)
                     self._shrink(batch, waiting, error)
                     continue
                 steps += 1
