@@ -78,7 +78,18 @@ def parameters(command):
 
 
 def test_every_path_is_completed():
-    paths = {"text", "texts", "archive", "output", "config", "model", "store", "stores", "spec"}
+    paths = {
+        "text",
+        "texts",
+        "archive",
+        "output",
+        "init",
+        "config",
+        "model",
+        "store",
+        "stores",
+        "spec",
+    }
     found = [one for one in parameters(cli) if one.name in paths]
     assert len(found) > 30
     for one in found:
