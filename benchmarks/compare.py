@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
 from memcram.errors import MemcramError, UsageError
-from memcram.metrics.statistics import Spread, resampled_sums, spread
+from memcram.metrics.statistics import Spread, paired_ratio, spread
 from memcram.study.results import ResultRow
 from memcram.study.store import Store
 
@@ -37,11 +35,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Mean horizon of one recipe over that of another, and their difference, on the same texts.
-
-    Intervals are the 2.5 and 97.5 percentile over resamples of texts, both values of a text drawn
-    together; None with one text, and that of the ratio if the denominator may be zero.
-    """
+    """Mean horizon of one recipe over that of another, and their difference, as `PairedRatio`."""
 
     over: str
     under: str
@@ -72,25 +66,9 @@ def ratio(over: Setting, a: Horizons, under: Setting, b: Horizons) -> Ratio:
     """
     if set(a) != set(b):
         raise UsageError(f"{over.recipe} and {under.recipe} were not measured on the same texts")
-    pairs = np.array([[a[text], b[text]] for text in sorted(a)], dtype=np.float64)
-    top, bottom = pairs.mean(axis=0)
-    drawn = resampled_sums(pairs, seed=0)
-    n, several = len(pairs), len(pairs) > 1
-    positive = several and drawn[:, 1].min() > 0
-    return Ratio(
-        over.recipe,
-        under.recipe,
-        n,
-        float(top / bottom),
-        _percentiles(drawn[:, 0] / drawn[:, 1]) if positive else None,
-        float(top - bottom),
-        _percentiles((drawn[:, 0] - drawn[:, 1]) / n) if several else None,
-    )
-
-
-def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    texts = sorted(a)
+    found = paired_ratio([a[text] for text in texts], [b[text] for text in texts])
+    return Ratio(over.recipe, under.recipe, **vars(found))
 
 
 def compared(found: Mapping[Setting, Horizons]) -> list[tuple[Setting, Spread, Ratio | None]]:

@@ -197,23 +197,34 @@ def status(store: str, as_json: bool) -> None:
     shell_complete=complete.files,
     help="A folder for rows.parquet and rows.csv, or the prefix of the two files' names.",
 )
+@click.option(
+    "--run-file",
+    is_flag=True,
+    help="Also write PREFIX.run.json with specs, settings, versions and progress, for a report.",
+)
 @options.stacked(options.force, options.json)
-def export(stores: tuple[str, ...], output: str, force: bool, as_json: bool) -> None:
+def export(
+    stores: tuple[str, ...], output: str, run_file: bool, force: bool, as_json: bool
+) -> None:
     """Write the rows of one or more STOREs to one Parquet file and one CSV file.
 
     \b
     Examples:
       memcram study export pocket.study -o pocket
+      memcram study export pocket.study -o pocket --run-file
       memcram study export pocket.study pythia-160m.study -o results/ --force
     """
     from memcram.study.results import export_rows
+    from memcram.study.runfile import run_file_bytes
     from memcram.study.store import gather
 
     if output.endswith("/") and not Path(output).is_dir():
         raise UsageError(f"the folder {output!r} does not exist", argument="output")
-    rows = gather([_open(store) for store in stores])
-    files = [str(path) for path in export_rows(rows, Path(output), force=force)]
-    print_report({"rows": len(rows), "files": files}, as_json=as_json)
+    opened = [_open(store) for store in stores]
+    rows = gather(opened)
+    runs = run_file_bytes(opened) if run_file else None
+    files = export_rows(rows, Path(output), force=force, run_file=runs)
+    print_report({"rows": len(rows), "files": [str(path) for path in files]}, as_json=as_json)
 
 
 def _open(folder: str) -> "Store":

@@ -57,6 +57,56 @@ def spread(
     return Spread(n, mean, std, (float(low), float(high)))
 
 
+@dataclass(frozen=True)
+class PairedRatio:
+    """Ratio of two means, and their difference, over n texts that both were measured on.
+
+    Intervals are the 2.5 and 97.5 percentile of resamples of texts, both values of a text drawn
+    together; None with one text, and that of the ratio if the denominator may be zero.
+    """
+
+    n: int
+    ratio: float
+    ci95: tuple[float, float] | None
+    difference: float
+    difference_ci95: tuple[float, float] | None
+
+
+def paired_ratio(over: Sequence[float], under: Sequence[float], seed: int = 0) -> PairedRatio:
+    """Compare two means of the same texts.
+
+    Args:
+        over, under: one value per text, in the same order; the mean of `under` is not zero.
+        seed: of the resampling.
+
+    Raises:
+        UsageError: not the same number of values, or none.
+
+    >>> paired_ratio([2.0, 4.0], [1.0, 2.0]).ci95
+    (2.0, 2.0)
+    """
+    if len(over) != len(under) or not len(over):
+        problem = f"got {len(over)} values and {len(under)} of under"
+        raise UsageError(problem, argument="over", allowed="one or more of each")
+    pairs = np.array([over, under], dtype=np.float64).T
+    top, bottom = pairs.mean(axis=0)
+    drawn = resampled_sums(pairs, seed)
+    n, several = len(pairs), len(pairs) > 1
+    positive = several and drawn[:, 1].min() > 0
+    return PairedRatio(
+        n,
+        float(top / bottom),
+        _percentiles(drawn[:, 0] / drawn[:, 1]) if positive else None,
+        float(top - bottom),
+        _percentiles((drawn[:, 0] - drawn[:, 1]) / n) if several else None,
+    )
+
+
+def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def wilson95(fraction: float, n: int) -> tuple[float, float]:
     """Compute Wilson's 95 % interval of a fraction, which has a width even at 0 and 1 (1927).
 

@@ -138,6 +138,7 @@ def _record(one: Finished, scored: Scored, alone: Scored) -> TokenRecord:
         margins=scored.margins,
         learned_step=learned,
         curve=one.crammed.curve,
+        rises=one.crammed.rises,
         path_steps=one.crammed.path_steps,
         path=one.crammed.path,
     )

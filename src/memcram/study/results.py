@@ -132,6 +132,8 @@ class TokenRecord:
         learned_step: (N,) the step from which the token stayed correct up to the stored vectors;
             −1 where it is not correct at the end.
         curve: (points, 3) step, correct tokens (for a horizon: tokens held) and mean loss.
+        rises: (rises, 3) step, token-steps and tokens held whenever more were held than before;
+            None in older stores.
         path_steps: (points,) steps of `path`, rising except for the last; None without a path.
         path: (points, K, width) `[mem]` as measured, evenly spread over the run, in the model's
             dtype. The last point is `mem`; points before it may be from later steps.
@@ -146,6 +148,7 @@ class TokenRecord:
     margins: Tensor
     learned_step: Tensor
     curve: Tensor
+    rises: Tensor | None = None
     path_steps: Tensor | None = None
     path: Tensor | None = None
 
@@ -160,13 +163,20 @@ def column_types() -> dict[str, tuple[type, bool]]:
     return found  # type: ignore[return-value]
 
 
-def export_rows(rows: Sequence[ResultRow], output: Path, *, force: bool = False) -> list[Path]:
+def export_rows(
+    rows: Sequence[ResultRow],
+    output: Path,
+    *,
+    force: bool = False,
+    run_file: bytes | None = None,
+) -> list[Path]:
     """Write rows as `PREFIX.parquet` and `PREFIX.csv`, each completely or not at all.
 
     Args:
         rows: rows of the results table.
         output: the prefix, or a folder, where the files are called `rows`.
         force: replace existing files.
+        run_file: also write this as `PREFIX.run.json`.
 
     Raises:
         UsageError: a file exists, the folder can't be written, or pyarrow is not installed.
@@ -174,11 +184,15 @@ def export_rows(rows: Sequence[ResultRow], output: Path, *, force: bool = False)
     prefix = output / "rows" if output.is_dir() else output
     parquet = prefix.with_name(f"{prefix.name}.parquet")
     table = prefix.with_name(f"{prefix.name}.csv")
-    for path in (parquet, table):
+    runs = prefix.with_name(f"{prefix.name}.run.json")
+    paths = [parquet, table] + [runs] * (run_file is not None)
+    for path in paths:
         check_writable(path, force=force)
     write_atomically(parquet, _parquet_bytes(rows))
     write_atomically(table, _csv_bytes(rows))
-    return [parquet, table]
+    if run_file is not None:
+        write_atomically(runs, run_file)
+    return paths
 
 
 def _csv_bytes(rows: Sequence[ResultRow]) -> bytes:

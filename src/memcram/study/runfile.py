@@ -1,0 +1,125 @@
+"""Write and read run files: what a table of rows does not say about how it was measured.
+
+A run file is JSON with the specs, runs (settings of recipes, versions) and progress of the rows in
+the CSV next to it. Both together are all that a report needs, without the vectors.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memcram.errors import UsageError
+from memcram.study.results import ResultRow, TokenRecord
+from memcram.study.store import Store
+
+_VERSION = 1
+_POINTS = 48  # of a text's progress in the file
+_AHEAD = 6  # positions of a text besides the tokens it holds: [mem] and lookahead
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tokens held during the optimisation of one text.
+
+    Attributes:
+        points: (points, 2) token-steps and the most tokens held so far, rising.
+        estimated: the token-steps were not recorded, but estimated from the steps.
+    """
+
+    points: NDArray[np.float64]
+    estimated: bool
+
+
+def progress_of(record: TokenRecord, steps: int, token_steps: int) -> Progress:
+    """Return the progress of one text.
+
+    A record of an older store has only a subsample of the steps, without token-steps. These are
+    then the text's total, divided in proportion to the positions of each step, a few more than the
+    tokens held; and the tokens held are too few between the points, but not at the end.
+
+    Args:
+        record: of the text.
+        steps, token_steps: of its row.
+    """
+    if record.rises is not None:
+        return Progress(record.rises[:, 1:].double().numpy(), estimated=False)
+    curve = record.curve.double().numpy()
+    if not len(curve):
+        return Progress(np.empty((0, 2)), estimated=True)
+    held = np.maximum.accumulate(curve[:, 1])
+    spent = np.append(0.0, np.cumsum((held[:-1] + _AHEAD) * np.diff(curve[:, 0])))
+    whole = spent[-1] + (held[-1] + _AHEAD) * max(0.0, steps - curve[-1, 0])
+    scaled = spent * (token_steps / whole if whole else 1.0)
+    points = np.column_stack([scaled, held])
+    end = [token_steps, max(held[-1], int((record.learned_step >= 0).sum()))]
+    return Progress(np.vstack([points, end]), estimated=True)
+
+
+def run_file_bytes(stores: Sequence[Store]) -> bytes:
+    """Make the run file of stores: one line per text, so that changes can be read."""
+    tasks: dict[str, str] = {}
+    studies = []
+    for store in stores:
+        studies.append(_study(store))
+        of = store.measured_by()
+        for row in store.rows():
+            tasks.setdefault(row.task, json.dumps(_task(store, row) | {"run": of[row.task]}))
+    head = json.dumps({"version": _VERSION, "studies": studies}, indent=1)[:-2]
+    lines = ",\n".join(f"  {json.dumps(task)}: {words}" for task, words in tasks.items())
+    return f'{head},\n "texts": {{\n{lines}\n }}\n}}\n'.encode()
+
+
+def _study(store: Store) -> dict[str, Any]:
+    """Describe one study; its text is not repeated by each of its runs."""
+    counts, runs = store.counts(), store.runs()
+    spec = store.spec_path.read_text("utf-8", "replace") if store.spec_path.is_file() else "missing"
+    for run in runs:
+        run.pop("pid", None)
+        run["settings"].pop("spec", None)
+    return {
+        "name": next((row.study for row in store.rows()), store.folder.stem),
+        "planned": counts.done + counts.pending + counts.failed,
+        "failed": counts.failed,
+        "spec": spec,
+        "runs": runs,
+    }
+
+
+def _task(store: Store, row: ResultRow) -> dict[str, Any]:
+    if not row.outcome:  # nothing was optimised
+        return {}
+    found = progress_of(store.record(row.task), row.steps, row.token_steps)
+    points = found.points
+    if len(points) > _POINTS:
+        points = points[np.linspace(0, len(points) - 1, _POINTS).astype(int)]
+    whole = [[round(spent), round(held)] for spent, held in points.tolist()]
+    return {"progress": whole, "estimated": found.estimated}
+
+
+def run_file_of(table: Path) -> Path:
+    """Path of the run file next to a CSV of rows."""
+    return table.with_suffix(".run.json")
+
+
+def read_run_file(path: Path) -> Mapping[str, Any]:
+    """Read a run file.
+
+    Raises:
+        UsageError: it can't be read, or was written by a newer memcram.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        version = int(found["version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{str(path)!r} can't be read as a run file ({error})") from error
+    if version > _VERSION:
+        raise UsageError(
+            f"{str(path)!r} has version {version}, but this memcram reads up to {_VERSION}; "
+            "install a newer version"
+        )
+    return found
