@@ -9,9 +9,10 @@ import torch
 
 import plausible
 from memcram.report import ablation_data, ablation_figures, style
-from memcram.report.data import with_label
+from memcram.report.data import ReportData, with_label
+from memcram.report.horizons import published_horizons
 from memcram.report.sections import sections
-from memcram.report.tables import published_horizons, published_table
+from memcram.report.tables import published_table
 from memcram.study.results import TokenRecord, column_types
 
 
@@ -30,8 +31,10 @@ def table(*rows):
 def drawn_sections(rows, records):
     """Sections of the rows by key, without those that published values have too."""
     published = published_table(), published_horizons()
-    found = sections(rows, *published, records)
-    others = sections(rows.iloc[:0], *published, records)
+    found, others = (
+        sections(ReportData(some, records, plausible.pieces, ()), *published)
+        for some in (rows, rows.iloc[:0])
+    )
     return {one.key: one for one in found if one.key not in {other.key for other in others}}
 
 

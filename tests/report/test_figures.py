@@ -14,12 +14,14 @@ import plausible
 from memcram.models.accounting import Accounting
 from memcram.report import bars as bar_figures
 from memcram.report import figure_data, figures, style, token_figures
-from memcram.report.data import with_label
-from memcram.report.sections import sections
-from memcram.report.tables import (
-    _HORIZONS,
+from memcram.report.data import ReportData, with_label
+from memcram.report.horizons import (
+    HORIZONS,
     horizon_table,
     published_horizons,
+)
+from memcram.report.sections import sections
+from memcram.report.tables import (
     published_table,
     table_1,
 )
@@ -178,18 +180,19 @@ def test_horizons_of_the_papers_and_of_the_authors_repository():
     values = zip(words(axes), [patch.get_width() for patch in axes.patches], strict=True)
     drawn = dict(zip(names, values, strict=True))
     assert len(drawn) == 20
-    assert drawn["SmolLM2-135M · tarasov2026-repo"] == ("63.1", 63.1)
-    assert drawn["Pythia-1.4B · tarasov2026-repo@T=0.25"] == ("670", 670.1)
+    assert drawn["SmolLM2-135M · tarasov2026-repo"] == ("63.1 ± 17.9", 63.1)
+    assert drawn["Pythia-1.4B · tarasov2026-repo@T=0.25"] == ("670 ± 87.7", 670.1)
     assert drawn["Llama-3.1-8B · tarasov2026+low-dim"] == ("1,697", 1697)
     assert all(patch.get_facecolor()[3] == 0 for patch in axes.patches)
 
 
 def test_a_mean_over_texts_that_the_budget_ended_is_a_lower_bound():
     row = {"label": "pocket", "model": "pocket", "recipe": "default", "parameters": 1, "vectors": 1}
+    row |= {"group": "pocket", "name": "default"}
     row |= {"source": "books", "published": False, "n": 8, "censored_share": 0.0}
     row |= dict.fromkeys(("horizon_tokens", "horizon_tokens_low", "horizon_tokens_high"), 31.0)
     for ended, shown in ((0, "31"), (3, "≥ 31"), (None, "31")):
-        table = pd.DataFrame([row | {"budget_ended": ended}]).reindex(columns=_HORIZONS)
+        table = pd.DataFrame([row | {"budget_ended": ended}]).reindex(columns=HORIZONS)
         figure = bar_figures.horizon_means(figure_data.horizon_means_data(table))
         assert words(figure.axes[0]) == [shown]
         notes = " ".join(text.get_text() for text in figure.findobj(Text))
@@ -343,7 +346,8 @@ def test_names_are_drawn_as_written():
     rows = rows[(rows["source"] == "books") & rows["length"].isin([16, 32, 128])]
     rows = pd.concat([rows.assign(source=name) for name in NAMES], ignore_index=True)
     rows = with_label(rows)
-    found = sections(rows, table_1(rows), horizon_table(rows), records.__getitem__)
+    made = ReportData(rows, records.__getitem__, plausible.pieces, ())
+    found = sections(made, table_1(rows), horizon_table(rows))
     by_source = {"figure-1", "figure-3", "figure-5", "bits-per-dimension", "horizon-means"}
     by_source |= {"horizon-curves", "horizon-surprisal"}
     drawn = {one.key: one.figures[0].draw(style.LIGHT) for one in found if one.key in by_source}

@@ -9,11 +9,10 @@ from matplotlib.text import Text
 
 import plausible
 from memcram.report import style
-from memcram.report.data import with_label
+from memcram.report.data import ReportData, with_label
+from memcram.report.horizons import horizon_table, published_horizons, with_published_horizons
 from memcram.report.sections import sections
 from memcram.report.tables import (
-    horizon_table,
-    published_horizons,
     published_table,
     table_1,
     with_published,
@@ -37,8 +36,9 @@ def drawn():
     )
     rows = with_label(rows.reset_index(drop=True))
     table = with_published(table_1(rows), published_table())
-    horizons = with_published(horizon_table(rows), published_horizons())
-    return {one.key: one for one in sections(rows, table, horizons, records.__getitem__)}
+    horizons = with_published_horizons(horizon_table(rows), published_horizons())
+    made = ReportData(rows, records.__getitem__, plausible.pieces, ())
+    return {one.key: one for one in sections(made, table, horizons)}
 
 
 def assert_readable(figure):

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from memcram.report.data import read_results, results_table, with_label
-from memcram.report.tables import horizon_table, table_1
+from memcram.report.horizons import horizon_table
+from memcram.report.tables import table_1
 from memcram.study.results import ResultRow, export_rows
 
 # Width 4 and 16 tokens in the vocabulary: a bound of 4 · 16 / log₂ 16 = 16 tokens a vector.

@@ -8,7 +8,7 @@ import pytest
 
 import plausible
 from memcram.errors import UsageError
-from memcram.report import data, page
+from memcram.report import data, html, page
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_tables_are_the_numbers_of_the_page(report):
     own = table[~table["published"]]
     assert set(own["source"]) == {"books", "fanfics", "random"}
     text = (report / "index.html").read_text("utf-8")
-    assert page.figure_of(own["token_gain"].dropna().iloc[0]) in text
+    assert html.figure_of(own["token_gain"].dropna().iloc[0]) in text
 
 
 def test_published_values_alone_make_a_report(tmp_path):
@@ -171,7 +171,8 @@ def test_names_of_pages_are_safe():
 
 
 def sections_of(rows, records):
-    return page.sections(rows, page.table_1(rows), page.horizon_table(rows), records.__getitem__)
+    made = data.ReportData(rows, records.__getitem__, plausible.pieces, ())
+    return page.sections(made, page.table_1(rows), page.horizon_table(rows))
 
 
 def test_sources_in_other_scripts_and_cases_keep_figures_of_their_own():

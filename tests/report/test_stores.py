@@ -1,49 +1,14 @@
 """From stores on disk to a report and to the page of one text."""
 
 import shutil
-from types import SimpleNamespace
 
 import pytest
 
 import plausible
 from memcram.errors import UsageError
-from memcram.recipes.catalogue import RECIPES, get_recipe
+from memcram.recipes.catalogue import RECIPES
 from memcram.report import stores
-from memcram.study.results import ResultRow
-from memcram.study.store import Store
-
-SPEC = """
-name = "{name}"
-kind = "capacity"
-models = ["pocket"]
-vectors = [1]
-lengths = [16, 64]
-samples = 2
-steps = {steps}
-
-[[texts]]
-name = "random"
-source = "random-words"
-"""
-
-
-def make_store(folder, name, rows, records, steps=300, pending=0, recorded=True, **changes):
-    """A store of these rows, with so many tasks that have none yet.
-
-    Its run noted the settings of `default` with these `changes`; `recorded=False`: none, as of old.
-    """
-    store = Store.create(folder / f"{name}.study", SPEC.format(name=name, steps=steps), folder)
-    named = rows.assign(study=name).astype(object)
-    kept = [ResultRow(**row) for row in named.to_dict("records")]
-    tasks = [SimpleNamespace(id=row.task, cost=1, source=row.source) for row in kept]
-    tasks += [SimpleNamespace(id=f"{name}{i}", cost=1, source="random") for i in range(pending)]
-    store.plan(name, 0, tasks)
-    recipe = get_recipe("default").with_steps(steps)
-    noted = {"recipes": {"default": recipe.settings() | changes}} if recorded else {}
-    run = store.begin_run({"spec": "told once", "threads": 1} | noted)
-    store.add([(row, records[row.task]) for row in kept], run)
-    store.close()
-    return store.folder
+from plausible_store import make_store
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 import plausible
 from memcram.errors import UsageError
-from memcram.report import data, html, tables
+from memcram.report import data, horizons, html, tables
 from memcram.study.results import column_types
 
 
@@ -48,8 +48,8 @@ def test_a_study_of_horizons_alone_has_no_table_1():
     assert len(tables.with_published(tables.table_1(rows), tables.published_table())) == len(
         tables.published_table()
     )
-    horizons = tables.horizon_table(rows)
-    assert horizons["horizon_tokens"].tolist() == [rows["horizon"].mean()]
+    found = horizons.horizon_table(rows)
+    assert found["horizon_tokens"].tolist() == [rows["horizon"].mean()]
 
 
 def test_published_values_stand_in_the_block_of_their_model():
@@ -124,7 +124,7 @@ def test_texts_that_the_budget_ended_are_counted(name):
     )
     found = combined(part("one", rows, {"default": settings}))
     assert list(found.rows["budget_ended"]) == expected
-    [counted] = tables.horizon_table(found.rows)["budget_ended"]
+    [counted] = horizons.horizon_table(found.rows)["budget_ended"]
     assert counted == sum(expected) if None not in expected else pd.isna(counted)
 
 

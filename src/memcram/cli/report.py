@@ -11,7 +11,7 @@ from memcram.errors import UsageError, require
 
 
 @click.command(cls=Command)
-@click.argument("stores", nargs=-1, metavar="[STORE]...", shell_complete=complete.files)
+@click.argument("stores", nargs=-1, metavar="[STORE|CSV]...", shell_complete=complete.files)
 @click.option(
     "-o",
     "--output",
@@ -28,26 +28,34 @@ from memcram.errors import UsageError, require
     default=400,
     help="Number of texts with a page per token, spread evenly.",
 )
+@click.option(
+    "--one-page",
+    is_flag=True,
+    help="Put the figures into index.html, without pages of texts.",
+)
 @options.stacked(options.force, options.json, options.quiet)
 def report(
     stores: tuple[str, ...],
     output: str,
     published: bool,
     max_texts: int,
+    one_page: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Write a report with the tables and figures of each STORE, next to the published values.
 
-    DIR/index.html opens from disk, without a network. A report can combine several stores;
-    different recipes get separate labels. An unfinished study is drawn from the available rows,
+    DIR/index.html opens from disk, without a network. A report can combine several stores, and CSV
+    files written by `memcram study export --run-file`, which have no pages per token; different
+    recipes get separate labels. An unfinished study is drawn from the available rows,
     with a notice.
 
     \b
     Examples:
       memcram study report pocket.study -o report/
       memcram study report pocket.study pythia-160m.study -o report/ --force
+      memcram study report results/pocket.csv -o report/ --one-page
       memcram study report --published -o baseline/
     """
     if published == bool(stores):
@@ -67,6 +75,7 @@ def report(
             Path(output),
             force=force,
             max_texts=max_texts,
+            one_page=one_page,
             on_part=lambda name: show(0, None, label=f"report: {name}"),
         )
     rows = 0 if data is None else len(data.rows)

@@ -14,6 +14,7 @@ from pandas import DataFrame
 from memcram.metrics.tokens import ACCURACY_THRESHOLD as THRESHOLD
 from memcram.report.drawing import MEAN, counted, note_at, percent, plain_ticks, titled
 from memcram.report.style import (
+    BESIDE_LABELS,
     HATCHES,
     LIGHT,
     LINE,
@@ -55,7 +56,14 @@ def max_tokens(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_xlabel(f"tokens (mean teacher-forced accuracy ≥ {THRESHOLD})", loc="right")
         axes.set_title(titled("Max tokens", data))
         thin = "thin line: up to the next length, which failed"
-        return finish(figure, theme, counted(data, "n", f"; {thin}"), 3, bar_handles(axes))
+        return finish(
+            figure,
+            theme,
+            counted(data, "n", f"; {thin}"),
+            3,
+            bar_handles(axes),
+            title_characters=BESIDE_LABELS,
+        )
 
 
 def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
@@ -74,33 +82,50 @@ def utilisation(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_xlabel("token gain / capacity bound (16 bits per coordinate)", loc="right")
         axes.set_title(titled("Utilisation", data))
         return finish(
-            figure, theme, counted(data, "gain_n", f"; line: {MEAN}"), 3, bar_handles(axes)
+            figure,
+            theme,
+            counted(data, "gain_n", f"; line: {MEAN}"),
+            3,
+            bar_handles(axes),
+            title_characters=BESIDE_LABELS,
         )
 
 
 def horizon_means(data: DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Mean exact horizon (tokens) of each model, a bar per source; published ones hollow."""
+    """Mean exact horizons (tokens), one model and K: a bar per recipe and source.
+
+    Published values are hollow; a dotted line marks the largest of them next to measured ones.
+    """
 
     def describe(row: Any) -> Described:
-        words = (
-            f"{row.horizon_tokens:,.3g}"
-            if row.horizon_tokens < 100
-            else f"{row.horizon_tokens:,.0f}"
-        )
+        words = _tokens(row.horizon_tokens)
         if row.published:
-            return None, None, words
+            known = not pd.isna(row.horizon_tokens_std)
+            return None, None, f"{words} ± {_tokens(row.horizon_tokens_std)}" if known else words
         ended = 0 if pd.isna(row.budget_ended) else row.budget_ended
         bound = "≥ " if row.censored_share or ended else ""
         return row.horizon_tokens_low, row.horizon_tokens_high, f"{bound}{words}"
 
+    published = data["published"].astype(bool)
     with applied(theme):
-        figure, axes = draw_bars(data, "horizon_tokens", theme, describe)
-        _token_axis(axes, data["horizon_tokens"], data["horizon_tokens_high"].max(), room=1.25)
-        axes.set_xlabel("mean exact horizon (tokens)")
-        axes.set_title(titled("Horizons", data))
+        figure, axes = draw_bars(data, "horizon_tokens", theme, describe, by="name")
+        _token_axis(axes, data["horizon_tokens"], data["horizon_tokens_high"].max(), room=1.4)
+        axes.set_xlabel("mean exact horizon (tokens)", loc="right")
+        axes.set_title(titled(f"{data['label'].iloc[0]}: horizons", data))
         note = f"own values: line: {MEAN}; ≥: texts or budget ended first{_ended(data)}"
-        note += "; hollow: published"
-        return finish(figure, theme, note, 3, bar_handles(axes))
+        if published.any():
+            note += (
+                "; hollow: published, PG-19, ± standard deviation; tarasov2026-repo: 10,000 steps"
+            )
+            note += " per text, teacher-forced"
+        if published.any() and not published.all():
+            best = float(data.loc[published, "horizon_tokens"].max())
+            axes.axvline(best, color=theme.muted, linewidth=1.0, linestyle=":", label="_published")
+        return finish(figure, theme, note, 3, bar_handles(axes), title_characters=BESIDE_LABELS)
+
+
+def _tokens(value: float) -> str:
+    return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _ended(data: DataFrame) -> str:
@@ -125,19 +150,26 @@ def _token_axis(axes: Axes, values: "pd.Series[Any]", high: float, room: float) 
 
 
 def draw_bars(
-    data: DataFrame, value: str, theme: Theme, describe: Callable[[Any], Described]
+    data: DataFrame,
+    value: str,
+    theme: Theme,
+    describe: Callable[[Any], Described],
+    by: str = "label",
 ) -> tuple[Figure, Axes]:
-    """Draw `value` of each row, the smallest model on top; published rows are hollow.
+    """Draw `value` of each row; published rows are hollow.
 
     Args:
-        data: columns `label`, `source`, `published`, `parameters` and `value`.
+        data: columns `source`, `published`, `parameters`, `value` and the one named in `by`.
         value: name of the column; an empty value has no bar, only its words.
         theme: colours.
         describe: what a row's thin line spans, and its words.
+        by: column of the blocks' names; labels have the smallest model on top, others the order of
+            `data`.
     """
-    order = data.sort_values("parameters", kind="stable")["label"].drop_duplicates().tolist()
+    ordered = data.sort_values("parameters", kind="stable") if by == "label" else data
+    order = ordered[by].drop_duplicates().tolist()
     index = places(list(data["source"]))
-    blocks = [data[data["label"] == name] for name in order]
+    blocks = [data[data[by] == name] for name in order]
     labels = [wrapped(name) for name in order]
     # A block is as high as its bars, or as the lines of its label.
     heights = [

@@ -12,9 +12,11 @@ from pandas import DataFrame
 
 from memcram.errors import UsageError
 from memcram.study.results import ResultRow, TokenRecord, column_types
+from memcram.study.runfile import Progress, progress_of
 
 # What keeps measurements of one model apart; named in a label only where it differs.
 _APART = ("recipe", "layout", "dtype", "revision", "fingerprint")
+_Named = tuple[str, str, str]  # kind, model and name of a recipe
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,31 @@ class ReportData:
 
     Attributes:
         rows: of all studies, with a column `label`: the model, and settings in which rows differ;
-            and `budget_ended`: whether the budget ended the text, None where this is not known.
+            `budget_ended`: whether the budget ended the text; and `budget_token_steps`: that
+            budget. The last two are None where the recipe's settings are not known.
         tokens: the token record of a row, by its task.
         pieces: (row's task, ids) → the text of each token.
         studies: the parts, for their settings and progress.
+        exported: progress of the tasks that were read from a CSV, and have no token record.
     """
 
     rows: DataFrame
     tokens: Callable[[str], TokenRecord]
     pieces: Callable[[str, Sequence[int]], list[str]]
     studies: tuple[StudyPart, ...]
+    exported: Mapping[str, Progress | None] = field(default_factory=dict)
+
+    @property
+    def recorded(self) -> DataFrame:
+        """The rows that have a token record."""
+        return self.rows[~self.rows["task"].isin(list(self.exported))]
+
+    def progress(self, row: Mapping[str, Any]) -> Progress | None:
+        """Progress of a row's optimisation; None where it is not known."""
+        task = str(row["task"])
+        if task in self.exported:
+            return self.exported[task]
+        return progress_of(self.tokens(task), int(row["steps"]), int(row["token_steps"]))
 
     @property
     def unfinished(self) -> list[StudyPart]:
@@ -95,6 +112,7 @@ def combine(
     studies: Sequence[StudyPart],
     tokens: Callable[[str], TokenRecord],
     pieces: Callable[[str, Sequence[int]], list[str]],
+    exported: Mapping[str, Progress | None] | None = None,
 ) -> ReportData:
     """Combine several studies to one table; a task in two of them counts once.
 
@@ -116,13 +134,14 @@ def combine(
         if len(frame):
             frame["recipe"] = _recipe_names(part, meanings)
             frame["budget_ended"] = _budget_ended(part)
+            frame["budget_token_steps"] = _budgets(part)
         frames.append(frame)
     filled = [frame for frame in frames if len(frame)]
     if not filled:
         names = ", ".join(repr(part.name) for part in studies)
         raise UsageError(f"no rows in {names or 'any study'}; run it first", argument="stores")
     rows = pd.concat(filled, ignore_index=True).drop_duplicates("task", ignore_index=True)
-    return ReportData(with_label(rows), tokens, pieces, tuple(studies))
+    return ReportData(with_label(rows), tokens, pieces, tuple(studies), exported or {})
 
 
 def _budget_ended(part: StudyPart) -> list[bool | None]:
@@ -140,6 +159,12 @@ def _budget_ended(part: StudyPart) -> list[bool | None]:
     ]
 
 
+def _budgets(part: StudyPart) -> list[int | None]:
+    """Budget in token-steps of each row's text; None where there is none or it is not known."""
+    strategies = [part.recipes.get(str(task), {}).get("strategy", {}) for task in part.rows["task"]]
+    return [strategy.get("token_steps") for strategy in strategies]
+
+
 def _is_spent(strategy: Mapping[str, Any], steps: int, token_steps: int) -> bool | None:
     """Whether a text that took this many steps used up the budget; None if that is unknown."""
     if strategy.get("token_steps", token_steps + 1) <= token_steps:
@@ -155,37 +180,38 @@ def _meaning(part: StudyPart, task: str) -> str:
     return f"not recorded in {part.name}"
 
 
-def _meanings(studies: Sequence[StudyPart]) -> dict[tuple[str, str], set[str]]:
-    """The meanings of each recipe name, by kind and name.
+def _meanings(studies: Sequence[StudyPart]) -> dict[_Named, set[str]]:
+    """The meanings of each recipe name, by kind, model and name.
 
-    A recipe measures a horizon by another strategy than a capacity; that is no clash.
+    A recipe measures a horizon by another strategy than a capacity; that is no clash. Neither are
+    different settings for different models, whose labels differ anyway.
     """
-    found: dict[tuple[str, str], set[str]] = {}
+    found: dict[_Named, set[str]] = {}
     for part in studies:
-        for kind, name, task in _recipes_of(part):
-            found.setdefault((kind, name), set()).add(_meaning(part, task))
+        for key, task in _recipes_of(part):
+            found.setdefault(key, set()).add(_meaning(part, task))
     return found
 
 
-def _recipe_names(part: StudyPart, meanings: Mapping[tuple[str, str], set[str]]) -> list[str]:
+def _recipe_names(part: StudyPart, meanings: Mapping[_Named, set[str]]) -> list[str]:
     """The recipe of each row of a study, under a name that has one meaning in all studies."""
-    first_run: dict[tuple[str, str], dict[str, int]] = {}  # of each meaning in this study
-    for kind, name, task in _recipes_of(part):
-        here = first_run.setdefault((kind, name), {})
+    first_run: dict[_Named, dict[str, int]] = {}  # of each meaning in this study
+    for key, task in _recipes_of(part):
+        here = first_run.setdefault(key, {})
         meaning, run = _meaning(part, task), part.runs.get(task, 0)
         here[meaning] = min(run, here.get(meaning, run))
     names = []
-    for kind, name, task in _recipes_of(part):
-        here = first_run[kind, name]
+    for key, task in _recipes_of(part):
+        here, name = first_run[key], key[-1]
         where = f"{part.name}, run {here[_meaning(part, task)]}" if len(here) > 1 else part.name
-        names.append(f"{name} [{where}]" if len(meanings[kind, name]) > 1 else name)
+        names.append(f"{name} [{where}]" if len(meanings[key]) > 1 else name)
     return names
 
 
-def _recipes_of(part: StudyPart) -> list[tuple[str, str, str]]:
-    """Kind, recipe and task of each row."""
-    columns = (part.rows[name].astype(str) for name in ("kind", "recipe", "task"))
-    return list(zip(*columns, strict=True))
+def _recipes_of(part: StudyPart) -> list[tuple[_Named, str]]:
+    """Kind, model and recipe of each row, and its task."""
+    columns = [part.rows[name].astype(str) for name in ("kind", "model", "recipe")]
+    return list(zip(zip(*columns, strict=True), part.rows["task"].astype(str), strict=True))
 
 
 def published_only() -> ReportData:

@@ -17,11 +17,12 @@ MEAN = "bootstrap 95 % interval of the mean"
 
 
 def series(place: int, theme: Theme) -> dict[str, Any]:
-    """Colour, marker and dashes of line number `place`; they repeat after the last."""
+    """Colour, marker and dashes of line number `place`; after the last colour others go with it."""
+    shifted = place + place // len(theme.series)
     return {
         "color": theme.series[place % len(theme.series)],
-        "marker": MARKERS[place % len(MARKERS)],
-        "linestyle": LINES[place % len(LINES)],
+        "marker": MARKERS[shifted % len(MARKERS)],
+        "linestyle": LINES[shifted % len(LINES)],
     }
 
 

@@ -1,6 +1,7 @@
 """Compute the table that each figure draws, from the results table and the token records."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,10 @@ from memcram.models.accounting import room
 from memcram.report.data import as_dicts, joined
 from memcram.report.tables import means, measured, with_passages
 from memcram.study.results import TokenRecord
+from memcram.study.runfile import Progress
 
 Records = Callable[[str], TokenRecord]
+_GRID, _FIRST_PART = 64, 1 / 200  # points of a line, and where it begins as part of its end
 
 
 def max_tokens_data(table: DataFrame) -> DataFrame:
@@ -75,17 +78,25 @@ def dimension_data(table: DataFrame) -> DataFrame:
 
 
 def horizon_means_data(horizons: DataFrame) -> DataFrame:
-    """Mean exact horizons of the fewest vectors of each label, with the published ones.
+    """Mean exact horizons of each measured model, with those published for its architecture.
+
+    Where nothing was measured, all published ones, under the label `published`.
 
     Args:
-        horizons: with the columns of `tables.horizon_table`.
+        horizons: with the columns of `horizons.with_published_horizons`.
     """
-    columns = ["label", "recipe", "source", "published", "parameters", "vectors", "n"]
+    columns = ["label", "name", "source", "published", "parameters", "vectors", "n"]
     columns += [*_with_interval("horizon_tokens"), "horizon_tokens_std", "censored_share"]
-    columns.append("budget_ended")
-    found = _fewest(horizons)[columns].reset_index(drop=True)
-    named = found["label"] + " · " + found["recipe"]  # a published model has several recipes
-    return found.assign(label=named.where(found["published"].astype(bool), found["label"]))
+    columns += ["budget_ended", "token_steps"]
+    published = horizons["published"].astype(bool)
+    own = set(zip(horizons["group"][~published], horizons["vectors"][~published], strict=True))
+    if not own:
+        named = horizons["group"] + " · " + horizons["name"]
+        return horizons.assign(label="published", name=named)[columns]
+    shown = [key in own for key in zip(horizons["group"], horizons["vectors"], strict=True)]
+    named = horizons["name"] + ", " + horizons["label"]
+    found = horizons.assign(label=horizons["group"], name=named.where(published, horizons["name"]))
+    return found[shown][columns].reset_index(drop=True)
 
 
 def _with_interval(column: str) -> list[str]:
@@ -101,6 +112,7 @@ def _fewest(table: DataFrame) -> DataFrame:
 def horizons_data(rows: DataFrame) -> DataFrame:
     """Fraction of texts with at least `tokens` exact tokens (Kaplan–Meier), and censored texts.
 
+    `label` is the model, `name` the settings in which its rows differ, empty where they do not.
     Rows with `censored` mark where texts ended before their horizon did.
     """
     frames = []
@@ -108,15 +120,58 @@ def horizons_data(rows: DataFrame) -> DataFrame:
         ["label", "vectors", "source"]
     ):
         held, still = survival(group["horizon"].to_numpy(int), group["censored"].to_numpy(bool))
-        key = {"label": label, "vectors": vectors, "source": source, "n": len(group)}
+        model, _, name = str(label).partition(" · ")
+        key = {"label": model, "name": name, "vectors": vectors, "source": source, "n": len(group)}
         last = max(float(group["horizon"].max()), held[-1])
         tokens, share = np.append(held, last), np.append(still, still[-1])
         frames.append(DataFrame({**key, "tokens": tokens, "share": share, "censored": False}))
         ends = np.sort(group.loc[group["censored"].astype(bool), "horizon"].to_numpy(float))
         at = still[np.searchsorted(held, ends, side="right") - 1]
         frames.append(DataFrame({**key, "tokens": ends, "share": at, "censored": True}))
-    columns = ["label", "vectors", "source", "n", "tokens", "share", "censored"]
+    columns = ["label", "name", "vectors", "source", "n", "tokens", "share", "censored"]
     return joined(frames, columns)
+
+
+def growth_data(
+    rows: DataFrame, horizons: DataFrame, progress: Callable[[dict[str, Any]], Progress | None]
+) -> DataFrame:
+    """Mean tokens held (teacher-forced) after so many token-steps per text, by recipe.
+
+    A text that has ended keeps what it held. `estimated` says whether the token-steps of some text
+    were estimated; `published_tokens` is the largest mean published for the architecture.
+
+    Args:
+        rows: the results table.
+        horizons: with the columns of `horizons.with_published_horizons`.
+        progress: of a row.
+    """
+    columns = ["label", "name", "vectors", "source", "token_steps", "held", "n", "estimated"]
+    columns.append("published_tokens")
+    published = horizons[horizons["published"].astype(bool)]
+    best = published.groupby(["group", "vectors"])["horizon_tokens"].max().to_dict()
+    frames = []
+    for row in as_dicts(horizons[~horizons["published"].astype(bool)]):
+        same = ["label", "vectors", "source"]
+        texts = measured(rows, "horizon")
+        texts = texts[(texts[same] == [row[name] for name in same]).all(axis=1)]
+        known = [(one["token_steps"], progress(one)) for one in as_dicts(texts)]
+        found = [(spent, of) for spent, of in known if of is not None and len(of.points)]
+        if not found or len(found) < len(known):
+            continue
+        grid = np.geomspace(_FIRST_PART, 1, _GRID) * max(spent for spent, _ in found)
+        held = np.mean([_held_at(of.points, grid) for _, of in found], axis=0)
+        key = {"label": row["group"], "name": row["name"], "vectors": row["vectors"]}
+        key |= {"source": row["source"], "n": len(found)}
+        key |= {"estimated": any(of.estimated for _, of in found)}
+        key |= {"published_tokens": best.get((row["group"], row["vectors"]), np.nan)}
+        frames.append(DataFrame({**key, "token_steps": grid, "held": held})[columns])
+    return joined(frames, columns)
+
+
+def _held_at(points: NDArray[np.float64], grid: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Tokens held after so many token-steps: 0 before the first point."""
+    at = np.searchsorted(points[:, 0], grid, side="right")
+    return np.append(0.0, points[:, 1])[at]
 
 
 def curves_data(rows: DataFrame, records: Records) -> DataFrame:

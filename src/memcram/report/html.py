@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -70,6 +71,16 @@ def faint_signs(text: str) -> Markup:
     return Markup(escaped)
 
 
+def breakable(name: str) -> Markup:
+    """Let a long name break after a comma and before an option or a variant.
+
+    >>> breakable("direction@k=2")
+    Markup('direction<wbr>@k=2')
+    """
+    pieces = re.split(r"(?<=[,/])|(?=[@+])", name)
+    return Markup("<wbr>").join(escape(piece) for piece in pieces)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -82,6 +93,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["script_json"] = script_json
     environment.filters["faint_signs"] = faint_signs
     environment.filters["figure"] = figure_of
+    environment.filters["breakable"] = breakable
     environment.filters["capacity"] = capacity_of
     environment.filters["pretty"] = pretty
     environment.filters["short_heading"] = lambda heading: heading.partition(" (")[0]

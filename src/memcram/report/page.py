@@ -1,34 +1,39 @@
 """Write a report as a folder: index.html, figures, tables, and a page per text."""
 
+import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pandas import DataFrame
 
 from memcram.errors import UsageError
 from memcram.files import holds_files, new_folder
 from memcram.metrics.tokens import ACCURACY_THRESHOLD
 from memcram.report.data import ReportData, as_dicts, published_only
-from memcram.report.drawing import largest, spread_evenly
+from memcram.report.drawing import spread_evenly
 from memcram.report.explain import explain_page, view_of_record, visible
-from memcram.report.html import figure_of, is_missing, render
+from memcram.report.horizons import horizon_table, published_horizons, with_published_horizons
+from memcram.report.html import render
+from memcram.report.overview import (
+    horizon_blocks,
+    key_numbers,
+    measured_table,
+    notices_of,
+    subtitle_of,
+    title_of,
+)
 from memcram.report.sections import Section, sections
 from memcram.report.style import DARK, LIGHT, to_png, to_svg
-from memcram.report.tables import (
-    horizon_table,
-    published_horizons,
-    published_table,
-    table_1,
-    with_published,
-)
+from memcram.report.tables import published_table, table_1, with_published
 
 MAX_TEXTS = 400
 _MARK = '<meta name="generator" content="memcram">'
 _PREVIEW = 60  # characters
+_MOST_FIGURES = 6  # of a section, where the page contains them
 OnPart = Callable[[str], None]
 
 
@@ -63,6 +68,7 @@ def write_report(
     *,
     force: bool = False,
     max_texts: int = MAX_TEXTS,
+    one_page: bool = False,
     on_part: OnPart | None = None,
 ) -> Path:
     """Write a report, completely or not at all.
@@ -72,6 +78,8 @@ def write_report(
         output: folder to write; `index.html` in it opens from disk.
         force: replace an existing report.
         max_texts: number of texts with a page per token, spread evenly over the rows.
+        one_page: put the figures into `index.html` and leave out the pages of texts, so that
+            besides it there are only tables.
         on_part: called with the name of each part before it is made.
 
     Returns:
@@ -81,12 +89,47 @@ def write_report(
         UsageError: the folder exists and may not be replaced, or can't be written.
     """
     check_folder(output, force=force)
+    found = data or published_only()
+    files = one_page_files(found, on_part) if one_page else report_files(found, max_texts, on_part)
     with new_folder(output, replace=True) as temporary:
-        for name, content in report_files(data or published_only(), max_texts, on_part):
+        for name, content in files:
             path = temporary / name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
     return output / "index.html"
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Tables and sections of a report."""
+
+    data: ReportData
+    own: DataFrame
+    table: DataFrame
+    horizons: DataFrame
+    sections: list[Section]
+
+    @classmethod
+    def of(cls, data: ReportData) -> "_Parts":
+        own = table_1(data.rows)
+        table = with_published(own, published_table())
+        measured = horizon_table(data.rows)
+        horizons = with_published_horizons(measured, published_horizons())
+        has_capacities, has_horizons = len(own) > 0, len(measured) > 0
+        if len(data.rows):  # published values of what was not measured say nothing here
+            table, horizons = (
+                table[: len(table) * has_capacities],
+                horizons[: len(horizons) * has_horizons],
+            )
+        return cls(data, own, table, horizons, sections(data, table, horizons))
+
+    def tables(self) -> Iterator[tuple[str, bytes]]:
+        """Path and content of each table."""
+        for name, table in (("table-1", self.table), ("horizons", self.horizons)):
+            if len(table):
+                yield f"tables/{name}.csv", _csv(table)
+        for section in self.sections:
+            yield f"tables/{section.key}.csv", _csv(section.data)
 
 
 def report_files(
@@ -95,14 +138,9 @@ def report_files(
     """Path (relative, with /) and content of each file of a report."""
     tell = on_part or (lambda _: None)
     tell("tables")
-    own = table_1(data.rows)
-    table = with_published(own, published_table())
-    horizons = with_published(horizon_table(data.rows), published_horizons())
-    yield "tables/table-1.csv", _csv(table)
-    yield "tables/horizons.csv", _csv(horizons)
-    found = sections(data.rows, table, horizons, data.tokens)
-    for section in found:
-        yield f"tables/{section.key}.csv", _csv(section.data)
+    parts = _Parts.of(data)
+    yield from parts.tables()
+    for section in parts.sections:
         for drawn in section.figures:
             tell(drawn.name)
             light = drawn.draw(LIGHT)
@@ -111,121 +149,53 @@ def report_files(
             yield f"figures/{drawn.name}-dark.svg", to_svg(drawn.draw(DARK), DARK)
     texts = []
     tell("texts")
-    for row in as_dicts(_spread_evenly(data.rows, max_texts)):
+    for row in as_dicts(_spread_evenly(data.recorded, max_texts)):
         record = data.tokens(str(row["task"]))
         pieces = data.pieces(str(row["task"]), record.ids.tolist())
         view = view_of_record(row, record, pieces)
         name = _page_name(str(row["task"]))
         texts.append({**row, "file": name, "begins": _preview(pieces)})
         yield f"tokens/{name}", explain_page(view, home="../index.html")
-    yield "index.html", _index(data, table, own, horizons, found, texts)
+    yield "index.html", _index(parts, texts, {})
 
 
-def _index(
-    data: ReportData,
-    table: DataFrame,
-    own: DataFrame,
-    horizons: DataFrame,
-    found: list[Section],
-    texts: list[dict[str, Any]],
-) -> bytes:
-    some = len(texts) < len(data.rows)
+def one_page_files(data: ReportData, on_part: OnPart | None = None) -> Iterator[tuple[str, bytes]]:
+    """Path and content of the tables of a report, and of one page that contains its figures."""
+    tell = on_part or (lambda _: None)
+    tell("tables")
+    parts = _Parts.of(data)
+    yield from parts.tables()
+    images = {}
+    for section in parts.sections:
+        for drawn in section.figures[:_MOST_FIGURES]:
+            tell(drawn.name)
+            svg = base64.b64encode(to_svg(drawn.draw(LIGHT), LIGHT)).decode()
+            images[drawn.name] = f"data:image/svg+xml;base64,{svg}"
+    yield "index.html", _index(parts, [], images)
+
+
+def _index(parts: _Parts, texts: list[dict[str, Any]], images: dict[str, str]) -> bytes:
+    data, rows = parts.data, parts.data.rows
+    some = len(texts) < len(rows)
     return render(
         "report.html.j2",
-        title=_title(data),
-        subtitle=_subtitle(data.rows),
-        notices=[*_notices(data), *_budget_notice(horizons)],
-        numbers=key_numbers(own if len(own) else table, data.rows),
+        title=title_of(data),
+        subtitle=subtitle_of(rows),
+        notices=list(notices_of(data, parts.horizons)),
+        measured=measured_table(rows),
+        numbers=key_numbers(parts.own if len(rows) else parts.table, parts.horizons, rows),
         threshold=ACCURACY_THRESHOLD,
-        tables=list(_blocks(table)),
-        horizons=horizons.to_dict("records"),
-        sections=found,
+        tables=list(_blocks(parts.table)),
+        horizons=list(horizon_blocks(parts.horizons)),
+        sections=parts.sections,
+        images=images,
+        most_figures=_MOST_FIGURES,
         studies=data.studies,
         texts=texts,
-        texts_words=f"{len(texts):,} of {len(data.rows):,} texts, spread evenly."
+        texts_words=f"{len(texts):,} of {len(rows):,} texts, spread evenly."
         if some
         else f"All {len(texts):,} texts.",
     )
-
-
-def _title(data: ReportData) -> str:
-    names = [part.name for part in data.studies]
-    return (
-        f"What fits into [mem]: {', '.join(names)}" if names else "What fits into [mem]: published"
-    )
-
-
-def _subtitle(rows: DataFrame) -> str:
-    if not len(rows):
-        return "The published values alone; nothing was measured here."
-    counts = [
-        (len(rows), "texts crammed and measured"),
-        (rows["model"].nunique(), "models"),
-        (rows["recipe"].nunique(), "recipes"),
-        (rows["source"].nunique(), "text sources"),
-    ]
-    words = [f"{n:,} {what[:-1] if n == 1 and what[-1] == 's' else what}" for n, what in counts]
-    return ", ".join(words) + f": {', '.join(sorted(rows['source'].unique()))}."
-
-
-def _notices(data: ReportData) -> Iterator[str]:
-    for part in data.unfinished:
-        failed = f"; {part.failed:,} failed" if part.failed else ""
-        yield (
-            f"Unfinished: {part.name} has {len(part.rows):,} of {part.planned:,} texts{failed}. "
-            "Everything below is based on these."
-        )
-    if len(data.rows) and data.rows["recipe"].nunique() > 1:
-        names = ", ".join(sorted(data.rows["recipe"].unique()))
-        yield f"Several recipes, shown separately: {names}."
-
-
-def _budget_notice(horizons: DataFrame) -> Iterator[str]:
-    known = horizons.dropna(subset=["budget_ended"])
-    ended = int(known["budget_ended"].sum())
-    if ended:
-        yield (
-            f"The budget ended {ended:,} of {int(known['n'].sum()):,} texts whose horizons were "
-            "measured: their means are lower bounds. A larger budget may give more."
-        )
-
-
-def key_numbers(table: DataFrame, rows: DataFrame) -> list[dict[str, str]]:
-    """Key numbers of the fewest vectors: value, unit and words.
-
-    Args:
-        table: Table 1 of what was measured, or the published one.
-        rows: the results table; empty for published values.
-    """
-    numbers = []
-    if len(table):
-        fewest = table[table["vectors"] == table["vectors"].min()]
-        for column, unit, words in (
-            ("max_tokens", "tokens", "in {k}: maximum at teacher-forced accuracy ≥ 0.99"),
-            ("information_gain_nats", "nats", "mean information gain of {k}"),
-            ("token_gain", "tokens", "mean token gain of {k}"),
-        ):
-            if fewest[column].notna().any():
-                numbers.append(_number(largest(fewest, column), column, unit, words))
-    if len(rows):
-        shown = f"{int(rows['exact'].sum()):,} of {len(rows):,}"
-        numbers.append(
-            {"value": shown, "unit": "texts", "words": "exact: decoded completely, free-running"}
-        )
-    return numbers
-
-
-def _number(row: "pd.Series[Any]", column: str, unit: str, words: str) -> dict[str, str]:
-    k = "one vector" if row["vectors"] == 1 else f"{row['vectors']} vectors"
-    low = row.get(f"{column}_low")
-    interval = "" if is_missing(low) else f" [{figure_of(low)}, {figure_of(row[column + '_high'])}]"
-    if column == "information_gain_nats":
-        bits, each = row["information_gain_bits"], row["bits_per_dimension"]
-        unit = f"nats{interval} = {figure_of(bits)} bits = {figure_of(each)} bits per dimension"
-    else:
-        unit = f"{unit}{interval}"
-    of = f"{row['label']}, {row['source']}" + (", published" if row["published"] else "")
-    return {"value": figure_of(row[column]), "unit": unit, "words": f"{words.format(k=k)} ({of})"}
 
 
 def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]]:

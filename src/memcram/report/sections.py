@@ -18,9 +18,11 @@ from memcram.report import (
     figures,
     token_figures,
 )
+from memcram.report.data import ReportData
 from memcram.report.drawing import largest
 from memcram.report.figure_data import Records
 from memcram.report.style import Theme
+from memcram.study.runfile import Progress
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class _Inputs:
     table: DataFrame
     horizons: DataFrame
     records: Records
+    recorded: DataFrame  # rows that have a token record
+    progress: Callable[[Mapping[str, Any]], Progress | None]
 
 
 @dataclass(frozen=True)
@@ -109,19 +113,16 @@ def _captions() -> dict[str, Any]:
     return found
 
 
-def sections(
-    rows: DataFrame, table: DataFrame, horizons: DataFrame, records: Records
-) -> list[Section]:
+def sections(data: ReportData, table: DataFrame, horizons: DataFrame) -> list[Section]:
     """All sections that have anything to draw.
 
     Args:
-        rows: the results table with `label`; empty for a report of published values alone.
+        data: what was measured, with labels; without rows for a report of published values alone.
         table: Table 1, including the published values.
         horizons: the table of mean horizons, including the published values.
-        records: token record of a task.
     """
-    inputs = _Inputs(rows, table, horizons, records)
-    plans = _TABLE_PLANS + (_ROW_PLANS if len(rows) else ())
+    inputs = _Inputs(data.rows, table, horizons, data.tokens, data.recorded, data.progress)
+    plans = _TABLE_PLANS + (_ROW_PLANS if len(data.rows) else ())
     found = (plan.section(inputs) for plan in plans)
     return _with_unique_names([section for section in found if section.figures])
 
@@ -167,7 +168,7 @@ def _vectors_data(inputs: _Inputs) -> DataFrame:
 
 
 def _learning_data(inputs: _Inputs) -> DataFrame:
-    rows = inputs.rows[inputs.rows["kind"] == "capacity"]
+    rows = inputs.recorded[inputs.recorded["kind"] == "capacity"]
     return figure_data.curves_data(_fewest_vectors(rows), inputs.records)
 
 
@@ -201,6 +202,18 @@ def _with_several_gains(data: DataFrame) -> DataFrame:
 
 _TABLE_PLANS = (
     _Plan(
+        "horizon-means",
+        lambda given: figure_data.horizon_means_data(given.horizons),
+        {"horizon-means": _Picture(bars.horizon_means, _largest("horizon_tokens", "tokens"))},
+        "{label}-k{vectors}",
+    ),
+    _Plan(
+        "horizon-growth",
+        lambda given: figure_data.growth_data(given.rows, given.horizons, given.progress),
+        {"horizon-growth": _Picture(token_figures.growth, _largest("held", "tokens"))},
+        "{label}-k{vectors}",
+    ),
+    _Plan(
         "figure-1",
         lambda given: figure_data.max_tokens_data(given.table),
         {"figure-1": _Picture(bars.max_tokens, _largest("max_tokens", "tokens"))},
@@ -227,11 +240,6 @@ _TABLE_PLANS = (
                 figures.bits_per_dimension, _largest("bits_per_dimension", "bits per dimension")
             )
         },
-    ),
-    _Plan(
-        "horizon-means",
-        lambda given: figure_data.horizon_means_data(given.horizons),
-        {"horizon-means": _Picture(bars.horizon_means, _largest("horizon_tokens", "tokens"))},
     ),
     _Plan(
         "figure-4",
@@ -275,7 +283,7 @@ _ROW_PLANS = (
     ),
     _Plan(
         "accuracy-by-position",
-        lambda given: figure_data.positions_data(given.rows, given.records),
+        lambda given: figure_data.positions_data(given.recorded, given.records),
         {"accuracy-by-position": _Picture(token_figures.accuracy_by_position)},
         "{label}",
     ),
@@ -303,25 +311,25 @@ _ROW_PLANS = (
     ),
     _Plan(
         "repeat",
-        lambda given: ablation_data.repeat_data(given.rows, given.records),
+        lambda given: ablation_data.repeat_data(given.recorded, given.records),
         _of_values(ablation_figures.halves, "repeat", "accuracy", "nats_a_token", "horizon"),
         "{label}-{source}-k{vectors}",
     ),
     _Plan(
         "seeds-pairs",
-        lambda given: ablation_data.pairs_data(given.rows, given.records),
+        lambda given: ablation_data.pairs_data(given.recorded, given.records),
         _of_values(ablation_figures.pairs, "seeds", "cosine", "distance"),
         _CELL,
     ),
     _Plan(
         "seeds-pca",
-        lambda given: ablation_data.pca_data(given.rows, given.records),
+        lambda given: ablation_data.pca_data(given.recorded, given.records),
         {"seeds-pca": _Picture(ablation_figures.pca)},
         _CELL,
     ),
     _Plan(
         "seeds-path",
-        lambda given: ablation_data.path_data(given.rows, given.records),
+        lambda given: ablation_data.path_data(given.recorded, given.records),
         {"seeds-path": _Picture(ablation_figures.path, ablation_figures.path_words)},
         _CELL,
     ),

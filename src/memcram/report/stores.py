@@ -11,25 +11,38 @@ from memcram.models import load_tokenizer
 from memcram.models.sources import is_here, nearest_model
 from memcram.report.data import ReportData, StudyPart, combine, results_table
 from memcram.report.explain import TokenView, token_pieces, view_of_record
+from memcram.report.exports import read_export
 from memcram.study.grid import deciding
 from memcram.study.results import TokenRecord
+from memcram.study.runfile import Progress
 from memcram.study.store import Store
 
 _NAMED = 5  # ids that an error message shows
 
 
-def load_stores(folders: Sequence[Path]) -> ReportData:
-    """Load all rows of the stores.
+def load_stores(places: Sequence[Path]) -> ReportData:
+    """Load all rows of stores and of CSV files that `memcram study export` wrote.
+
+    Args:
+        places: folders of stores, or files with the suffix `.csv`.
 
     Raises:
-        UsageError: a folder is no store, or none of them holds a row.
+        UsageError: one of them can't be read, or none of them holds a row.
     """
-    opened = [Store(folder) for folder in folders]
+    parts: list[tuple[StudyPart, Path]] = []
     holders: dict[str, Store] = {}
     models: dict[str, tuple[str, str | None]] = {}
-    for store in opened:
-        rows, place = store.rows(), store.spec_folder
-        found = {name: nearest_model(place, name) for name in {row.model for row in rows}}
+    exported: dict[str, Progress | None] = {}
+    for place in places:
+        if place.suffix == ".csv" and not place.is_dir():
+            some, progress = read_export(place)
+            parts += [(part, place) for part in some]
+            exported = progress | exported
+            continue
+        store = Store(place)
+        parts.append((_part(store), place))
+        rows, folder = store.rows(), store.spec_folder
+        found = {name: nearest_model(folder, name) for name in {row.model for row in rows}}
         for row in rows:
             holders.setdefault(row.task, store)
             models.setdefault(row.task, (found[row.model], row.revision))
@@ -41,15 +54,16 @@ def load_stores(folders: Sequence[Path]) -> ReportData:
     def pieces(task: str, ids: Sequence[int]) -> list[str]:
         return text_of(*models[task], ids)
 
-    return combine(_told_apart([_part(store) for store in opened], folders), tokens, pieces)
+    only_exported = {task: one for task, one in exported.items() if task not in holders}
+    return combine(_told_apart(parts), tokens, pieces, only_exported)
 
 
-def _told_apart(parts: Sequence[StudyPart], folders: Sequence[Path]) -> list[StudyPart]:
+def _told_apart(parts: Sequence[tuple[StudyPart, Path]]) -> list[StudyPart]:
     """Add the folder to the names of studies that share a name."""
-    names = [part.name for part in parts]
+    names = [part.name for part, _ in parts]
     return [
-        replace(part, name=f"{part.name}, {folder}") if names.count(part.name) > 1 else part
-        for part, folder in zip(parts, folders, strict=True)
+        replace(part, name=f"{part.name}, {place}") if names.count(part.name) > 1 else part
+        for part, place in parts
     ]
 
 

@@ -29,6 +29,7 @@ _FONT = "DejaVu Sans"  # comes with matplotlib
 LINE = 0.15  # inches: a line of a label, a title or a legend
 _NOTE_CHARACTERS = 74
 _TITLE_CHARACTERS = 42
+BESIDE_LABELS = 28  # characters of a title's line, where the labels of the rows are long
 _LABEL_CHARACTERS = 24
 _LEGEND_CHARACTERS = 62  # of all columns together, without their marks
 _HANDLE_CHARACTERS = 6  # width of a mark and its space in a legend
@@ -167,6 +168,8 @@ def finish(
     note: str,
     columns: int = 2,
     handles: Sequence[Artist] | None = None,
+    *,
+    title_characters: int = _TITLE_CHARACTERS,
 ) -> Figure:
     """Add the note (n, kind of interval) and the legend under the axes; wrap a long title.
 
@@ -178,9 +181,10 @@ def finish(
         note: is wrapped.
         columns: of the legend, fewer where its labels are long.
         handles: what the legend shows; None takes all labelled marks.
+        title_characters: of a line of the title, which begins at the left end of the plot.
     """
     axes = figure.axes[0]
-    title = wrapped(axes.get_title(loc="left"), _TITLE_CHARACTERS)
+    title = wrapped(axes.get_title(loc="left"), title_characters)
     if title != axes.get_title(loc="left"):
         axes.set_title(title)
     shown = list(axes.get_legend_handles_labels()[0] if handles is None else handles)

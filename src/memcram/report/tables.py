@@ -14,7 +14,6 @@ from memcram.metrics.statistics import spread
 from memcram.metrics.tokens import (
     decoding_capacity_tokens,
     exact_capacity_tokens,
-    mean_horizon,
     saturated,
     token_gain_tokens,
     utilisation,
@@ -33,20 +32,12 @@ _CAPACITIES = ["max_tokens", "unbroken_tokens", "next_tokens", "exact_tokens", "
 _PAPER = ["paper_max_tokens", "paper_token_gain", "paper_information_gain_nats"]
 _OF_MODEL = ["parameters", "width", "vocab_size", "max_positions", "layout"]
 _SERIES = ["label", "model", "recipe", "vectors", "source"]
-_ORDER = ["parameters", "label", "vectors", "published", "source"]
+ORDER = ["parameters", "label", "vectors", "published", "source"]
 _TABLE_1 = ["label", "model", "recipe", *_OF_MODEL, "vectors", "source", "published", "n"]
 _TABLE_1 += ["longest_tokens", *_CAPACITIES, "bound_tokens", *_PAPER]
 _TABLE_1 += [f"{gain}{end}" for gain in _GAINS for end in ("", "_std", "_low", "_high")]
-_HORIZONS = ["label", "model", "recipe", "parameters", "vectors", "source", "published", "n"]
-_HORIZONS += [f"horizon_tokens{end}" for end in ("", "_std", "_low", "_high")]
-_HORIZONS += ["restricted_tokens", "limit_tokens", "censored_share", "budget_ended"]
 
 _SOURCES = {"pg19": "books"}  # the paper's PG-19 chunks are books
-_VARIANTS = {
-    "exact_horizon": "",
-    "exact_horizon_low_dim": "+low-dim",
-    "exact_horizon_temperature_0.25": "@T=0.25",
-}
 
 
 def measured(rows: DataFrame, kind: str) -> DataFrame:
@@ -74,7 +65,7 @@ def means(data: DataFrame, keys: list[str], values: Sequence[str]) -> DataFrame:
     for key, group in data.groupby(keys) if len(data) else ():
         row = dict(zip(keys, key, strict=True)) | {"n": len(group)}
         for value in values:
-            row |= _spread_columns(value, group, value)
+            row |= spread_columns(value, group, value)
         found.append(row)
     return DataFrame(found, columns=columns).astype(dict.fromkeys(columns[len(keys) + 1 :], float))
 
@@ -90,10 +81,10 @@ def table_1(rows: DataFrame) -> DataFrame:
     rows = measured(rows, "capacity")
     rows = rows.astype({name: float for name in rows if str(name).startswith("paper_")})
     gains = DataFrame([_gains(text) for text in rows.to_dict("records")], index=rows.index)
-    return _by_series(rows.join(gains), _cell, _TABLE_1)
+    return by_series(rows.join(gains), _cell, _TABLE_1)
 
 
-def _by_series(
+def by_series(
     rows: DataFrame, summarise: Callable[[DataFrame], dict[str, Any]], columns: list[str]
 ) -> DataFrame:
     """One row per label, K and source, ordered by the size of the model."""
@@ -104,8 +95,8 @@ def _by_series(
         for key, part in with_passages(rows).groupby(_SERIES)
     ]
     found = DataFrame(series).join(rows.groupby("label")[_OF_MODEL].first(), on="label")
-    found = found.assign(published=False)[columns]
-    return found.sort_values(_ORDER, ignore_index=True, kind="stable")
+    found = found.assign(published=False).reindex(columns=columns)
+    return found.sort_values(ORDER, ignore_index=True, kind="stable")
 
 
 def _gains(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -149,7 +140,7 @@ def _cell(part: DataFrame) -> dict[str, Any]:
     paper = paper[~paper["paper_accuracy"].map(saturated).astype(bool)]
     found |= {name: paper[name].mean() for name in _PAPER[1:]}
     for gain in _GAINS:
-        found |= _spread_columns(gain, full, gain)
+        found |= spread_columns(gain, full, gain)
     return {name: math.nan if value is None else value for name, value in found.items()}
 
 
@@ -157,7 +148,7 @@ def _by_length(part: DataFrame, column: str) -> dict[int, list[Any]]:
     return {int(str(n)): list(values) for n, values in part.groupby("length")[column]}
 
 
-def _spread_columns(name: str, part: DataFrame, column: str) -> dict[str, float | None]:
+def spread_columns(name: str, part: DataFrame, column: str) -> dict[str, float | None]:
     """Mean, standard deviation and interval, resampled by passage."""
     if not len(part):
         return dict.fromkeys((name, f"{name}_std", f"{name}_low", f"{name}_high"))
@@ -176,7 +167,7 @@ def published_table() -> DataFrame:
         if row.study != "kuratov2025" or not row.text:
             continue
         key = (row.hf_id, row.text, row.n_mem)
-        cell = cells.setdefault(key, _published_cell(row))
+        cell = cells.setdefault(key, published_cell(row))
         if row.quantity == "decoding_capacity":
             cell["max_tokens"] = row.mean
         elif row.quantity == "token_gain":
@@ -190,10 +181,11 @@ def published_table() -> DataFrame:
                     of_vectors = bits_per_dimension(nats, row.width, row.n_mem)
                     cell[f"bits_per_dimension{end}"] = of_vectors
     table = DataFrame(list(cells.values()), columns=_TABLE_1)
-    return table.sort_values(_ORDER, ignore_index=True, kind="stable")
+    return table.sort_values(ORDER, ignore_index=True, kind="stable")
 
 
-def _published_cell(row: PublishedResult) -> dict[str, Any]:
+def published_cell(row: PublishedResult) -> dict[str, Any]:
+    """Columns that every published value of a model has."""
     return {
         "label": short_model(row.model),
         "model": row.hf_id,
@@ -206,28 +198,6 @@ def _published_cell(row: PublishedResult) -> dict[str, Any]:
         "published": True,
         "bound_tokens": row.n_mem * capacity_bound(row.width, row.vocab),
     }
-
-
-def published_horizons() -> DataFrame:
-    """Return mean exact horizons (tokens) on PG-19 of tarasov2026 and its authors' repository.
-
-    Those of the repository are the longest prefixes that are correct under teacher forcing.
-    """
-    rows = [
-        _published_cell(row)
-        | {
-            "recipe": row.study + _VARIANTS[row.quantity],
-            "n": 10
-            if row.study == "tarasov2026-repo" and "temperature" not in row.quantity
-            else 50,
-            "horizon_tokens": row.mean,
-            "horizon_tokens_std": row.std,
-        }
-        for row in published_results()
-        if row.quantity in _VARIANTS
-    ]
-    table = DataFrame(rows, columns=_HORIZONS)
-    return table.sort_values([*_ORDER, "recipe"], ignore_index=True, kind="stable")
 
 
 def with_published(own: DataFrame, published: DataFrame) -> DataFrame:
@@ -245,27 +215,4 @@ def with_published(own: DataFrame, published: DataFrame) -> DataFrame:
         parameters=[sizes.get(row.model, row.parameters) for row in published.itertuples()],
     )
     joined = pd.concat([own.astype(object), published.astype(object)], ignore_index=True)
-    return joined.infer_objects().sort_values(_ORDER, ignore_index=True, kind="stable")
-
-
-def horizon_table(rows: DataFrame) -> DataFrame:
-    """Mean exact horizon (tokens) of each label, K and source, and the censored fraction.
-
-    `horizon_tokens` includes censored horizons as they are, so it is a lower bound where there are
-    any; `restricted_tokens` allows for censoring up to `limit_tokens`. `budget_ended` is the number
-    of texts that the budget ended, for which both means are lower bounds; it is missing where the
-    settings of a text's recipe were not recorded.
-    """
-    return _by_series(measured(rows, "horizon"), _horizon, _HORIZONS)
-
-
-def _horizon(part: DataFrame) -> dict[str, Any]:
-    of = mean_horizon(part["horizon"].tolist(), part["censored"].tolist())
-    ended = part["budget_ended"] if "budget_ended" in part else pd.Series([None])
-    return _spread_columns("horizon_tokens", part, "horizon") | {
-        "n": len(part),
-        "restricted_tokens": of.restricted_tokens,
-        "limit_tokens": of.limit_tokens,
-        "censored_share": of.censored_share,
-        "budget_ended": None if ended.isna().any() else int(ended.sum()),
-    }
+    return joined.infer_objects().sort_values(ORDER, ignore_index=True, kind="stable")

@@ -10,7 +10,6 @@ from pandas import DataFrame
 
 from memcram.report.drawing import (
     MEAN,
-    by_source,
     errors,
     percent,
     plain_ticks,
@@ -37,15 +36,16 @@ _MEDIANS = 6  # lengths that get a thick line; more would hide each other
 def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     """Draw the fraction of texts exact up to each token (Kaplan–Meier); one label and K.
 
-    There is a line per source. A cross marks where a text ended before its horizon.
+    There is a line per recipe and source. A cross marks where a text ended before its horizon.
     """
     with applied(theme):
         figure, axes = new_figure(height=3.6)
-        index = places(list(data["source"]))
-        for source, one in by_source(data):
-            place = index[source]
+        index, names = places(list(data["source"])), list(data["name"].unique())
+        for (name, source), one in data.groupby(["name", "source"], sort=False):
+            place = index[str(source)] if len(names) == 1 else names.index(name)
             cut, steps = one[one["censored"].astype(bool)], one[~one["censored"].astype(bool)]
-            label = f"{source}, n = {int(one['n'].iloc[0])}, {len(cut)} censored"
+            label = f"{name}, {source}" if name else str(source)
+            label += f", n = {int(one['n'].iloc[0])}, {len(cut)} censored"
             style = series(place, theme) | {"marker": ""}
             axes.step(steps["tokens"], steps["share"], where="post", label=label, **style)
             crosses = style | {"marker": "x", "linestyle": ""}
@@ -57,6 +57,34 @@ def horizons(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         axes.set_ylabel("texts exact at least that far")
         axes.set_title(titled(f"{data['label'].iloc[0]}: horizon", data))
         return finish(figure, theme, "Kaplan–Meier estimate; ×: the text ended first", columns=1)
+
+
+def growth(data: DataFrame, theme: Theme = LIGHT) -> Figure:
+    """Draw mean tokens held against token-steps per text, a line per recipe; one model and K.
+
+    A dotted line marks the largest published mean of the architecture.
+    """
+    with applied(theme):
+        figure, axes = new_figure(height=3.8)
+        several = data["source"].nunique() > 1
+        lines = data.groupby(["name", "source"], sort=False)
+        for place, ((name, source), one) in enumerate(lines):
+            n, known = int(one["n"].iloc[0]), not one["estimated"].astype(bool).any()
+            label = f"{name}, {source}" if several else str(name)
+            label += f", n = {n}" if known else f", n = {n}, estimated"
+            style = series(place, theme) | {"marker": "", "label": label}
+            axes.plot(one["token_steps"], one["held"], **style)
+        best = data["published_tokens"].max()
+        if best == best:  # not NaN
+            style = {"color": theme.muted, "linewidth": 1.2, "linestyle": ":"}
+            axes.axhline(best, **style, label=f"largest published mean: {best:,.3g} tokens")
+        axes.set_xscale("log")
+        plain_ticks(axes, "x")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("token-steps per text")
+        axes.set_ylabel("mean tokens held (teacher-forced)")
+        axes.set_title(titled(f"{data['label'].iloc[0]}: growth", data))
+        return finish(figure, theme, "a text that has ended keeps what it held", columns=1)
 
 
 def learning_curves(data: DataFrame, theme: Theme = LIGHT) -> Figure:
