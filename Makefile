@@ -8,8 +8,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # machine has other work.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+# Studies of the report in docs/report, real models first: rows, with their run files where there are.
+REPORTED = $(wildcard benchmarks/results/study_smollm2/*.csv benchmarks/results/study_gemma3/*.csv \
+	benchmarks/results/study_opponents/*.csv)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test test-all test-real architectures bench lint format setup clean
+.PHONY: help demo demo-real report-docs test test-all test-real architectures bench lint format setup clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1  \2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -40,6 +44,9 @@ demo-real: setup $(VENV)/.real ## hold a passage of 105 tokens in one vector of 
 	$(BIN)/memcram decompress $(DEMO)/ferry.txt.mem.safetensors -o $(DEMO)/ferry-restored.txt --force
 	cmp $(DEMO)/ferry.txt $(DEMO)/ferry-restored.txt
 	@echo "The same bytes came back: $(DEMO)/ferry-restored.txt"
+
+report-docs: setup ## rebuild docs/report from the studies in benchmarks/results
+	$(BIN)/memcram study report $(REPORTED) -o docs/report --one-page --force
 
 architectures: setup ## try every architecture of transformers and write docs/architectures.md
 	PYTHONPATH=tests:tests/conformance $(BIN)/python -m sweep docs/architectures.md
