@@ -13,7 +13,7 @@ REPORTED = $(wildcard benchmarks/results/study_smollm2/*.csv benchmarks/results/
 	benchmarks/results/study_opponents/*.csv)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real report-docs test test-all test-real architectures bench lint format setup clean
+.PHONY: help demo demo-real report-docs test test-all test-real docs architectures bench lint format setup clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1  \2/p' $(firstword $(MAKEFILE_LIST)) \
@@ -31,11 +31,11 @@ demo: setup ## compress a passage with the packaged model and restore it
 test: setup lint ## check style and types, and run the tests
 	$(PYTEST) -m "not slow and not real"
 
-test-all: setup lint ## the same, with the slow tests
+test-all: setup lint $(VENV)/.docs ## the same, with the slow tests
 	$(PYTEST) -m "not real"
 
 test-real: setup $(VENV)/.real ## test on SmolLM2-135M and Gemma-3-270M
-	$(BIN)/python -m pytest -m real tests/real
+	$(BIN)/python -m pytest -m real tests/real tests/documents
 
 demo-real: setup $(VENV)/.real ## hold a passage of 105 tokens in one vector of SmolLM2-135M
 	@mkdir -p $(DEMO)
@@ -47,6 +47,9 @@ demo-real: setup $(VENV)/.real ## hold a passage of 105 tokens in one vector of 
 
 report-docs: setup ## rebuild docs/report from the studies in benchmarks/results
 	$(BIN)/memcram study report $(REPORTED) -o docs/report --one-page --force
+
+docs: setup $(VENV)/.docs ## build the documentation site in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 architectures: setup ## try every architecture of transformers and write docs/architectures.md
 	PYTHONPATH=tests:tests/conformance $(BIN)/python -m sweep docs/architectures.md
@@ -70,6 +73,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) -e '.[dev]'
+	@touch $@
+
+# The documentation site; without it, the test that builds it is skipped.
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 # Packages that carry the weights; without them the real tests are skipped, with the reason.

@@ -70,6 +70,7 @@ __all__ = [
 ]
 
 __version__ = version("memcram")
+"""Version of the installed package."""
 
 
 _HOMES = {

@@ -31,7 +31,7 @@ class MemcramError(Exception):
     Attributes:
         exit_code: exit code of the command line.
 
-    Example:
+    Examples:
         >>> str(MemcramError(argument="steps", got=0, allowed="1 or more"))
         'steps: got 0, allowed: 1 or more'
         >>> str(MemcramError("the text is empty", argument="text"))

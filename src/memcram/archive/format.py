@@ -81,7 +81,7 @@ class ArchiveTensors:
 class Archive:
     """A text as vectors, with everything needed to restore every byte.
 
-    Example:
+    Examples:
         >>> import memcram
         >>> lm = memcram.load_lm("pocket")
         >>> archive = memcram.compress("A dark night.", lm)

@@ -108,7 +108,8 @@ def cram_chunks(
         plan: where to cut.
         finished: chunks of an earlier run of the same plan.
         on_progress: called as chunks advance.
-        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
+        compute_dtype: of the trunk while optimising, as for `Engine`.
+        compile_trunk: as for `Engine`.
         initial: vectors to start from; None, and chunks after their end: the recipe's init.
     """
     work = _Work(ids, plan, {chunk.start: chunk for chunk in finished}, initial)

@@ -92,7 +92,8 @@ def cram(
         recipe: name of a recipe, or a recipe of your own.
         steps: budget in optimiser steps; None: the recipe's.
         seed: of the init.
-        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
+        compute_dtype: of the trunk while optimising, as for `Engine`.
+        compile_trunk: as for `Engine`.
         init: an archive, or the path of its file; the vectors of its first chunk are the initial
             ones.
 
@@ -101,7 +102,7 @@ def cram(
         UsageError: a number is out of range, or `init` does not fit the model, K or the recipe.
         ArchiveError: `init` is not an archive, or is damaged.
 
-    Example:
+    Examples:
         >>> import memcram
         >>> lm = memcram.load_lm("pocket")
         >>> crammed = memcram.cram("It was a dark night", lm)
@@ -146,7 +147,8 @@ def compress(
         margin: optimise until every token's margin exceeds this many logits, for programs whose
             logits differ; None: what other machines need.
         seed: of the inits.
-        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
+        compute_dtype: of the trunk while optimising, as for `Engine`.
+        compile_trunk: as for `Engine`.
         init: an archive made with this model, or the path of its file. Each chunk starts from the
             first K vectors of the archive's chunk at the same token: with the same cuts, chunk i
             from chunk i. Chunks after the archive's last token, and restarts, start from the

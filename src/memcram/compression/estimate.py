@@ -120,12 +120,12 @@ def plan(
         steps: budget per chunk in optimiser steps; None: the recipe's.
         samples: chunks to cram for each K, 2 or more.
         seed: of the sample positions, the inits and the resampling.
-        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`. The time that
-            compiling takes is not estimated.
+        compute_dtype: of the trunk while optimising, as for `Engine`.
+        compile_trunk: as for `Engine`. The time that compiling takes is not estimated.
         measured: sample chunks by K from the plan of a similar text; none are crammed then.
         on_poll: called as the chunks grow.
 
-    Example:
+    Examples:
         >>> import memcram
         >>> lm = memcram.load_lm("pocket")
         >>> found = memcram.plan("It was a dark and stormy night. " * 8, lm, samples=2, steps=20)

@@ -76,7 +76,7 @@ class Engine:
         UsageError: the model cannot be optimised in `compute_dtype`, or not be compiled.
         ModelError: the layers to compile are not found.
 
-    Example:
+    Examples:
         >>> import torch, memcram
         >>> from memcram.engine.loop import Engine
         >>> lm = memcram.load_lm("pocket")

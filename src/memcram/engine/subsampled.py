@@ -18,7 +18,7 @@ class Subsampled(Generic[T]):
         stride: distance between the numbers of kept entries.
         kept: kept entries by their number in the series, in ascending order.
 
-    Example:
+    Examples:
         >>> series = Subsampled[str](limit=4)
         >>> for number, letter in enumerate("abcdefghi"):
         ...     if series.wants(number):

@@ -25,7 +25,10 @@ EXPORTERS: dict[str, Exporter] = {
     one.name: one
     for one in (TransformersExporter(), PeftExporter(), VllmExporter(), LlamaCppExporter())
 }
+"""Exporters, by the name of the program that they write for."""
+
 IMPORTERS: dict[str, Callable[[str | Path], Tensor]] = {"peft": read_peft}
+"""Functions that read the vectors (K, width) in a folder, by the program that trained them."""
 
 __all__ = [
     "EXPORTERS",

@@ -14,7 +14,8 @@ def capacity_bound(input_width: int, vocab_size: int, bits: float = 16) -> float
         vocab_size: |V|, tokens of the vocabulary.
         bits: b, bits per coordinate.
 
-    >>> round(capacity_bound(input_width=768, vocab_size=50_304))
-    787
+    Examples:
+        >>> round(capacity_bound(input_width=768, vocab_size=50_304))
+        787
     """
     return input_width * bits / math.log2(vocab_size)

@@ -57,8 +57,9 @@ def cut_cost(
     Raises:
         UsageError: fewer than two chunks, or a number that is not positive.
 
-    >>> cut_cost([10, 10], [500, 500], [25, 25]).chunks
-    Interval(expected=6.0, low=6.0, high=6.0)
+    Examples:
+        >>> cut_cost([10, 10], [500, 500], [25, 25]).chunks
+        Interval(expected=6.0, low=6.0, high=6.0)
     """
     if len(lengths) < 2 or len(lengths) != len(token_steps):
         allowed = "2 or more chunks, each with its cost"

@@ -23,8 +23,9 @@ _SAME_X = 1e-12  # relative variance below which texts count as equally surprisi
 def bits_from_nats(nats: float) -> float:
     """Nats / ln 2.
 
-    >>> bits_from_nats(math.log(8))
-    3.0
+    Examples:
+        >>> bits_from_nats(math.log(8))
+        3.0
     """
     return nats / NATS_PER_BIT
 
@@ -44,8 +45,9 @@ def bits_per_dimension(gain_nats: float, width: int, vectors: int = 1) -> float:
 
     Compare it with the 16 or 32 bits in which a coordinate is stored.
 
-    >>> round(bits_per_dimension(math.log(2) * 512, width=256), 9)
-    2.0
+    Examples:
+        >>> round(bits_per_dimension(math.log(2) * 512, width=256), 9)
+        2.0
     """
     return bits_from_nats(gain_nats) / (vectors * width)
 
@@ -106,8 +108,9 @@ def cross_entropy_line(
     H_LM are all the same have no slope and are left out.
 
     Args:
-        lm_nats, mem_nats: H_LM and H_LM+mem, one per text. The paper excludes `saturated` texts:
-            they lie at zero for any H_LM, and flatten the line.
+        lm_nats: H_LM, one per text.
+        mem_nats: H_LM+mem, one per text. The paper excludes `saturated` texts: they lie at zero for
+            any H_LM, and flatten the line.
         seed: of the resampling.
         passages: as in `spread`.
 

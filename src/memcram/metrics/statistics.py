@@ -41,8 +41,9 @@ def spread(
     Raises:
         UsageError: no value, or not one label per value.
 
-    >>> spread([1.0, 2.0, 3.0]).mean
-    2.0
+    Examples:
+        >>> spread([1.0, 2.0, 3.0]).mean
+        2.0
     """
     data = np.asarray(values, dtype=np.float64)
     if not len(data):
@@ -114,8 +115,9 @@ def wilson95(fraction: float, n: int) -> tuple[float, float]:
         fraction: of the n observations that have the property, in [0, 1].
         n: independent observations, at least 1.
 
-    >>> [round(end, 3) for end in wilson95(1.0, 16)]
-    [0.806, 1.0]
+    Examples:
+        >>> [round(end, 3) for end in wilson95(1.0, 16)]
+        [0.806, 1.0]
     """
     z2 = _Z95**2
     centre = fraction + z2 / (2 * n)
@@ -133,13 +135,15 @@ def rank_correlation(
     2000). Equal values share their mean rank; ρ is NaN where all values of one side are equal.
 
     Args:
-        x, y: independent pairs.
+        x: the first values of independent pairs.
+        y: the second values.
 
     Raises:
         UsageError: `x` and `y` have different lengths, or fewer than two values.
 
-    >>> rank_correlation([1.0, 2.0, 3.0], [2.0, 4.0, 9.0])
-    (1.0, None)
+    Examples:
+        >>> rank_correlation([1.0, 2.0, 3.0], [2.0, 4.0, 9.0])
+        (1.0, None)
     """
     if len(x) != len(y) or len(x) < 2:
         problem = f"got {len(x)} values and {len(y)} of y"

@@ -48,8 +48,9 @@ def decoding_capacity_tokens(
 
     Source: Kuratov et al., ACL 2025 (threshold 0.99).
 
-    >>> decoding_capacity_tokens({8: [1.0, 1.0], 16: [1.0, 0.99], 32: [0.9, 1.0]})
-    Capacity(tokens=16, unbroken_tokens=16, next_tokens=32)
+    Examples:
+        >>> decoding_capacity_tokens({8: [1.0, 1.0], 16: [1.0, 0.99], 32: [0.9, 1.0]})
+        Capacity(tokens=16, unbroken_tokens=16, next_tokens=32)
     """
     return _largest_length(accuracies, threshold)
 
@@ -132,8 +133,9 @@ def mean_horizon(horizons: Sequence[int], censored: Sequence[bool]) -> MeanHoriz
 
     Source: Kaplan and Meier 1958; restricted mean: Irwin 1949.
 
-    >>> mean_horizon([4, 2], [False, True]).restricted_tokens
-    4.0
+    Examples:
+        >>> mean_horizon([4, 2], [False, True]).restricted_tokens
+        4.0
     """
     if not horizons or len(horizons) != len(censored):
         problem = f"got {len(horizons)} with {len(censored)} censored flags"
@@ -194,7 +196,8 @@ def utilisation(
         vectors: K; K vectors have K times the coordinates.
         bits: b, bits per coordinate that the bound allows.
 
-    >>> utilisation(340 + 1 / 3, 256, 4096) > 0.99
-    True
+    Examples:
+        >>> utilisation(340 + 1 / 3, 256, 4096) > 0.99
+        True
     """
     return gain_tokens / (vectors * capacity_bound(width, vocab_size, bits))

@@ -369,7 +369,7 @@ class FrozenLM:
         Returns:
             ids (n_tokens,), or (batch, n_tokens).
 
-        Example:
+        Examples:
             >>> import torch, memcram
             >>> lm = memcram.load_lm("pocket")
             >>> lm.generate(torch.zeros(1, lm.input_width), n_tokens=3).shape

@@ -58,7 +58,7 @@ def load_lm(
         ModelError: the model is not available, or memcram cannot work with it; the message says
             what to do.
 
-    Example:
+    Examples:
         >>> import memcram
         >>> lm = memcram.load_lm("pocket")
         >>> lm.input_width, lm.vocab_size, lm.max_positions

@@ -100,6 +100,7 @@ RECIPES: dict[str, Recipe] = {
         ),
     )
 }
+"""The recipes, by name."""
 
 
 def get_recipe(name: str) -> Recipe:

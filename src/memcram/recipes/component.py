@@ -24,7 +24,7 @@ def component(cls: type[T]) -> type[T]:
     not match the field's annotation raises `UsageError`, which names the field, the value and what
     is allowed; ranges are in `memcram.recipes.ranges`.
 
-    Example:
+    Examples:
         >>> from typing import Annotated
         >>> from pydantic import Field
         >>> @component

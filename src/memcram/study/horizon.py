@@ -86,7 +86,8 @@ def measure_horizons(
         recipe: must have a horizon strategy.
         vectors: K.
         seed: of the inits.
-        compute_dtype, compile_trunk: of the trunk while optimising, as for `Engine`.
+        compute_dtype: of the trunk while optimising, as for `Engine`.
+        compile_trunk: as for `Engine`.
         on_poll: called with the engine's status as the texts advance.
 
     Raises:

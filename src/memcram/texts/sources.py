@@ -21,6 +21,7 @@ SOURCES: dict[str, type[TextSource]] = {
     "hub-books": HubBooks,
     "hub-chunks": HubChunks,
 }
+"""Classes of the sources of texts, by their kind."""
 
 
 def make_source(kind: str, /, **options: Any) -> TextSource:
