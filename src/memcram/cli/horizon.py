@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     "--max-tokens",
     help="Maximum tokens per sample.  [default: the model's positions, or the capacity bound]",
 )
+@options.number(
+    "--prefix-tokens",
+    least=0,
+    default=0,
+    help="First tokens of each sample that stay visible, and are not counted.",
+)
 @options.stacked(options.model, options.revision, options.config)
 @options.stacked(options.vectors, options.recipe, options.steps, options.token_steps)
 @options.stacked(options.seed, options.device, options.dtype)
@@ -44,6 +50,7 @@ def horizon(
     texts: tuple[str, ...],
     samples: int,
     max_tokens: int | None,
+    prefix_tokens: int,
     load: "Callable[[], FrozenLM]",
     vectors: int,
     recipe: str,
@@ -61,10 +68,14 @@ def horizon(
     sample ends first, it is censored: its horizon is a lower bound. Samples of a short text
     overlap, and the interval, which assumes independent samples, is then too narrow.
 
+    With --prefix-tokens N the model reads the vectors, then the first N tokens of the sample as
+    they are, then the rest, which alone is crammed and counted.
+
     \b
     Examples:
       memcram horizon book.txt --samples 32
       memcram horizon books/ --vectors 4 --samples 32 --json
+      memcram horizon book.txt --prefix-tokens 16
     """
     started = time.perf_counter()
     from memcram.compression.codec import get_recipe_with
@@ -74,7 +85,7 @@ def horizon(
     contents = _read_texts(texts)
     chosen = get_recipe_with(recipe, steps, token_steps).for_one_text()
     lm = load()
-    drawn = _draw(contents, lm, samples, max_tokens, vectors, seed)
+    drawn = _draw(contents, lm, samples, max_tokens, vectors, prefix_tokens, seed)
     with progress_bar("growing", unit="texts", quiet=quiet) as show:
         measured = measure_horizons(
             lm,
@@ -84,6 +95,7 @@ def horizon(
             seed=seed,
             compute_dtype=compute_dtype,
             compile_trunk=compile_trunk,
+            prefix_tokens=prefix_tokens,
             on_poll=engine_progress(show, samples),
         )
     summary = {
@@ -97,6 +109,8 @@ def horizon(
         each = [asdict(one) for one in measured]
         computed = choose_compute_dtype(lm, compute_dtype)
         settings = recorded_settings(chosen, lm, computed, compile_trunk)
+        if prefix_tokens:
+            settings["prefix_tokens"] = prefix_tokens
         print_json(summary | {"settings": settings, "samples": each})
     else:
         _print_summary(summary)
@@ -108,9 +122,10 @@ def _draw(
     samples: int,
     max_tokens: int | None,
     vectors: int,
+    prefix_tokens: int,
     seed: int,
 ) -> "list[TextSample]":
-    """Draw samples from the texts.
+    """Draw samples from the texts, each with its visible tokens.
 
     Raises:
         UsageError: `max_tokens` is more than the model has room for.
@@ -118,10 +133,10 @@ def _draw(
     from memcram.study.horizon import longest_sample
     from memcram.texts.files import sample_files
 
-    longest = longest_sample(lm, vectors)
+    longest = longest_sample(lm, vectors, prefix_tokens)
     if max_tokens is not None and max_tokens > longest:
         raise UsageError(argument="max_tokens", got=max_tokens, allowed=f"1 to {longest}")
-    length = max_tokens or longest
+    length = prefix_tokens + (max_tokens or longest)
     return sample_files(contents, lm.tokenize, samples=samples, max_tokens=length, seed=seed)
 
 

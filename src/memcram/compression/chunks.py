@@ -129,6 +129,25 @@ def cram_chunks(
             yield chunk
 
 
+def fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM) -> bool:
+    """Whether a chunk found on disk can belong to this plan; others are crammed again."""
+    shape, mem = (plan.vectors, lm.input_width), chunk.mem
+    if mem.shape != shape or mem.dtype != lm.dtype or not bool(mem.isfinite().all()):
+        return False
+    end = chunk.start + chunk.n_tokens
+    return chunk.n_tokens > 0 and any(
+        first <= chunk.start and end <= last for first, last in plan.stretches
+    )
+
+
+def in_order(chunks: dict[int, Chunk]) -> Iterator[int]:
+    """Order chunks from the text's first token on, each starting where the previous one ends."""
+    start = 0
+    while start in chunks:
+        yield start
+        start += chunks[start].n_tokens
+
+
 @dataclass(frozen=True)
 class _Place:
     """Key of a request: its first token, the end of its stretch, its number of restarts."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +21,8 @@ from memcram.compression.chunks import (
     CodecProgress,
     OnProgress,
     cram_chunks,
+    fits,
+    in_order,
     stretches,
     usual_chunk_tokens,
 )
@@ -82,6 +83,7 @@ def cram(
     compute_dtype: ComputeDtype = "auto",
     compile_trunk: bool = False,
     init: Archive | str | Path | None = None,
+    prefix_tokens: int = 0,
 ) -> Crammed:
     """Cram one text into K vectors, without chunks or corrections.
 
@@ -96,6 +98,8 @@ def cram(
         compile_trunk: as for `Engine`.
         init: an archive, or the path of its file; the vectors of its first chunk are the initial
             ones.
+        prefix_tokens: the text's first tokens that are visible: they are fed between `[mem]` and
+            the rest, which alone is crammed and counted.
 
     Raises:
         TextError: the text can't be tokenized for this model.
@@ -114,7 +118,11 @@ def cram(
     chosen = get_recipe_with(recipe, steps)
     engine = Engine(lm, chosen, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
     mem = None if init is None else initial_vectors(init, lm, chosen, vectors).mems[0]
-    return next(engine.run([CramRequest("text", ids, vectors, seed, init=mem)]))
+    if not 0 <= prefix_tokens <= max(0, len(ids) - 1):
+        allowed = f"0 to {max(0, len(ids) - 1)} for a text of {len(ids)} tokens"
+        raise UsageError(argument="prefix_tokens", got=prefix_tokens, allowed=allowed)
+    visible, rest = ids[:prefix_tokens], ids[prefix_tokens:]
+    return next(engine.run([CramRequest("text", rest, vectors, seed, init=mem, prefix=visible)]))
 
 
 def compress(
@@ -203,7 +211,7 @@ def _cram_text(
     on_progress: OnProgress | None,
 ) -> list[Chunk]:
     """Cram all chunks of a text, in order; those that `keeper` has are not crammed again."""
-    finished = [chunk for chunk in keeper.load() if _fits(chunk, plan, lm)] if keeper else []
+    finished = [chunk for chunk in keeper.load() if fits(chunk, plan, lm)] if keeper else []
     chunks = {chunk.start: chunk for chunk in finished}
 
     def report(progress: CodecProgress) -> None:
@@ -228,7 +236,7 @@ def _cram_text(
     finally:
         if keeper:
             keeper.close()
-    return [chunks[start] for start in _in_order(chunks)]
+    return [chunks[start] for start in in_order(chunks)]
 
 
 def decompress(
@@ -322,25 +330,6 @@ def _job(lm: FrozenLM, settings: dict[str, Any], plan: ChunkPlan, data: bytes) -
 def _release(installed: str) -> str:
     """Return the release of a version: 0.1.0 of 0.1.0.dev7+g1a2b3c4, so that commits can resume."""
     return re.split(r"[^\d.]", installed)[0].rstrip(".")
-
-
-def _fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM) -> bool:
-    """Whether a chunk found on disk can belong to this plan; others are crammed again."""
-    shape, mem = (plan.vectors, lm.input_width), chunk.mem
-    if mem.shape != shape or mem.dtype != lm.dtype or not bool(mem.isfinite().all()):
-        return False
-    end = chunk.start + chunk.n_tokens
-    return chunk.n_tokens > 0 and any(
-        first <= chunk.start and end <= last for first, last in plan.stretches
-    )
-
-
-def _in_order(chunks: dict[int, Chunk]) -> Iterator[int]:
-    """Order chunks from the text's first token on, each starting where the previous one ends."""
-    start = 0
-    while start in chunks:
-        yield start
-        start += chunks[start].n_tokens
 
 
 def _tensors(

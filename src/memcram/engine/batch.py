@@ -26,6 +26,11 @@ _CURVE_POINTS = 256
 _PATH_POINTS, _PATH_BYTES, _FEW_PATH_POINTS = 64, 4 * 2**20, 16
 
 
+def no_tokens() -> Tensor:
+    """Token ids (0,) of nothing."""
+    return torch.empty(0, dtype=torch.long)
+
+
 @dataclass(frozen=True)
 class CramRequest:
     """One text to cram.
@@ -36,12 +41,15 @@ class CramRequest:
         vectors: K.
         seed: of the initial values; the same seed gives the same vectors in any batch.
         start: (K, start width) initial values that replace those of the recipe's initialiser.
-        init: (K, width) `[mem]` to start from, instead; not for texts that share parameters.
         group: texts with the same number are optimised together from start to end, where the
             recipe's parametrisation shares parameters; it also seeds what they share.
         with_path: return the path too: `[mem]` as measured at some of the steps, fewer than 64
             points and the best vectors; fewer than 4 MiB / (K · width · bytes per value) where
             that is less, but at least 8 of a long run.
+        init: (K, width) `[mem]` to start from, instead of drawn or `start` values; not for texts
+            that share parameters.
+        prefix: (p,) visible token ids that are fed after `[mem]` (and BOS), before the text, and
+            never predicted.
     """
 
     key: Hashable
@@ -52,6 +60,7 @@ class CramRequest:
     group: int | None = None
     with_path: bool = False
     init: Tensor | None = None
+    prefix: Tensor = field(default_factory=no_tokens)
 
 
 @dataclass

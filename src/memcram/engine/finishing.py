@@ -106,7 +106,8 @@ def finished(
         if keeps_prefix and not low.n_correct:
             yield i, low
         else:
-            requests.append(CramRequest(i, ids, request.vectors, request.seed, start=low.mem))
+            k, seed, prefix = request.vectors, request.seed, request.prefix
+            requests.append(CramRequest(i, ids, k, seed, start=low.mem, prefix=prefix))
     for high in run(requests):
         assert isinstance(high.key, int)
         yield high.key, _joined(ended[high.key][1], high, keeps_prefix=keeps_prefix)

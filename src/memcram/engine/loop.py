@@ -176,7 +176,8 @@ class Engine:
     def _new_slot(self, request: CramRequest) -> Slot:
         strategy, n = self.recipe.strategy, len(request.ids)
         given = self.recipe.first_token_given
-        account = Accounting(request.vectors, len(self.lm.prefix), n, given)
+        before = len(self.lm.prefix) + len(request.prefix)
+        account = Accounting(request.vectors, before, n, given)
         check_room(request, account, self.lm.max_positions)
         target = max(strategy.first_target(n), account.tokens.start + 1)
         return Slot(request, replace(account, n_tokens=target), strategy.lookahead)
@@ -187,7 +188,8 @@ class Engine:
         parameters = initial_parameters(self.recipe, lm, request, self._master)
         # Computed once: K empty rows, BOS, and the tokens that are fed.
         empty = torch.zeros(request.vectors, lm.input_width, dtype=lm.dtype, device=lm.device)
-        embeds = torch.cat([empty, lm.prefix, lm.embed(request.ids[:-1])])
+        fed = torch.cat([request.prefix.to(request.ids), request.ids[:-1]])
+        embeds = torch.cat([empty, lm.prefix, lm.embed(fed)])
         ids = request.ids.to(lm.device)
         slot.begin(initial_state(ids, embeds, parameters, self.recipe.optimiser, self._master))
 

@@ -15,7 +15,8 @@ def input_length(vectors: int, prefix: int, n_tokens: int) -> int:
 
     Args:
         vectors: K, the number of `[mem]` vectors.
-        prefix: positions between `[mem]` and the text (1 in the layout `mem+bos`, else 0).
+        prefix: positions between `[mem]` and the text: a BOS in the layout `mem+bos`, and visible
+            tokens.
         n_tokens: tokens of the text.
     """
     return vectors + prefix + n_tokens - 1
@@ -49,7 +50,8 @@ class Accounting:
 
     Attributes:
         vectors: K, the number of `[mem]` vectors.
-        prefix: positions between `[mem]` and the text (1 in the layout `mem+bos`, else 0).
+        prefix: positions between `[mem]` and the text: a BOS in the layout `mem+bos`, and visible
+            tokens.
         n_tokens: tokens of the text.
         first_token_given: t₁ is fed but never predicted (only the recipe `kuratov2025`).
     """

@@ -42,6 +42,10 @@ class Decoded:
     predicted: Tensor
     margins: Tensor
 
+    def after(self, n: int) -> "Decoded":
+        """The same without the first `n` tokens."""
+        return Decoded(self.ids[n:], self.predicted[n:], self.margins[n:])
+
 
 def greedy(
     lm: CachedLM,
@@ -49,6 +53,7 @@ def greedy(
     n_tokens: Sequence[int],
     forced: Sequence[Tensor] | None = None,
     batch_tokens: int | None = None,
+    prefixes: Sequence[Tensor] | None = None,
 ) -> list[Decoded]:
     """Decode `n_tokens[i]` tokens from `mems[i]`, feeding back each decoded token.
 
@@ -59,9 +64,17 @@ def greedy(
         forced: per chunk (m,) ids that replace the predictions of its first m ≤ n tokens; −1 keeps
             a prediction.
         batch_tokens: cached positions per batch; None: as many as memory allows, up to a limit.
+        prefixes: per chunk (p,) visible token ids that are fed before its tokens; not returned.
     """
+    if prefixes is not None:
+        pairs = zip(prefixes, forced or [one[:0] for one in prefixes], strict=True)
+        forced = [torch.cat(pair) for pair in pairs]
+        n_tokens = [n + len(one) for n, one in zip(n_tokens, prefixes, strict=True)]
     decoded = dict(stream(lm, mems, n_tokens, forced, batch_tokens))
-    return [decoded[i] for i in range(len(mems))]
+    found = [decoded[i] for i in range(len(mems))]
+    if prefixes is None:
+        return found
+    return [one.after(len(given)) for one, given in zip(found, prefixes, strict=True)]
 
 
 def stream(

@@ -359,12 +359,13 @@ class FrozenLM:
             logits = self.head(output.last_hidden_state[:, -1])
         return logits, getattr(output, argument)
 
-    def generate(self, mem: Tensor, n_tokens: int) -> Tensor:
+    def generate(self, mem: Tensor, n_tokens: int, prefix: Sequence[int] = ()) -> Tensor:
         """Decode greedily and free-running from `[mem]` alone.
 
         Args:
             mem: (K, input_width), or (batch, K, input_width) for many at once.
             n_tokens: how many tokens to decode.
+            prefix: ids of visible tokens that are fed first, and not returned.
 
         Returns:
             ids (n_tokens,), or (batch, n_tokens).
@@ -376,7 +377,8 @@ class FrozenLM:
             torch.Size([3])
         """
         batch = mem if mem.dim() == 3 else mem.unsqueeze(0)
-        decoded = greedy(self, list(batch), [n_tokens] * len(batch))
+        visible = [torch.tensor(prefix, dtype=torch.long)] * len(batch)
+        decoded = greedy(self, list(batch), [n_tokens] * len(batch), prefixes=visible)
         ids = torch.stack([one.ids for one in decoded])
         return ids if mem.dim() == 3 else ids[0]
 

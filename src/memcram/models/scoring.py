@@ -41,6 +41,7 @@ def score(
     mems: Sequence[Tensor] | None = None,
     *,
     first_token_given: bool = False,
+    prefixes: Sequence[Tensor] | None = None,
 ) -> list[Scored]:
     """Score texts in batches.
 
@@ -50,6 +51,8 @@ def score(
         mems: (K, input_width) per text; None scores the bare LM, where no position precedes t₁ in
             the layout `mem`.
         first_token_given: do not score t₁, even if a position predicts it.
+        prefixes: (p,) token ids per text that are fed before it, after `[mem]` and BOS, and not
+            scored; None: no such tokens.
 
     Returns:
         one per text, on the CPU.
@@ -57,9 +60,10 @@ def score(
     usual = _CPU_BATCH_TOKENS if lm.device.type == "cpu" else _ACCELERATOR_BATCH_TOKENS
     nothing = torch.zeros(0, lm.input_width)
     inputs = [nothing] * len(ids) if mems is None else mems
+    given = [text[:0] for text in ids] if prefixes is None else prefixes
     accounts = [
-        Accounting(len(mem), len(lm.prefix), len(text), first_token_given)
-        for mem, text in zip(inputs, ids, strict=True)
+        Accounting(len(mem), len(lm.prefix) + len(before), len(text), first_token_given)
+        for mem, before, text in zip(inputs, given, ids, strict=True)
     ]
     order = sorted(range(len(ids)), key=lambda i: -accounts[i].input_length)
     results: dict[int, Scored] = {}
@@ -67,31 +71,43 @@ def score(
         longest = padded_length(max(1, accounts[order[0]].input_length), lm.max_positions)
         size = max(1, usual // longest)
         group, order = order[:size], order[size:]
-        scored = _score_batch(
-            lm, [inputs[i] for i in group], [ids[i] for i in group], [accounts[i] for i in group]
-        )
+        texts = [_Text(inputs[i], given[i], ids[i], accounts[i]) for i in group]
+        scored = _score_batch(lm, texts)
         results.update(zip(group, scored, strict=True))
     return [results[i] for i in range(len(ids))]
 
 
+@dataclass(frozen=True)
+class _Text:
+    """One text to score: its vectors (K, width), visible tokens (p,), tokens (N,), positions."""
+
+    mem: Tensor
+    prefix: Tensor
+    ids: Tensor
+    account: Accounting
+
+
 @torch.no_grad()
-def _score_batch(
-    lm: FrozenLM, mems: Sequence[Tensor], ids: Sequence[Tensor], accounts: Sequence[Accounting]
-) -> list[Scored]:
-    texts = [text.to(lm.device) for text in ids]
+def _score_batch(lm: FrozenLM, texts: Sequence[_Text]) -> list[Scored]:
     rows = [
-        torch.cat([mem.to(lm.device, lm.dtype), lm.prefix, lm.embed(text[:-1])])
-        for mem, text in zip(mems, texts, strict=True)
+        torch.cat(
+            [
+                one.mem.to(lm.device, lm.dtype),
+                lm.prefix,
+                lm.embed(torch.cat([one.prefix, one.ids[:-1]])),
+            ]
+        )
+        for one in texts
     ]
     padded = pad_sequence(rows, batch_first=True)
     length = padded_length(max(1, padded.shape[1]), lm.max_positions)
     hidden = lm.hidden(functional.pad(padded, (0, 0, 0, length - padded.shape[1])))
     found = []
-    for row, (account, text) in enumerate(zip(accounts, texts, strict=True)):
+    for row, one in enumerate(texts):
         # Without [mem] and BOS, t₁ would be predicted at position −1: by nothing.
-        pairs = zip(account.positions, account.tokens, strict=True)
+        pairs = zip(one.account.positions, one.account.tokens, strict=True)
         counted = [(position, token) for position, token in pairs if position >= 0]
-        found.append(_score_text(lm, hidden[row], text, counted))
+        found.append(_score_text(lm, hidden[row], one.ids.to(lm.device), counted))
     return found
 
 

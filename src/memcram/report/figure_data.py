@@ -1,5 +1,6 @@
 """Compute the table that each figure draws, from the results table and the token records."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,6 +42,16 @@ def cross_entropy_data(rows: DataFrame) -> DataFrame:
     return found.sort_values(["label", "vectors", "length", "task"], ignore_index=True)
 
 
+def _tokens_before(layout: str) -> int:
+    """Tokens between `[mem]` and t₁ in a layout such as `mem+bos` or `mem+8 tokens`.
+
+    >>> _tokens_before("mem+bos+8 tokens")
+    9
+    """
+    visible = re.search(r"\+(\d+) tokens$", layout)
+    return layout.startswith("mem+bos") + (int(visible[1]) if visible else 0)
+
+
 def vectors_data(table: DataFrame) -> DataFrame:
     """Figure 4: capacity and information gain against K.
 
@@ -49,7 +60,7 @@ def vectors_data(table: DataFrame) -> DataFrame:
     columns = ["label", "source", "published", "vectors", "max_tokens", "next_tokens", "n"]
     columns += ["gain_n", *_with_interval("information_gain_nats")]
     ceilings = [
-        np.nan if pd.isna(positions) else room(int(positions), vectors, int(layout == "mem+bos"))
+        np.nan if pd.isna(positions) else room(int(positions), vectors, _tokens_before(layout))
         for positions, vectors, layout in zip(
             table["max_positions"], table["vectors"], table["layout"], strict=True
         )

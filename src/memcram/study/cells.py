@@ -17,6 +17,7 @@ class Cell:
         vectors: K; 0 where a left context replaces the vectors.
         length: tokens of each text; None where each has its own, or as many as fit.
         condition: how an ablation measures the texts.
+        prefix: visible tokens before each text.
     """
 
     entry: int
@@ -24,17 +25,19 @@ class Cell:
     vectors: int
     length: int | None
     condition: Condition
+    prefix: int = 0
 
     @property
     def inputs(self) -> int:
-        """Input vectors before the text."""
-        return self.vectors or self.condition.context
+        """Vectors and visible tokens that are fed before the text."""
+        return (self.vectors or self.condition.context) + self.prefix
 
 
 def cells(spec: Spec) -> list[Cell]:
     """List the cells for one model, without duplicates, in the spec's order."""
     study = spec.study
     conditions = KINDS[study.kind].conditions_of(study)
+    prefix = study.prefix_tokens
     found = []
     for recipe in study.recipes:
         for i, entry in enumerate(study.texts):
@@ -43,7 +46,7 @@ def cells(spec: Spec) -> list[Cell]:
             for k in entry.vectors or study.vectors:
                 for length in [None] if own or lengths is None else lengths:
                     found += [
-                        Cell(i, recipe, 0 if condition.context else k, length, condition)
+                        Cell(i, recipe, 0 if condition.context else k, length, condition, prefix)
                         for condition in conditions
                     ]
     return list(dict.fromkeys(found))
@@ -68,7 +71,8 @@ def length_key(spec: Spec, cell: Cell) -> KeyPath:
 
 def inputs_shown(cell: Cell) -> str:
     """Describe what is fed before the texts of a cell, for errors."""
+    visible = f", after {cell.prefix} visible tokens" if cell.prefix else ""
     if cell.condition.context:
-        return f"after {cell.condition.context} tokens of context"
+        return f"after {cell.condition.context} tokens of context{visible}"
     twice = " (the text twice)" if cell.condition.times == 2 else ""
-    return f"with {cell.vectors} vectors{twice}"
+    return f"with {cell.vectors} vectors{twice}{visible}"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memcram.compression.initial import InitialVectors, initial_vectors
-from memcram.engine.batch import SEED_STRIDE
+from memcram.engine.batch import SEED_STRIDE, no_tokens
 from memcram.engine.compute import check_compile, choose_compute_dtype
 from memcram.errors import TextError, UsageError
 from memcram.models.accounting import room
@@ -54,6 +54,7 @@ class Task:
         cost: token-steps if the whole budget is used; an upper bound.
         derived: how the vectors are computed where nothing is crammed; else None.
         init: (K, width) vectors to start from; None: the recipe's init.
+        prefix: (p,) visible tokens that are fed between the vectors and the text.
     """
 
     id: str
@@ -70,6 +71,11 @@ class Task:
     cost: int
     derived: DerivedVectors | None = None
     init: Tensor | None = None
+    prefix: Tensor = field(default_factory=no_tokens)
+
+    def positions(self, lm: FrozenLM) -> int:
+        """Input positions under teacher forcing, with the vectors that are crammed."""
+        return lm.input_length(self.vectors + len(self.prefix), len(self.ids))
 
 
 def max_token_steps(recipe: Recipe, positions: int) -> int:
@@ -144,7 +150,8 @@ class _Grid:
             self._check_room(cell)
             self._read_init(cell)
             key = self._source_key(cell.entry)
-            self._longest[key] = max(self._longest.get(key, 0), self._max_tokens(cell))
+            tokens = cell.prefix + self._max_tokens(cell)
+            self._longest[key] = max(self._longest.get(key, 0), tokens)
             self._count[key] = max(self._count.get(key, 0), cell_samples(spec, cell))
 
     def tasks(self, cell: Cell) -> list[Task]:
@@ -216,6 +223,7 @@ class _Grid:
             cost=positions if derived else max_token_steps(recipe, positions),
             derived=derived,
             init=None if initial is None else initial.mems[0],
+            prefix=sample.ids[: cell.prefix],
         )
         return task, self._content(cell, task, None if initial is None else initial.sha256)
 
@@ -228,6 +236,7 @@ class _Grid:
             "compute_dtype": self._compute_dtype,
             "compile": self.spec.study.compile,
             "init": init,
+            "prefix": task.prefix.tolist(),
         }
         return {
             "version": 1,
@@ -249,10 +258,11 @@ class _Grid:
             length = random.Random(f"length:{self.spec.study.seed}:{i}").randint(2, cap)
         else:
             length = cell.length or self._max_tokens(cell)
+        crammed = sample.ids[cell.prefix :]
         if self._has_bos(recipe):
-            text = sample.ids[: length - 1].repeat(cell.condition.times)
+            text = crammed[: length - 1].repeat(cell.condition.times)
             return torch.cat([torch.tensor([self.lm.bos_id]), text])
-        return sample.ids[:length].repeat(cell.condition.times)
+        return crammed[:length].repeat(cell.condition.times)
 
     def _has_bos(self, recipe: Recipe) -> bool:
         return recipe.bos_in_text and self.lm.adds_bos
@@ -280,7 +290,8 @@ class _Grid:
 
     def _max_tokens(self, cell: Cell) -> int:
         entry = self.spec.study.texts[cell.entry]
-        return entry.lengths_up_to or cell.length or longest_sample(self.lm, cell.inputs)
+        vectors = cell.vectors or cell.condition.context
+        return entry.lengths_up_to or cell.length or longest_sample(self.lm, vectors, cell.prefix)
 
     def _read_init(self, cell: Cell) -> None:
         """Read the vectors that the texts of a cell start from."""
@@ -302,7 +313,13 @@ class _Grid:
         try:
             n = self._max_tokens(cell) * cell.condition.times
         except UsageError as error:
-            raise self.spec.error_from(("vectors",), error) from error
+            raise self.spec.error_from((error.argument or "vectors",), error) from error
+        if cell.prefix and self._has_bos(recipe):
+            raise self.spec.error(
+                ("prefix_tokens",),
+                f"got {cell.prefix}, but {recipe.name!r} begins each text with a BOS",
+                allowed="0, or bos_in_text=false in the recipe",
+            )
         if n <= recipe.first_token_given:
             raise self.spec.error(key, got=n, allowed=f"2 or more for {recipe.name!r}")
         positions = self.lm.max_positions

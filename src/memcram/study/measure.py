@@ -44,18 +44,20 @@ class BareScores:
 
     def __init__(self, lm: FrozenLM, tasks: Iterable[Task]) -> None:
         self._lm = lm
-        self._longest: dict[tuple[str, bool, int], Tensor] = {}
+        self._longest: dict[tuple[str, bool, int], Task] = {}
         self._scored: dict[tuple[str, bool, int], Scored] = {}
         for task in tasks:
             key = _text_key(task)
-            if key not in self._longest or len(task.ids) > len(self._longest[key]):
-                self._longest[key] = task.ids
+            if key not in self._longest or len(task.ids) > len(self._longest[key].ids):
+                self._longest[key] = task
 
     def of(self, tasks: Sequence[Task]) -> list[Scored]:
         """Return one score per task, as long as its text or longer."""
         new = [key for key in dict.fromkeys(map(_text_key, tasks)) if key not in self._scored]
         if new:
-            found = score(self._lm, [self._longest[key] for key in new])
+            longest = [self._longest[key] for key in new]
+            prefixes = [task.prefix for task in longest]
+            found = score(self._lm, [task.ids for task in longest], prefixes=prefixes)
             self._scored.update(zip(new, found, strict=True))
         return [self._scored[_text_key(task)] for task in tasks]
 
@@ -101,9 +103,11 @@ def measure(
     given = finished[0].task.recipe.first_token_given
     ids = [one.ids for one in finished]
     mems = [one.crammed.mem for one in finished]
-    with_mem = score(lm, ids, mems, first_token_given=given)
+    prefixes = [one.task.prefix for one in finished]
+    with_mem = score(lm, ids, mems, first_token_given=given, prefixes=prefixes)
     forced = [text[:1] for text in ids] if given else None
-    decoded = decoding.greedy(lm, mems, [len(text) for text in ids], forced)
+    lengths = [len(text) for text in ids]
+    decoded = decoding.greedy(lm, mems, lengths, forced, prefixes=prefixes)
     without = bare.of([one.task for one in finished])
     found = []
     for one, scored, back, alone in zip(finished, with_mem, decoded, without, strict=True):
@@ -189,6 +193,7 @@ def _row(
         lm_nats=_total(record.lm_nats[1:]),
         mem_right=int((record.margins[1:] > 0).sum()),
         lm_right=int((record.lm_ranks[1:] == 0).sum()),
+        layout=_layout(lm, task),
         **_model_columns(lm, labels),
         **paper,
     )
@@ -208,8 +213,12 @@ def _model_columns(lm: FrozenLM, labels: Labels) -> dict[str, Any]:
         "vocab_size": lm.vocab_size,
         "max_positions": lm.max_positions,
         "dtype": lm.dtype_name,
-        "layout": lm.layout,
     }
+
+
+def _layout(lm: FrozenLM, task: Task) -> str:
+    """Name what is fed between `[mem]` and t₁: BOS, visible tokens."""
+    return lm.layout + (f"+{len(task.prefix)} tokens" if len(task.prefix) else "")
 
 
 def _paper_columns(one: Finished, record: TokenRecord) -> dict[str, Any]:

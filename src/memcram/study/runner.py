@@ -233,8 +233,8 @@ class _RecipeRun:
         self._finished: list[tuple[Task, Crammed]] = []
         self._kept_at = time.monotonic()
         self._reported_at = float("-inf")
-        mean = sum(lm.input_length(t.vectors, len(t.ids)) for t in wanted.values())
-        self._clock = Clock(mean / len(wanted))
+        positions = sum(t.positions(lm) for t in wanted.values())
+        self._clock = Clock(positions / len(wanted))
 
     def work(self, tasks: Sequence[Task]) -> None:
         """Work until every wanted task has a row or a reason for its failure.
@@ -276,7 +276,16 @@ class _RecipeRun:
     def _cram(self, tasks: Sequence[Task]) -> None:
         path = KINDS[self._labels.kind].keeps_path
         requests = [
-            CramRequest(t.id, t.ids, t.vectors, t.seed, group=t.group, with_path=path, init=t.init)
+            CramRequest(
+                t.id,
+                t.ids,
+                t.vectors,
+                t.seed,
+                group=t.group,
+                with_path=path,
+                init=t.init,
+                prefix=t.prefix,
+            )
             for t in tasks
         ]
         if not requests:
@@ -334,7 +343,7 @@ class _RecipeRun:
         """Record a failure of the longest text left, with its group: it needs the most memory."""
         left = list(self._left.values())
         tasks = [task for task in left if task.derived is None] or left
-        worst = max(tasks, key=lambda t: self._lm.input_length(t.vectors, len(t.ids)))
+        worst = max(tasks, key=lambda t: t.positions(self._lm))
         for task in tasks:
             if task is worst or (task.group is not None and task.group == worst.group):
                 self._session.store.fail(task.id, reason, self._session.run)

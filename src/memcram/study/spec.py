@@ -82,6 +82,7 @@ class StudySpec(_Strict):
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] = 0
     init: Annotated[str, Field(pattern=r"^[^\x00]+$")] | None = None
+    prefix_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     texts: Annotated[list[TextEntry], Field(min_length=1)]
 
     def of_kind(self, key: str | None) -> Any:
