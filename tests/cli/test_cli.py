@@ -23,6 +23,8 @@ COMMANDS = [
     "explain",
     "export",
     "import",
+    "push",
+    "pull",
     "horizon",
     "plan",
     "bound",

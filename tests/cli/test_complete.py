@@ -84,6 +84,7 @@ def test_every_path_is_completed():
         "archive",
         "output",
         "init",
+        "source",
         "config",
         "model",
         "store",

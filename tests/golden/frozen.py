@@ -267,7 +267,7 @@ TABLES = [
 ]
 COMMANDS = [
     *([name] for name in ["compress", "decompress", "inspect", "verify", "explain"]),
-    *([name] for name in ["horizon", "plan", "bound", "models", "study"]),
+    *([name] for name in ["horizon", "plan", "bound", "models", "study", "push", "pull"]),
     *(["study", name] for name in ["new", "run", "status", "export", "report"]),
 ]
 

@@ -17,6 +17,7 @@ from memcram.cli.console import writing
 from memcram.cli.explain import explain
 from memcram.cli.export import export, import_
 from memcram.cli.horizon import horizon
+from memcram.cli.hub import pull, push
 from memcram.cli.models import models
 from memcram.cli.plan import plan
 from memcram.cli.study import study
@@ -48,6 +49,8 @@ for command in (
     explain,
     export,
     import_,
+    push,
+    pull,
     horizon,
     plan,
     study,

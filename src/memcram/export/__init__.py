@@ -1,4 +1,4 @@
-"""Export archives to the formats of other programs, and import prompts from them.
+"""Export archives to the formats of other programs and to the Hub, and import from them.
 
 A format is one module with an `Exporter` and one row in `EXPORTERS`. A program whose prompts can
 be read also has a row in `IMPORTERS`.
@@ -14,6 +14,7 @@ from torch import Tensor
 from memcram.archive.format import Archive
 from memcram.errors import UsageError
 from memcram.export.base import Exporter
+from memcram.export.hub import Pulled, Pushed, pull, push, write_repository
 from memcram.export.llama_cpp import LlamaCppExporter
 from memcram.export.peft import PeftExporter, read_peft
 from memcram.export.transformers import TransformersExporter
@@ -34,10 +35,15 @@ __all__ = [
     "EXPORTERS",
     "IMPORTERS",
     "Exporter",
+    "Pulled",
+    "Pushed",
     "export",
     "get_exporter",
     "get_importer",
+    "pull",
+    "push",
     "read_peft",
+    "write_repository",
 ]
 
 _Row = TypeVar("_Row")

@@ -1,5 +1,6 @@
 """Read and write the token record of a row, a safetensors file."""
 
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import NoReturn
@@ -20,17 +21,25 @@ def read_record(path: Path) -> TokenRecord:
         UsageError: the file is missing or damaged.
     """
     try:
-        found = safetensors.torch.load(path.read_bytes())
-        # A missing field with a default was not stored, or the store is older than the field.
-        names = [f.name for f in fields(TokenRecord) if f.name in found or f.default is MISSING]
-        record = TokenRecord(**{name: found[name] for name in names})
+        record = record_from(safetensors.torch.load(path.read_bytes()))
     except (OSError, KeyError, safetensors.SafetensorError) as error:
         raise UsageError(f"{str(path)!r} can't be read as vectors ({error})") from error
-    _check_shapes(path, record)
+    check_shapes(path, record)
     return record
 
 
-def _check_shapes(path: Path, record: TokenRecord) -> None:
+def record_from(tensors: Mapping[str, Tensor]) -> TokenRecord:
+    """Make a token record from tensors by the names of its fields; others are ignored.
+
+    Raises:
+        KeyError: a field is missing.
+    """
+    # A missing field with a default was not stored, or the store is older than the field.
+    names = [f.name for f in fields(TokenRecord) if f.name in tensors or f.default is MISSING]
+    return TokenRecord(**{name: tensors[name] for name in names})
+
+
+def check_shapes(path: Path, record: TokenRecord) -> None:
     """Refuse vectors and a path whose shapes do not match."""
     mem, points, steps = record.mem, record.path, record.path_steps
     if mem.dim() != 2:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import get_args
+from typing import Any, get_args
 
 from torch import Tensor
 
-from memcram.errors import require
+from memcram.errors import UsageError, first_line, require
 from memcram.files import check_writable, write_atomically
 
 
@@ -37,7 +37,8 @@ class ResultRow:
         max_positions: longest input, None without a limit.
         recipe: its name.
         dtype: of weights and vectors, plus that of autocast (`float32+bfloat16`).
-        layout: `mem` or `mem+bos`.
+        layout: what is fed before t₁: `mem` or `mem+bos`, and the number of visible tokens if
+            there are any (`mem+8 tokens`); they are not counted in any column.
         first_token_given: t₁ was fed, not predicted.
         bos_in_text: the tokenizer's BOS is part of the text and counts as t₁ (published recipes).
         source: name of the text source in the study.
@@ -125,9 +126,9 @@ class TokenRecord:
         mem: (K, width) the stored vectors, in the model's dtype.
         ids: (N,) the tokens.
         mem_nats: (N,) −log p with `mem`, under teacher forcing; NaN for a t₁ that was given.
-        lm_nats: (N,) −log p under the bare LM; NaN for t₁.
+        lm_nats: (N,) −log p under the bare LM; NaN for t₁ if no visible token precedes it.
         mem_ranks: (N,) rank of the true token with `mem` (0 is the argmax); −1 for a given t₁.
-        lm_ranks: (N,) the same under the bare LM; −1 for t₁.
+        lm_ranks: (N,) the same under the bare LM; −1 for t₁ if no visible token precedes it.
         margins: (N,) in logits, with `mem`; NaN for a given t₁.
         learned_step: (N,) the step from which the token stayed correct up to the stored vectors;
             −1 where it is not correct at the end.
@@ -188,7 +189,7 @@ def export_rows(
     paths = [parquet, table] + [runs] * (run_file is not None)
     for path in paths:
         check_writable(path, force=force)
-    write_atomically(parquet, _parquet_bytes(rows))
+    write_atomically(parquet, parquet_bytes(rows))
     write_atomically(table, _csv_bytes(rows))
     if run_file is not None:
         write_atomically(runs, run_file)
@@ -204,11 +205,42 @@ def _csv_bytes(rows: Sequence[ResultRow]) -> bytes:
     return text.getvalue().encode()
 
 
-def _parquet_bytes(rows: Sequence[ResultRow]) -> bytes:
+def parquet_bytes(rows: Sequence[ResultRow]) -> bytes:
     """Convert rows to Parquet; each column has its type even if all its values are None."""
-    require("Parquet files", "pyarrow")
+    schema = _schema()
     import pyarrow
     import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def rows_from_parquet(data: bytes) -> list[ResultRow]:
+    """Convert Parquet to rows.
+
+    Raises:
+        UsageError: it is not Parquet, or has other columns than `ResultRow`.
+    """
+    schema = _schema()
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
+        if not table.schema.equals(schema):
+            raise UsageError("the Parquet file does not have the columns of a results table")
+        return [ResultRow(**row) for row in table.to_pylist()]
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UsageError(f"not a Parquet file ({first_line(error)})") from error
+
+
+def _schema() -> Any:
+    """Arrow schema of the results table."""
+    require("Parquet files", "pyarrow")
+    import pyarrow
 
     types = {
         str: pyarrow.string(),
@@ -216,12 +248,7 @@ def _parquet_bytes(rows: Sequence[ResultRow]) -> bytes:
         float: pyarrow.float64(),
         bool: pyarrow.bool_(),
     }
-    schema = pyarrow.schema(
+    return pyarrow.schema(
         pyarrow.field(name, types[kind], nullable=optional)
         for name, (kind, optional) in column_types().items()
     )
-    table = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data

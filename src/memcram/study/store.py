@@ -140,6 +140,15 @@ class Store:
             )
             self._set_meta(f"planned.{model}", str(len(tasks)))
 
+    def adopt(self, rows: Sequence[ResultRow]) -> None:
+        """Record the tasks of rows from another store, in their order; `add` stores the rows."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO tasks (id, model, place, in_spec, status, cost) "
+                "VALUES (?, 0, ?, 1, 'pending', ?)",
+                [(row.task, place, row.token_steps) for place, row in enumerate(rows)],
+            )
+
     def is_done(self, model: int) -> bool:
         """Return whether a model of the spec was planned and all its tasks are done."""
         left = "SELECT count(*) FROM tasks WHERE model = ? AND in_spec AND status != 'done'"
