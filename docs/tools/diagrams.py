@@ -115,8 +115,8 @@ def _model(d: Drawing, left: int, decoding: bool) -> None:
 
 def measures() -> Drawing:
     """The measures of one text, on measured tokens."""
-    left, cell, gap = 150, 62, 3
-    d = Drawing(left + len(TOKENS) * (cell + gap) + 12, 372, "What is measured, on one text")
+    left, cell, gap = 122, 54, 2
+    d = Drawing(left + len(TOKENS) * (cell + gap) + 8, 372, "What is measured, on one text")
     x = [left + i * (cell + gap) for i in range(len(TOKENS))]
     rows = [
         ("text", 24, TOKENS, [TEXT] * len(TOKENS)),
@@ -125,10 +125,10 @@ def measures() -> Drawing:
         ("bare LM", 270, _shown(BARE_NATS), _colours(BARE_CORRECT)),
     ]  # fmt: skip
     for name, y, words, colours in rows:
-        d.text(14, y + 24, name, 16, start=True)
+        d.text(12, y + 24, name, start=True)
         for at, word, colour in zip(x, words, colours, strict=True):
             d.box(at, y, cell, 38, colour)
-            d.text(at + cell / 2, y + 24, word.strip())
+            d.text(at + cell / 2, y + 24, word.strip(), 14)
     d.text(14, 80, "What free-running decoding returns from [mem]: green if it is the token of the "
            "text", 14, FAINT, start=True)  # fmt: skip
     d.arrow((x[0], 148), (x[7] + cell, 148))
@@ -141,15 +141,15 @@ def measures() -> Drawing:
     bare = sum(BARE_CORRECT[1:])
     nats = [sum(n for n in row[1:] if n is not None) for row in (BARE_NATS, MEM_NATS)]
     d.text(14, 338, f"teacher-forced accuracy: {sum(MEM_CORRECT)} of {len(TOKENS)}", 15, start=True)
-    d.text(300, 338, f"token gain: {right} − {bare} = {right - bare} tokens", 15, start=True)
+    d.text(280, 338, f"token gain: {right} − {bare} = {right - bare} tokens", 15, start=True)
     d.text(
-        560,
+        530,
         338,
         f"information gain: {nats[0]:.1f} − {nats[1]:.1f} = {nats[0] - nats[1]:.1f} nats",
         15,
         start=True,
     )
-    d.text(300, 359, "both gains over the second token to the last", 14, FAINT, start=True)
+    d.text(280, 359, "both gains over the second token to the last", 14, FAINT, start=True)
     return d
 
 

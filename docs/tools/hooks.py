@@ -44,8 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=text))
     entries = []
     for path in sorted((ROOT / "docs/decisions").glob("*.md")):
-        title = path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
-        entries.append(f"- [{title}]({path.name})\n")
+        entries.append(f"- [{title(path)}]({path.name})\n")
     text = "# Decisions\n\nDesign decisions, with their context and consequences.\n\n"
     files.append(File.generated(config, DECISIONS, content=text + "".join(entries)))
     return files
@@ -85,6 +84,11 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
     return _MATH.sub(mathml, content)
 
 
+def title(path: Path) -> str:
+    """The heading of a page."""
+    return path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+
+
 def sections(text: str) -> list[tuple[str, str]]:
     """The parts of a Markdown text, by the name of their `##` heading ("" before the first)."""
     parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
@@ -107,6 +111,8 @@ def turned(text: str, source: str, here: str, files: Files) -> str:
             if (ROOT / there).exists():
                 return label
             return found[0]  # broken: mkdocs reports it
+        if label == target and there.endswith(".md"):
+            label = title(ROOT / there)
         return f"{mark}[{label}]({posixpath.relpath(page, posixpath.dirname(here))}{anchor})"
 
     return _LINK.sub(link, text)

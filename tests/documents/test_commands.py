@@ -28,7 +28,10 @@ MEASURED = {
     "bits_stored",
     "budget_ended",
     "chunk_tokens",
+    "chunks",
+    "chunks_exact",
     "ci95_tokens",
+    "files",
     "max_margin_shift",
     "mean_bits_per_dimension",
     "mean_tokens",
@@ -41,6 +44,7 @@ MEASURED = {
     "std_tokens",
     "token_steps",
     "tokens_per_vector",
+    "vectors",
     "versions",
 }
 
