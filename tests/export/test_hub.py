@@ -206,6 +206,17 @@ def test_viewer_finds_two_tables(hub, store):
     assert first["token_id"] == int(Store(store).record(rows[0].task).ids[0])
 
 
+def test_card_of_a_study_has_means(hub, store):
+    push("context.study", "me/study")
+    rows = Store(Path("context.study")).rows()
+    text = card(hub, "dataset", "me/study").text
+    chosen = [row for row in rows if row.condition == "" and row.length == 7]
+    accuracy = sum(row.accuracy for row in chosen) / len(chosen)
+    line = f"| `lossy` | `none` | `default` | `mem` | `books` | `7` | `1` | `{len(chosen)}` |"
+    assert f"{line} `{accuracy:.4g}` |" in text
+    assert "| `lossy context=12` |" in text
+
+
 def test_nothing_of_the_machine_is_published(hub, store):
     push(store, "me/study")
     settings = json.loads(hub.files("dataset", "me/study")["study.json"])["runs"][0]["settings"]
@@ -226,11 +237,15 @@ def test_existing_store_is_replaced_only_by_force(hub, store):
     assert Path("mine/note.txt").read_text() == "mine"
 
 
-def moved(record):
-    """Another vector than the row's."""
-    tensors = safetensors.torch.load(record)
-    name = next(name for name in tensors if name.endswith(".mem"))
-    return safetensors.torch.save(tensors | {name: tensors[name][:, :-1].clone()})
+def changed(field, change):
+    """Change one tensor of one row."""
+
+    def damage(record):
+        tensors = safetensors.torch.load(record)
+        name = next(name for name in tensors if name.endswith(f".{field}"))
+        return safetensors.torch.save(tensors | {name: change(tensors[name]).contiguous()})
+
+    return "vectors.safetensors", damage
 
 
 def replaced(old, new):
@@ -241,7 +256,11 @@ DAMAGE = {
     "no Parquet": ("data/rows.parquet", lambda _: b"PAR1"),
     "no rows": ("data/rows.parquet", lambda data: data[: len(data) // 2]),
     "no vectors": ("vectors.safetensors", lambda _: safetensors.torch.save({})),
-    "other shapes": ("vectors.safetensors", moved),
+    "a narrower vector": changed("mem", lambda mem: mem[:, :-1]),
+    "one token more": changed("ids", lambda ids: torch.cat([ids, ids[:1]])),
+    "a token beyond the vocabulary": changed("ids", lambda ids: ids + 10**6),
+    "ranks that are no numbers": changed("mem_ranks", lambda ranks: ranks > 0),
+    "a curve without columns": changed("curve", lambda curve: curve.flatten()),
     "no JSON": ("study.json", lambda _: b"{"),
     "another task": ("study.json", replaced('"tasks": [', f'"tasks": ["{"0" * 32}",')),
     "a path as task": ("study.json", replaced('"tasks": [', '"tasks": ["../a",')),

@@ -13,6 +13,7 @@ from statistics import mean
 from typing import Annotated, Any, Literal
 
 import safetensors.torch
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
@@ -33,7 +34,6 @@ SPEC, RECORD, ROWS, TOKENS, VECTORS = (
 )
 FILES = (SPEC, RECORD, ROWS, TOKENS, VECTORS)
 
-_PER_TOKEN = ("ids", "mem_nats", "lm_nats", "mem_ranks", "lm_ranks", "margins", "learned_step")
 _TASK = re.compile(r"[0-9a-f]{32}")
 _MAX_GROUPS = 100
 
@@ -65,8 +65,8 @@ memcram pull {repo} -o {folder}
 memcram study report {folder} -o report
 ```
 
-| model | revision | recipe | source | length | K | n | accuracy | horizon | exact |
-|---|---|---|---|---|---|---|---|---|---|
+| model | revision | recipe | layout | source | length | K | n | accuracy | horizon | exact |
+|---|---|---|---|---|---|---|---|---|---|---|
 {table}
 
 Measured with memcram {memcram}. The texts and the models may have other licences than these
@@ -193,11 +193,12 @@ def study_card(found: Sequence[ResultRow], repo: str, license_id: str | None) ->
 
 
 def _table(found: Sequence[ResultRow]) -> str:
-    """Means per model, recipe, source, length and K; the first `_MAX_GROUPS` of them."""
+    """Format means per group of comparable rows; the first `_MAX_GROUPS` groups."""
     groups: dict[tuple[Any, ...], list[ResultRow]] = defaultdict(list)
     for row in found:
         model = f"{row.model} {row.condition}".strip()
-        key = (model, row.revision, row.recipe, row.source, row.length, row.vectors)
+        setting = (row.recipe, row.layout, row.source)
+        key = (model, row.revision, *setting, row.length, row.vectors)
         groups[key].append(row)
     lines = [
         "| "
@@ -288,11 +289,25 @@ def _records(found: dict[str, ResultRow], tensors: dict[str, Tensor]) -> dict[st
             raise ValueError(f"{task!r} is not the id of a task")
         record = record_from(of[task])
         check_shapes(Path(VECTORS), record)
-        shapes = {tuple(getattr(record, name).shape) for name in _PER_TOKEN}
-        if tuple(record.mem.shape) != (row.vectors, row.width) or shapes != {(row.tokens,)}:
+        if not _fits(row, record):
             raise ValueError(f"the tensors of {task} do not fit its row")
         records[task] = record
     return records
+
+
+def _fits(row: ResultRow, record: TokenRecord) -> bool:
+    """Whether a record has the shapes, types and token ids that its row allows."""
+    numbers = [record.mem_nats, record.lm_nats, record.margins]
+    counts = [record.ids, record.mem_ranks, record.lm_ranks, record.learned_step]
+    tables = [record.curve] if record.rises is None else [record.curve, record.rises]
+    return (
+        tuple(record.mem.shape) == (row.vectors, row.width)
+        and all(tuple(one.shape) == (row.tokens,) for one in numbers + counts)
+        and all(one.is_floating_point() for one in [record.mem, record.curve, *numbers])
+        and all(one.dtype == torch.int64 for one in counts)
+        and all(one.dim() == 2 and one.shape[1] == 3 for one in tables)
+        and bool(((record.ids >= 0) & (record.ids < row.vocab_size)).all())
+    )
 
 
 def _damaged(error: Exception) -> UsageError:
