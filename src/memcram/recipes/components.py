@@ -13,6 +13,7 @@ from memcram.recipes.objectives.cross_entropy import CrossEntropy as CrossEntrop
 from memcram.recipes.objectives.hinge_margin import HingeMargin as HingeMargin
 from memcram.recipes.objectives.smooth_margin import SmoothMargin as SmoothMargin
 from memcram.recipes.optimisers.adamw import AdamW as AdamW
+from memcram.recipes.optimisers.averaged_adamw import AveragedAdamW as AveragedAdamW
 from memcram.recipes.parametrisations import Direct as Direct
 from memcram.recipes.parametrisations import Direction as Direction
 from memcram.recipes.parametrisations import LowDim as LowDim
@@ -27,7 +28,10 @@ COMPONENTS: Final[Mapping[str, tuple[type[Any], ...]]] = {
         HingeMargin,
         SmoothMargin,
     ),
-    "optimiser": (AdamW,),
+    "optimiser": (
+        AdamW,
+        AveragedAdamW,
+    ),
     "start": (
         NormalStart,
         UniformStart,
