@@ -32,7 +32,8 @@ SPEC, RECORD, ROWS, TOKENS, VECTORS = (
     "data/tokens.parquet",
     "vectors.safetensors",
 )
-FILES = (SPEC, RECORD, ROWS, TOKENS, VECTORS)
+# What a store is built again from.
+FILES = (SPEC, RECORD, ROWS, VECTORS)
 
 _TASK = re.compile(r"[0-9a-f]{32}")
 _MAX_GROUPS = 100
