@@ -162,7 +162,7 @@ def test_foreign_files_are_refused(content):
 
 
 def test_a_newer_version_says_so(archive):
-    refused(rebuilt(archive, {"version": 2}), "version 2, but this memcram reads up to 1")
+    refused(rebuilt(archive, {"version": 3}), "version 3, but this memcram reads up to 2")
 
 
 def test_a_manifest_is_bounded(archive):
@@ -195,6 +195,8 @@ def test_a_manifest_is_bounded(archive):
         ("surprise", 1),
         ("version", "1"),
         ("version", 0),
+        ("version", 2),
+        ("storage", {"store": "int8", "chunks_shortened": 0}),
     ],
 )
 def test_a_wrong_manifest_is_refused(archive, path, value):

@@ -15,7 +15,6 @@ import pytest
 
 import memcram
 import tiny
-from memcram.archive.format import ArchiveTensors
 from memcram.cli import run
 
 TEXT = "The Lamp went out at Nine; Nobody noticed.\n"
@@ -62,7 +61,7 @@ def mended(tmp_path_factory):
     lm = memcram.load_lm(str(folder), device="cpu")
     archive = memcram.compress(TEXT * 4, lm, chunk_tokens=16, steps=3, recipe="direct")
     found = target(archive, TEXT * 4)
-    assert set(ArchiveTensors.__annotations__) <= set(found.regions)
+    assert set(archive.tensors.named()) <= set(found.regions)
     return found
 
 

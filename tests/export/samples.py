@@ -6,7 +6,7 @@ import torch
 
 import memcram
 from memcram.archive.format import ArchiveTensors
-from memcram.compression.codec import manifest_of
+from memcram.compression.contents import manifest_of
 from memcram.models import decoding
 
 N_TOKENS = 24  # per chunk

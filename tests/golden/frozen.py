@@ -36,6 +36,7 @@ ARCHIVES = {
     "direct": ("scene.txt", "pocket"),
     "raw": ("odd.txt", "lossy"),
     "blank": ("blank.txt", "lossy"),
+    "packed": ("scene.txt", "pocket"),
 }
 SPECS = ["capacity", "horizon", "context", "repeat", "seeds", "depth", "recipes", "shared-map"]
 # "recipes-before" was made from recipes.toml when tarasov2026+low-dim shared W and b.

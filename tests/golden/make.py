@@ -40,6 +40,7 @@ ARCHIVES = {
     "direct": ["--chunk-tokens", "12", "--steps", "30", "--recipe", "direct@tau=0.3"],
     "raw": ["--chunk-tokens", "24", "--steps", "40"],
     "blank": ["--steps", "1"],
+    "packed": ["--steps", "60", "--store", "least"],
 }
 
 BOOKS = """

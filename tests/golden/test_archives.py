@@ -73,7 +73,7 @@ def test_by_the_command_line(name, stage):
 
 
 def test_the_fixtures_are_of_every_sort():
-    """Corrections, guards, raw pieces, several vectors a chunk, no token at all, bfloat16."""
+    """Corrections, guards, raw pieces, K = 2, no token at all, bfloat16, packed vectors."""
     of = {name: memcram.Archive.read(place(name)) for name in NAMES}
     summaries = {name: archive.summary() for name, archive in of.items()}
     assert summaries["exact"]["tokens_corrected"] == summaries["exact"]["tokens_guarded"] == 0
@@ -84,3 +84,5 @@ def test_the_fixtures_are_of_every_sort():
     assert summaries["blank"]["tokens"] == 0
     assert of["half"].manifest.dtype == "bfloat16"
     assert summaries["half"]["tokens_guarded"] > 0
+    assert of["packed"].manifest.version == 2
+    assert 1 <= summaries["packed"]["bits_per_dimension"] <= 8

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from memcram.archive.manifest import Manifest, manifest_metadata, parse_manifest
 from memcram.archive.pieces import RawPiece
+from memcram.archive.stored import PackedVectors, find_problem, unpack_vectors
 from memcram.errors import ArchiveError
 from memcram.files import check_writable, write_atomically
+from memcram.models.modes import DTYPES
 
 MAX_HEADER_BYTES = 256 * 1024
 MAX_CHUNK_TOKENS = 2**20
@@ -35,7 +37,8 @@ class ArchiveTensors:
     """The tensors of an archive.
 
     Attributes:
-        vectors: (all vectors, width) in the archive's dtype.
+        vectors: (all vectors, width) in the archive's dtype, or, if they are packed, (bytes,)
+            uint8; see `PackedVectors`.
         chunk_vectors: (chunk,) int32, K of each chunk; sums to `len(vectors)`.
         chunk_tokens: (chunk,) int32, tokens of each chunk.
         chunk_margins: (chunk,) float32, minimum margin (logits) over the tokens that are neither
@@ -48,6 +51,8 @@ class ArchiveTensors:
         piece_tokens: (piece,) int64, tokens of each piece; a piece is detokenized on its own.
         raw_offsets, raw_removed, raw_lengths: (raw,) int64; see `RawPiece`.
         raw_bytes: (Σ raw_lengths,) uint8.
+        vector_scales: (all vectors,) float32; None if the vectors are not packed.
+        chunk_bits: (chunk,) uint8, bits per dimension; None if the vectors are not packed.
     """
 
     vectors: Tensor
@@ -63,10 +68,20 @@ class ArchiveTensors:
     raw_removed: Tensor
     raw_lengths: Tensor
     raw_bytes: Tensor
+    vector_scales: Tensor | None = None
+    chunk_bits: Tensor | None = None
+
+    @property
+    def packed(self) -> PackedVectors | None:
+        """The vectors, their scales and bits; None if they are not packed."""
+        if self.vector_scales is None or self.chunk_bits is None:
+            return None
+        return PackedVectors(self.vectors, self.vector_scales, self.chunk_bits)
 
     def named(self) -> dict[str, Tensor]:
         """All tensors by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        every = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in every.items() if tensor is not None}
 
     def sha256(self) -> str:
         """Hash (SHA-256, hex) names, dtypes, shapes and bytes."""
@@ -94,8 +109,19 @@ class Archive:
 
     @property
     def mems(self) -> list[Tensor]:
-        """Per chunk (K, width), in the stored dtype."""
-        return list(self.tensors.vectors.split(self.tensors.chunk_vectors.tolist()))
+        """Per chunk (K, width), in the dtype of the model; unpacked if they are packed."""
+        t, vectors = self.tensors, self.tensors.chunk_vectors.tolist()
+        if t.packed is None:
+            return list(t.vectors.split(vectors))
+        made = self.manifest
+        width, dtype = made.model.input_width, DTYPES[made.dtype]
+        return unpack_vectors(t.packed, self.store, vectors, width, dtype)
+
+    @property
+    def store(self) -> str:
+        """Precision in which the vectors are stored."""
+        storage = self.manifest.storage
+        return self.manifest.dtype if storage is None else storage.store
 
     @property
     def chunk_tokens(self) -> list[int]:
@@ -130,13 +156,15 @@ class Archive:
         corrections = [t.correction_positions, t.correction_tokens]
         corrections += [t.guard_positions, t.guard_tokens]
         raw = [t.raw_offsets, t.raw_removed, t.raw_lengths, t.raw_bytes]
-        stored = [t.vectors, *corrections, *raw]
+        packed = [t.vector_scales, t.chunk_bits]
+        stored = [t.vectors, *corrections, *raw, *(x for x in packed if x is not None)]
+        vectors, storage = _sum(t.chunk_vectors), self.manifest.storage
         smallest = t.chunk_margins.min().item() if len(t.chunk_margins) else float("inf")
         return {
             "bytes_in": text.bytes,
             "tokens": text.tokens,
-            "vectors": len(t.vectors),
-            "tokens_per_vector": text.tokens / len(t.vectors) if len(t.vectors) else None,
+            "vectors": vectors,
+            "tokens_per_vector": text.tokens / vectors if vectors else None,
             "chunks": len(ends),
             "chunks_exact": len(ends) - len(corrected),
             "tokens_corrected": len(t.correction_positions),
@@ -144,7 +172,20 @@ class Archive:
             "raw_bytes": len(t.raw_bytes),
             "bits_stored": sum(8 * x.numel() * x.element_size() for x in stored),
             "min_margin": smallest if smallest < float("inf") else None,
+            "store": self.store,
+            "bits_per_dimension": self._mean_bits(),
+            "chunks_shortened": 0 if storage is None else storage.chunks_shortened,
         }
+
+    def _mean_bits(self) -> float | None:
+        """Mean bits per dimension over all vectors, without scales; None without vectors."""
+        t = self.tensors
+        if not len(t.chunk_vectors):
+            return None
+        if t.chunk_bits is None:
+            return 8.0 * t.vectors.element_size()
+        total = (t.chunk_bits.double() * t.chunk_vectors).sum() / t.chunk_vectors.sum()
+        return total.item()
 
     def to_bytes(self) -> bytes:
         """Serialise the archive; the same archive always gives the same bytes."""
@@ -201,6 +242,8 @@ class Archive:
         except UNREADABLE as error:
             raise ArchiveError(f"{name}: damaged ({error})") from error
         expected = {field.name for field in fields(ArchiveTensors)}
+        if manifest.storage is None:
+            expected -= PACKED_ONLY
         if set(loaded) != expected:
             raise ArchiveError(f"{name}: damaged (tensors {sorted(set(loaded) ^ expected)})")
         tensors = ArchiveTensors(**loaded)
@@ -260,6 +303,9 @@ TENSOR_DTYPES = {
     "raw_bytes": torch.uint8,
 }
 
+# Tensors of archives with packed vectors only.
+PACKED_ONLY = {"vector_scales", "chunk_bits"}
+
 
 def _inconsistency(manifest: Manifest, t: ArchiveTensors) -> str | None:
     """Describe the first contradiction between the tensors and the manifest, or return None."""
@@ -269,20 +315,18 @@ def _inconsistency(manifest: Manifest, t: ArchiveTensors) -> str | None:
     ]
     if wrong:
         return f"type or shape of {wrong[0]}"
-    if t.vectors.dim() != 2 or str(t.vectors.dtype) != f"torch.{manifest.dtype}":
-        return "type or shape of vectors"
-    tokens, width = manifest.text.tokens, manifest.model.input_width
-    vocabulary = manifest.model.vocab_size
+    counts = (t.chunk_vectors, t.chunk_tokens, t.piece_tokens)
+    if not all(bool((x > 0).all()) for x in counts):
+        return "counts"
+    problem = _vectors_problem(manifest, t)
+    if problem:
+        return problem
+    tokens, vocabulary = manifest.text.tokens, manifest.model.vocab_size
     same = len(t.chunk_vectors) == len(t.chunk_tokens) == len(t.chunk_margins)
     raw = len(t.raw_offsets) == len(t.raw_removed) == len(t.raw_lengths)
-    counts = (t.chunk_vectors, t.chunk_tokens, t.piece_tokens)
     checks = {
-        "width of the vectors": t.vectors.shape[1] == width,
-        "values of the vectors": bool(t.vectors.isfinite().all()),
         "number of chunks": same,
-        "counts": all(bool((x > 0).all()) for x in counts),
         "length of the chunks": bool((t.chunk_tokens <= MAX_CHUNK_TOKENS).all()),
-        "vectors of the chunks": _sum(t.chunk_vectors) == len(t.vectors),
         "tokens of the chunks": _sum(t.chunk_tokens) == tokens == _sum(t.piece_tokens),
         "margins": not bool(t.chunk_margins.isnan().any()),
         "corrections": _fits(t.correction_positions, t.correction_tokens, tokens, vocabulary),
@@ -291,6 +335,27 @@ def _inconsistency(manifest: Manifest, t: ArchiveTensors) -> str | None:
         "raw piece sizes": all(
             bool((x >= 0).all()) for x in (t.raw_offsets, t.raw_removed, t.raw_lengths)
         ),
+    }
+    return next((name for name, holds in checks.items() if not holds), None)
+
+
+def _vectors_problem(manifest: Manifest, t: ArchiveTensors) -> str | None:
+    """Describe the first contradiction between the vectors, their counts and the manifest."""
+    width, each = manifest.model.input_width, t.chunk_vectors.tolist()
+    if t.packed is not None and manifest.storage is not None:
+        problem = find_problem(t.packed, manifest.storage.store, each, width)
+        if problem:
+            return problem
+        dtype = DTYPES[manifest.dtype]
+        mems = unpack_vectors(t.packed, manifest.storage.store, each, width, dtype)
+        finite = all(bool(mem.isfinite().all()) for mem in mems)
+        return None if finite else "values of the vectors"
+    if t.vectors.dim() != 2 or str(t.vectors.dtype) != f"torch.{manifest.dtype}":
+        return "type or shape of vectors"
+    checks = {
+        "width of the vectors": t.vectors.shape[1] == width,
+        "values of the vectors": bool(t.vectors.isfinite().all()),
+        "vectors of the chunks": sum(each) == len(t.vectors),
     }
     return next((name for name, holds in checks.items() if not holds), None)
 

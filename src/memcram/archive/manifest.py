@@ -4,12 +4,23 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from memcram.errors import ArchiveError
 from memcram.models.modes import DtypeName, Layout
+from memcram.quantisation import Store
 
-FORMAT_VERSION = 1
+PLAIN_VERSION, PACKED_VERSION = 1, 2
+"""Versions of archives whose vectors are stored in the model's dtype, and in fewer bits."""
+FORMAT_VERSION = PACKED_VERSION
 MAX_MANIFEST_BYTES = 64 * 1024
 _MANIFEST_KEY = "memcram"
 _CHECKSUM_KEY = "memcram.sha256"
@@ -44,11 +55,23 @@ class TextRecord(_Strict):
     tokens: int = Field(ge=0)
 
 
+class StorageRecord(_Strict):
+    """How the vectors are stored, if not in the model's dtype.
+
+    Attributes:
+        store: as given to `compress`.
+        chunks_shortened: chunks that hold fewer tokens than before they were stored so.
+    """
+
+    store: Store
+    chunks_shortened: int = Field(ge=0)
+
+
 class Manifest(_Strict):
-    """The archive's one JSON document."""
+    """The archive's one JSON document; `storage` only if the vectors are packed."""
 
     format: Literal["memcram"] = "memcram"
-    version: int = Field(default=FORMAT_VERSION, ge=1)
+    version: int = Field(default=PLAIN_VERSION, ge=1)
     model: ModelRecord
     text: TextRecord
     dtype: DtypeName
@@ -57,6 +80,21 @@ class Manifest(_Strict):
     seed: int
     versions: dict[str, str]
     tensors_sha256: str = _Sha256
+    storage: StorageRecord | None = None
+
+    @model_validator(mode="after")
+    def _version_fits(self) -> "Manifest":
+        if (self.version == PACKED_VERSION) != (self.storage is not None):
+            raise ValueError("version and storage disagree")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `storage` if there is none, as version 1 has no such field."""
+        found: dict[str, Any] = handler(self)
+        if self.storage is None:
+            del found["storage"]
+        return found
 
 
 def manifest_metadata(manifest: Manifest) -> dict[str, str]:

@@ -12,22 +12,38 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from memcram.archive.stored import Storage
 from memcram.errors import UsageError
 from memcram.files import TEMPORARY, check_creatable, locked, write_atomically
+from memcram.quantisation import PRECISIONS
 
 _JOB = "job.json"
 _LOCK = "lock"
 _PARTS = "chunks-*.safetensors"
 _FLUSH_SECONDS = 1.0
+_NAMES = list(PRECISIONS)
+# Raised for a damaged file.
+UNREADABLE = (
+    safetensors.SafetensorError,
+    OSError,
+    KeyError,
+    IndexError,
+    ValueError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A finished chunk: `mem` (K, width) holds `n_tokens` of the text from token `start` on."""
+    """A finished chunk: `mem` (K, width) holds `n_tokens` of the text from token `start` on.
+
+    `storage` is None if the vectors are stored in the model's dtype.
+    """
 
     start: int
     n_tokens: int
     mem: Tensor
+    storage: Storage | None = None
 
 
 class PartialArchive:
@@ -68,9 +84,12 @@ class PartialArchive:
             try:
                 part = safetensors.torch.load(path.read_bytes())
                 mems = part["vectors"].split(part["vectors_each"].tolist())
-                each = zip(part["starts"].tolist(), part["tokens"].tolist(), mems, strict=True)
-                chunks += [Chunk(start, n, mem.clone()) for start, n, mem in each]
-            except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError):
+                columns = (part["starts"].tolist(), part["tokens"].tolist(), mems, _storages(part))
+                chunks += [
+                    Chunk(start, n, mem.clone(), storage)
+                    for start, n, mem, storage in zip(*columns, strict=True)
+                ]
+            except UNREADABLE:
                 continue
         return chunks
 
@@ -101,6 +120,12 @@ class PartialArchive:
             "vectors_each": torch.tensor([len(chunk.mem) for chunk in chunks]),
             "vectors": torch.cat([chunk.mem for chunk in chunks]),
         }
+        storages = [chunk.storage for chunk in chunks if chunk.storage is not None]
+        if storages:
+            names = [_NAMES.index(storage.precision) for storage in storages]
+            part["precisions"] = torch.tensor(names)
+            part["scales"] = torch.cat([storage.scales for storage in storages])
+            part["shortened"] = torch.tensor([storage.shortened for storage in storages])
         path = self.folder / f"chunks-{min(chunk.start for chunk in chunks):09d}.safetensors"
         try:
             write_atomically(path, safetensors.torch.save(part))
@@ -168,6 +193,16 @@ class PartialArchive:
         before, now = _deciding(found), _deciding(self.job)
         names = sorted(set(before) | set(now))
         return ", ".join(n for n in names if before.get(n) != now.get(n)) or None
+
+
+def _storages(part: dict[str, Tensor]) -> list[Storage] | list[None]:
+    """Return the storage of each chunk of a file."""
+    each = part["vectors_each"].tolist()
+    if "scales" not in part:
+        return [None] * len(each)
+    names = [_NAMES[i] for i in part["precisions"].tolist()]
+    columns = (names, part["scales"].split(each), part["shortened"].tolist())
+    return [Storage(*row) for row in zip(*columns, strict=True)]
 
 
 def _deciding(job: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from memcram.compression.chunks import CodecProgress
     from memcram.engine.compute import ComputeDtype
     from memcram.models import FrozenLM
+    from memcram.quantisation import Store
 
 
 @click.command(cls=Command)
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     shell_complete=complete.files,
     help="Start from the vectors of an earlier archive of this model.  [default: the recipe's]",
 )
-@options.stacked(options.seed, options.device, options.dtype)
+@options.stacked(options.store, options.seed, options.device, options.dtype)
 @options.stacked(options.compute_dtype, options.compile_trunk)
 @options.stacked(options.force, options.json, options.quiet)
 @options.with_loader
@@ -76,6 +77,7 @@ def compress(
     token_steps: int | None,
     margin: float | None,
     init: str | None,
+    store: "Store | None",
     seed: int,
     compute_dtype: "ComputeDtype",
     compile_trunk: bool,
@@ -86,7 +88,8 @@ def compress(
     """Cram TEXT (a UTF-8 file, or - for standard input) into vectors.
 
     With --chunk-tokens N a chunk that is not exact is restarted up to three times. --force also
-    drops the finished chunks of an interrupted run with other settings.
+    drops the finished chunks of an interrupted run with other settings. --store least takes the
+    fewest bits per dimension that hold a chunk; in int8 or int4 a chunk may get shorter instead.
 
     With --init, each chunk starts from the vectors that the other archive has at the same token of
     its text; restarts, and chunks after its last token, start from the recipe's init.
@@ -98,6 +101,7 @@ def compress(
       memcram compress poem.txt --model EleutherAI/pythia-160m --device cuda
       memcram compress poem.txt --model model.gguf --margin 1
       memcram compress poem.txt --init draft.mem.safetensors --steps 2000
+      memcram compress poem.txt --store least
       cat poem.txt | memcram compress - -o - > poem.mem.safetensors
     """
     started = time.perf_counter()
@@ -122,6 +126,7 @@ def compress(
             chunk_tokens=chunk_tokens,
             recipe=chosen,
             margin=margin,
+            store=store,
             seed=seed,
             compute_dtype=compute_dtype,
             compile_trunk=compile_trunk,

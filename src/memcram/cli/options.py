@@ -111,6 +111,11 @@ dtype = click.option(
     show_default=True,
     help="Dtype of the model and the vectors; float32 is portable between machines.",
 )
+store = click.option(
+    "--store",
+    type=click.Choice(["float32", "bfloat16", "float16", "int8", "int4", "least"]),
+    help="Precision in which the vectors are stored.  [default: that of --dtype]",
+)
 compute_dtype = click.option(
     "--compute-dtype",
     type=click.Choice(["auto", "float32", "bfloat16"]),

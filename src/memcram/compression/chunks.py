@@ -15,6 +15,7 @@ from torch import Tensor
 
 from memcram.archive.partial import Chunk
 from memcram.compression.initial import InitialVectors
+from memcram.compression.storing import Storer, is_stored
 from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.compute import ComputeDtype
 from memcram.engine.loop import Engine, EngineStatus
@@ -98,6 +99,7 @@ def cram_chunks(
     compute_dtype: ComputeDtype | torch.dtype = "auto",
     compile_trunk: bool = False,
     initial: InitialVectors | None = None,
+    store: str | None = None,
 ) -> Iterator[Chunk]:
     """Yield the chunks that are not in `finished`, each when it is done, in no fixed order.
 
@@ -111,9 +113,11 @@ def cram_chunks(
         compute_dtype: of the trunk while optimising, as for `Engine`.
         compile_trunk: as for `Engine`.
         initial: vectors to start from; None, and chunks after their end: the recipe's init.
+        store: precision in which the vectors are stored; None: the model's dtype.
     """
-    work = _Work(ids, plan, {chunk.start: chunk for chunk in finished}, initial)
     chosen = recipe.for_horizon() if plan.fit else recipe
+    storer = Storer(lm, chosen, store) if store else None
+    work = _Work(ids, plan, {chunk.start: chunk for chunk in finished}, initial, storer)
     engine = Engine(lm, chosen, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
 
     def report(status: EngineStatus) -> None:
@@ -129,10 +133,12 @@ def cram_chunks(
             yield chunk
 
 
-def fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM) -> bool:
+def fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM, store: str | None) -> bool:
     """Whether a chunk found on disk can belong to this plan; others are crammed again."""
     shape, mem = (plan.vectors, lm.input_width), chunk.mem
     if mem.shape != shape or mem.dtype != lm.dtype or not bool(mem.isfinite().all()):
+        return False
+    if not is_stored(mem, chunk.storage, store):
         return False
     end = chunk.start + chunk.n_tokens
     return chunk.n_tokens > 0 and any(
@@ -166,11 +172,13 @@ class _Work:
         plan: ChunkPlan,
         done: dict[int, Chunk],
         initial: InitialVectors | None,
+        storer: Storer | None,
     ) -> None:
         self.ids = ids
         self.plan = plan
         self.initial = initial
         self.done = done
+        self.storer = storer
         self.tokens_done = sum(chunk.n_tokens for chunk in done.values())
         self._best: dict[int, Crammed] = {}
 
@@ -190,17 +198,22 @@ class _Work:
         place = crammed.key
         assert isinstance(place, _Place)
         if self.plan.fit:
-            # A token that no vectors hold becomes a chunk of its own, with a correction.
-            return self._finish(place, crammed, max(1, crammed.n_correct))
+            return self._finish(place, crammed)
         before = self._best.get(place.start)
         if before is None or crammed.n_correct > before.n_correct:
             self._best[place.start] = crammed
         if crammed.outcome != Outcome.CORRECT and place.attempt < RESTARTS:
             return self._request(replace(place, attempt=place.attempt + 1))
-        return self._finish(place, self._best.pop(place.start), place.end - place.start)
+        return self._finish(place, self._best.pop(place.start))
 
-    def _finish(self, place: _Place, crammed: Crammed, n_tokens: int) -> CramRequest | None:
-        self.done[place.start] = Chunk(place.start, n_tokens, crammed.mem)
+    def _finish(self, place: _Place, crammed: Crammed) -> CramRequest | None:
+        storage = None
+        if self.storer is not None:
+            ids = self.ids[place.start : place.end]
+            crammed, storage = self.storer.store(ids, crammed)
+        # A token that no vectors hold becomes a chunk of its own, with a correction.
+        n_tokens = max(1, crammed.n_correct) if self.plan.fit else place.end - place.start
+        self.done[place.start] = Chunk(place.start, n_tokens, crammed.mem, storage)
         self.tokens_done += n_tokens
         following = place.start + n_tokens
         return self._request(_Place(following, place.end)) if following < place.end else None

@@ -2,20 +2,18 @@
 
 import hashlib
 import re
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from memcram.archive.corrections import GUARD_MARGINS, find_corrections
-from memcram.archive.format import MAX_CHUNK_TOKENS, Archive, ArchiveTensors
-from memcram.archive.manifest import Manifest, ModelRecord, TextRecord
+from memcram.archive.corrections import GUARD_MARGINS
+from memcram.archive.format import MAX_CHUNK_TOKENS, Archive
 from memcram.archive.partial import Chunk, PartialArchive
-from memcram.archive.pieces import TokenizedText, tokenize
+from memcram.archive.pieces import tokenize
 from memcram.compression.chunks import (
     ChunkPlan,
     CodecProgress,
@@ -26,6 +24,7 @@ from memcram.compression.chunks import (
     stretches,
     usual_chunk_tokens,
 )
+from memcram.compression.contents import manifest_of, storage_of, tensors_of
 from memcram.compression.initial import InitialVectors, initial_vectors
 from memcram.compression.verify import decode_archive, open_archive
 from memcram.engine.batch import CramRequest
@@ -38,16 +37,15 @@ from memcram.engine.compute import (
 from memcram.engine.loop import Engine
 from memcram.engine.result import Crammed
 from memcram.errors import Interrupted, TextError, UsageError
-from memcram.models import decoding
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.modes import DTYPE_NAMES
+from memcram.quantisation import Store, check_store
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
 
 # Where chunks are cut to fit, stretches of about this many chunks are crammed side by side; the
 # last chunk of each stretch is shorter than its vectors could hold.
 _STRETCH_CHUNKS = 8
-_NO_CHECKSUM = "0" * 64
 
 
 def decode_text(text: str | bytes, name: str | None = None, argument: str = "text") -> str:
@@ -134,6 +132,7 @@ def compress(
     recipe: str | Recipe = "default",
     steps: int | None = None,
     margin: float | None = None,
+    store: Store | None = None,
     seed: int = 0,
     compute_dtype: ComputeDtype = "auto",
     compile_trunk: bool = False,
@@ -154,6 +153,9 @@ def compress(
             `chunk_tokens` a chunk that is not exact is restarted up to three times.
         margin: optimise until every token's margin exceeds this many logits, for programs whose
             logits differ; None: what other machines need.
+        store: precision in which the vectors are stored; `least`: the fewest bits per dimension
+            that hold the chunk, from 1 to 8, 16 or 32; None: the model's dtype. A chunk that does
+            not fit is cut shorter, or with `chunk_tokens` gets corrections.
         seed: of the inits.
         compute_dtype: of the trunk while optimising, as for `Engine`.
         compile_trunk: as for `Engine`.
@@ -181,6 +183,7 @@ def compress(
     tokenized = tokenize(checked, lm)
     ids = torch.tensor(tokenized.ids, dtype=torch.long)
     plan = chunk_plan(lm, len(ids), vectors, chunk_tokens, seed)
+    stored = check_store(store, DTYPE_NAMES[lm.dtype])
     computed = choose_compute_dtype(lm, compute_dtype)
     trunk_of(lm, computed, compile_trunk)  # refused before anything is written
     settings = recorded_settings(chosen, lm, computed, compile_trunk)
@@ -190,28 +193,36 @@ def compress(
     manifest = manifest_of(lm, settings, seed, data, len(ids))
     keeper = None
     if partial is not None:
-        keeper = PartialArchive(partial, _job(lm, settings, plan, data), force=force)
-    chunks = _cram_text(
-        lm, chosen, computed, compile_trunk, initial, ids, plan, keeper, on_progress
-    )
-    tensors = _tensors(lm, chunks, ids, tokenized)
-    made = manifest.model_copy(update={"tensors_sha256": tensors.sha256()})
-    return Archive(made, tensors)
+        keeper = PartialArchive(partial, _job(lm, settings, plan, data, stored), force=force)
+    cramming = _Cramming(lm, chosen, computed, compile_trunk, initial, stored)
+    chunks = _cram_text(cramming, ids, plan, keeper, on_progress)
+    tensors = tensors_of(lm, chunks, ids, tokenized, stored)
+    update = {"tensors_sha256": tensors.sha256(), **storage_of(chunks, stored)}
+    return Archive(manifest.model_copy(update=update), tensors)
+
+
+@dataclass(frozen=True)
+class _Cramming:
+    """How the chunks of a text are crammed."""
+
+    lm: FrozenLM
+    recipe: Recipe
+    compute_dtype: torch.dtype
+    compile_trunk: bool
+    initial: InitialVectors | None
+    store: str | None
 
 
 def _cram_text(
-    lm: FrozenLM,
-    recipe: Recipe,
-    computed: torch.dtype,
-    compile_trunk: bool,
-    initial: InitialVectors | None,
+    how: _Cramming,
     ids: Tensor,
     plan: ChunkPlan,
     keeper: PartialArchive | None,
     on_progress: OnProgress | None,
 ) -> list[Chunk]:
     """Cram all chunks of a text, in order; those that `keeper` has are not crammed again."""
-    finished = [chunk for chunk in keeper.load() if fits(chunk, plan, lm)] if keeper else []
+    found = keeper.load() if keeper else []
+    finished = [chunk for chunk in found if fits(chunk, plan, how.lm, how.store)]
     chunks = {chunk.start: chunk for chunk in finished}
 
     def report(progress: CodecProgress) -> None:
@@ -222,7 +233,16 @@ def _cram_text(
 
     try:
         cramming = cram_chunks(
-            lm, recipe, ids, plan, finished, report, computed, compile_trunk, initial
+            how.lm,
+            how.recipe,
+            ids,
+            plan,
+            finished,
+            report,
+            how.compute_dtype,
+            how.compile_trunk,
+            how.initial,
+            how.store,
         )
         for chunk in cramming:
             chunks[chunk.start] = chunk
@@ -314,9 +334,11 @@ def chunk_plan(
     return ChunkPlan(vectors, stretches(n, longest), chunk_tokens is None, room, seed)
 
 
-def _job(lm: FrozenLM, settings: dict[str, Any], plan: ChunkPlan, data: bytes) -> dict[str, Any]:
+def _job(
+    lm: FrozenLM, settings: dict[str, Any], plan: ChunkPlan, data: bytes, store: str | None
+) -> dict[str, Any]:
     """Collect everything that the vectors of a run depend on."""
-    return {
+    job = {
         "memcram": _release(version("memcram")),
         "model": lm.identity.fingerprint,
         "dtype": DTYPE_NAMES[lm.dtype],
@@ -325,72 +347,9 @@ def _job(lm: FrozenLM, settings: dict[str, Any], plan: ChunkPlan, data: bytes) -
         "text": hashlib.sha256(data).hexdigest(),
         "plan": asdict(plan),
     }
+    return job if store is None else job | {"store": store}
 
 
 def _release(installed: str) -> str:
     """Return the release of a version: 0.1.0 of 0.1.0.dev7+g1a2b3c4, so that commits can resume."""
     return re.split(r"[^\d.]", installed)[0].rstrip(".")
-
-
-def _tensors(
-    lm: FrozenLM, chunks: list[Chunk], ids: Tensor, tokenized: TokenizedText
-) -> ArchiveTensors:
-    """Decode the stored vectors along the true tokens, and record what decodes wrongly."""
-    lengths = [chunk.n_tokens for chunk in chunks]
-    mems = [chunk.mem for chunk in chunks]
-    true = list(ids.split(lengths))
-    decoded = decoding.greedy(lm, mems, lengths, forced=true)
-    found = find_corrections(decoded, true, GUARD_MARGINS[lm.dtype])
-    raw = tokenized.raw
-    return ArchiveTensors(
-        vectors=torch.cat(mems) if mems else torch.empty(0, lm.input_width, dtype=lm.dtype),
-        chunk_vectors=torch.tensor([len(mem) for mem in mems], dtype=torch.int32),
-        chunk_tokens=torch.tensor(lengths, dtype=torch.int32),
-        chunk_margins=found.margins,
-        correction_positions=found.missed,
-        correction_tokens=ids[found.missed].to(torch.int32),
-        guard_positions=found.guarded,
-        guard_tokens=ids[found.guarded].to(torch.int32),
-        piece_tokens=torch.tensor(tokenized.piece_tokens, dtype=torch.int64),
-        raw_offsets=torch.tensor([piece.offset for piece in raw], dtype=torch.int64),
-        raw_removed=torch.tensor([piece.removed for piece in raw], dtype=torch.int64),
-        raw_lengths=torch.tensor([len(piece.data) for piece in raw], dtype=torch.int64),
-        raw_bytes=torch.tensor(list(b"".join(piece.data for piece in raw)), dtype=torch.uint8),
-    )
-
-
-def manifest_of(
-    lm: FrozenLM, settings: dict[str, Any], seed: int, data: bytes, tokens: int
-) -> Manifest:
-    """Make the manifest of a new archive, without the checksum of its tensors.
-
-    Raises:
-        UsageError: the model's name, its revision or the seed can't be recorded.
-    """
-    identity = lm.identity
-    packages = ("memcram", "torch", "transformers", "tokenizers", "safetensors")
-    try:
-        return Manifest(
-            model=ModelRecord(
-                id=identity.id,
-                revision=identity.revision,
-                fingerprint=identity.fingerprint,
-                input_width=lm.input_width,
-                vocab_size=lm.vocab_size,
-            ),
-            text=TextRecord(
-                sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), tokens=tokens
-            ),
-            dtype=DTYPE_NAMES[lm.dtype],
-            layout=lm.layout,
-            recipe=settings,
-            seed=seed,
-            versions={name: version(name) for name in packages},
-            tensors_sha256=_NO_CHECKSUM,
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        # The name of a model is the argument `model` of `load_lm`.
-        argument = {"id": "model"}.get(str(first["loc"][-1]), str(first["loc"][-1]))
-        problem = f"an archive can't record it ({first['msg']})"
-        raise UsageError(problem, argument=argument) from error

@@ -11,7 +11,8 @@ from memcram.archive.corrections import GUARD_MARGINS, find_corrections
 from memcram.archive.format import TENSOR_DTYPES, Archive, ArchiveTensors
 from memcram.archive.pieces import TokenizedText, tokenize
 from memcram.compression.chunks import ChunkPlan, usual_chunk_tokens
-from memcram.compression.codec import archive_recipe, chunk_plan, decode_text, manifest_of
+from memcram.compression.codec import archive_recipe, chunk_plan, decode_text
+from memcram.compression.contents import manifest_of
 from memcram.engine.batch import SEED_STRIDE, CramRequest
 from memcram.engine.compute import ComputeDtype, choose_compute_dtype, recorded_settings
 from memcram.engine.loop import Engine, EngineStatus

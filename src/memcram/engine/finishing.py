@@ -62,12 +62,16 @@ class Relative:
         return self
 
 
-def finishing_recipe(recipe: Recipe) -> Recipe:
+def finishing_recipe(recipe: Recipe, max_steps: int = _STEPS) -> Recipe:
     """Return the recipe that finishes the vectors of `recipe`, to the same margin.
 
     A strategy that keeps a prefix gets the held prefix, and keeps as much of it as it can.
+
+    Args:
+        recipe: with which the vectors were optimised.
+        max_steps: the budget, unless that of `recipe` is smaller.
     """
-    steps = min(_STEPS, recipe.strategy.steps)
+    steps = min(max_steps, recipe.strategy.steps)
     strategy = recipe.strategy.with_steps(steps)
     if strategy.keeps_prefix:
         margin = strategy.held_margin
