@@ -65,6 +65,15 @@ def mended(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope="module")
+def packed(pocket):
+    """The vectors in as few bits as hold each chunk, next to their scales."""
+    archive = memcram.compress(TEXT, pocket, chunk_tokens=6, steps=60, store="least")
+    found = target(archive, TEXT)
+    assert {"vectors", "vector_scales", "chunk_bits"} <= set(found.regions)
+    return found
+
+
 def flip_a_bit(draw, content, place, _):
     changed = bytearray(content)
     changed[place] ^= 1 << draw.randrange(8)
@@ -119,14 +128,11 @@ def mutations(targets, count, seed):
         yield one, name, changed
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
-def test_mutations_are_refused_or_restored(
-    exact, mended, tmp_path, monkeypatch, capsys, record_property, count
-):
-    monkeypatch.chdir(tmp_path)
+def check_mutations(targets, count, capsys):
+    """Decompress mutated archives; return how many of each region were refused and restored."""
     path, out = Path("a.mem.safetensors"), Path("a")
     refused, restored = Counter(), Counter()
-    for one, region, changed in mutations([exact, mended], count, seed=count):
+    for one, region, changed in mutations(targets, count, seed=count):
         path.write_bytes(changed)
         code = run(["decompress", str(path), "--quiet"])
         _, err = capsys.readouterr()
@@ -141,5 +147,20 @@ def test_mutations_are_refused_or_restored(
             assert not out.exists(), region
             refused[region] += 1
     assert (refused + restored).total() == count
+    return refused, restored
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_mutations_are_refused_or_restored(
+    exact, mended, tmp_path, monkeypatch, capsys, record_property, count
+):
+    monkeypatch.chdir(tmp_path)
+    refused, restored = check_mutations([exact, mended], count, capsys)
     for region in mended.regions:
         record_property("mutations", (count, region, refused[region], restored[region]))
+
+
+@pytest.mark.slow
+def test_mutations_of_packed_vectors(packed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    check_mutations([packed], 1000, capsys)

@@ -9,9 +9,12 @@ import torch
 import memcram
 import memcram.export
 from export.samples import StandIn, archive_of_random_vectors, archive_with_wide_margins
+from memcram.archive.manifest import StorageRecord
+from memcram.archive.stored import Storage, pack_vectors
 from memcram.cli import run
 from memcram.errors import UsageError
 from memcram.export import EXPORTERS, export
+from memcram.quantisation import scales_of
 from models import gguf_files
 
 every_exporter = pytest.mark.parametrize("runtime", sorted(EXPORTERS))
@@ -76,6 +79,35 @@ def test_vectors_that_decode_to_another_text_are_refused(runtime, archive, lm, t
     vectors[0] = -vectors[0]
     changed = with_tensors(archive, vectors=vectors)
     refused(tmp_path, changed, lm, runtime, "archive: the vectors decode to another")
+
+
+def packed(archive):
+    """The archive with its vectors packed in float16, which moves them very little."""
+    scales = [scales_of(mem, "float16") for mem in archive.mems]
+    storages = [Storage("float16", one) for one in scales]
+    stored = pack_vectors(archive.mems, storages)
+    storage = {"storage": StorageRecord(store="float16", chunks_shortened=0), "version": 2}
+    tensors = replace(
+        archive.tensors,
+        vectors=stored.packed,
+        vector_scales=stored.scales,
+        chunk_bits=stored.chunk_bits,
+    )
+    update = {"tensors_sha256": tensors.sha256(), **storage}
+    return memcram.Archive(archive.manifest.model_copy(update=update), tensors)
+
+
+@every_exporter
+def test_packed_vectors_are_exported_like_others(runtime, archive, lm, tmp_path):
+    small = packed(archive)
+    large = with_tensors(archive, vectors=torch.cat(small.mems))
+    assert not torch.equal(large.tensors.vectors, archive.tensors.vectors)
+    found = contents(export(small, lm, runtime, tmp_path / "small"))
+    wanted = contents(export(large, lm, runtime, tmp_path / "large"))
+    vectors = [path for path in found if path.suffix == ".safetensors"]
+    assert vectors
+    for path in vectors:
+        assert found[path] == wanted[tmp_path / "large" / path.relative_to(tmp_path / "small")]
 
 
 @every_exporter

@@ -18,7 +18,7 @@ from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies.horizon import Horizon
 
 # Learning rate and steps that find all tokens again, and those that find as many as possible; the
-# latter back off after some steps without another token. See decision 015.
+# latter back off after some steps without another token. See decision 016.
 _RATE, _STEPS = 1e-2, 100
 _CUTTING_RATE, _CUTTING_STEPS, _PATIENCE = 2e-2, 200, 50
 

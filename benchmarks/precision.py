@@ -1,0 +1,173 @@
+"""Measure how many tokens vectors hold at each number of bits per dimension.
+
+    python benchmarks/precision.py measure MODEL --text BOOK.txt --text BOOK.txt -o pocket_k1.json
+    python benchmarks/precision.py figure pocket_k1.json pocket_k4.json -o precision.png
+
+Each text is crammed once in the model's dtype. Its vectors are then stored in each precision as
+`compress --store` does it, and decoded free-running from the stored codes.
+"""
+
+import json
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+import memcram
+from memcram.compression.codec import archive_recipe
+from memcram.engine.loop import Engine
+from memcram.engine.result import Crammed
+from memcram.engine.storing import storing_recipe
+from memcram.metrics.bound import capacity_bound
+from memcram.metrics.statistics import spread
+from memcram.models import FrozenLM, decoding
+from memcram.models.accounting import exact_prefix
+from memcram.quantisation import PRECISIONS, decode, encode, scales_of
+from memcram.recipes.recipe import Recipe
+
+NAMES = ("float32", *(f"int{bits}" for bits in (8, 6, 5, 4, 3, 2, 1)))
+
+
+def passages(lm: FrozenLM, files: tuple[Path, ...], texts: int, tokens: int) -> list[Tensor]:
+    """Passages of the files in turn, each beginning at a word."""
+    found = []
+    for i in range(texts):
+        text = files[i % len(files)].read_text("utf-8")
+        part = (i // len(files) + 0.37) / ((texts - 1) // len(files) + 1)
+        at = text.index(" ", int(len(text) * part)) + 1
+        found.append(torch.tensor(lm.tokenize(text[at : at + 8 * tokens]))[:tokens])
+    return found
+
+
+def store(lm: FrozenLM, recipe: Recipe, name: str, ids: list[Tensor], plain: list[Crammed]) -> Any:
+    """Store vectors in a precision; return per text the vectors read back and finishing steps."""
+    scales = [scales_of(one.mem, name) for one in plain]
+    if name == "float32":
+        return [one.mem for one in plain], [0] * len(plain)
+    requests = [
+        memcram.CramRequest(
+            i,
+            ids[i][: one.n_correct],
+            len(one.mem),
+            start=torch.cat([one.mem, scales[i][:, None]], 1),
+        )
+        for i, one in enumerate(plain)
+    ]
+    engine = Engine(lm, storing_recipe(recipe, name, may_cut=True), compute_dtype=lm.dtype)
+    done = {one.key: one for one in engine.run(requests)}
+    codes = [encode(done[i].mem, scales[i], name) for i in range(len(plain))]
+    mems = [decode(code, one, name, lm.dtype) for code, one in zip(codes, scales, strict=True)]
+    return mems, [done[i].steps for i in range(len(plain))]
+
+
+def measured(lm: FrozenLM, ids: list[Tensor], plain: list[Crammed], mems: list[Tensor]) -> Any:
+    """Decode free-running; return the exact prefix of each text, within what float32 held."""
+    lengths = [one.n_correct for one in plain]
+    decoded = decoding.greedy(lm, mems, lengths)
+    return [
+        exact_prefix(one.ids, row[:n]) for one, row, n in zip(decoded, ids, lengths, strict=True)
+    ]
+
+
+@click.group()
+def main() -> None:
+    """Bits per dimension against tokens held."""
+
+
+@main.command()
+@click.argument("model")
+@click.option("--text", "files", multiple=True, type=Path, required=True, help="A book.")
+@click.option("--vectors", "-K", default=1, show_default=True)
+@click.option("--texts", default=16, show_default=True)
+@click.option("--tokens", default=96, show_default=True, help="Longest text.")
+@click.option("--steps", default=1000, show_default=True)
+@click.option("--recipe", default="default", show_default=True)
+@click.option("-o", "--output", type=Path, required=True, help="JSON file to write.")
+def measure(
+    model: str,
+    files: tuple[Path, ...],
+    vectors: int,
+    texts: int,
+    tokens: int,
+    steps: int,
+    recipe: str,
+    output: Path,
+) -> None:
+    """Cram passages with MODEL, and store their vectors in each precision."""
+    lm = memcram.load_lm(model, device="cpu")
+    ids = passages(lm, files, texts, tokens)
+    chosen = archive_recipe(recipe, steps, lm).for_horizon()
+    engine = Engine(lm, chosen)
+    requests = [memcram.CramRequest(i, row, vectors, i) for i, row in enumerate(ids)]
+    began = time.perf_counter()
+    done = {one.key: one for one in engine.run(requests)}
+    plain = [done[i] for i in range(texts)]
+    click.echo(f"crammed in {time.perf_counter() - began:.0f} s")
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        mems, finishing = store(lm, chosen, name, ids, plain)
+        held = measured(lm, ids, plain, mems)
+        whole = spread(held, 0)
+        found[name] = {
+            "bits_per_dimension": PRECISIONS[name],
+            "mean_tokens": round(whole.mean, 2),
+            "interval": [round(whole.low, 2), round(whole.high, 2)],
+            "bound_tokens": vectors
+            * capacity_bound(lm.input_width, lm.vocab_size, bits=PRECISIONS[name]),
+            "texts_unchanged": sum(n == one.n_correct for n, one in zip(held, plain, strict=True)),
+            "mean_finishing_steps": sum(finishing) / texts,
+            "tokens_per_text": held,
+        }
+        click.echo(f"{name}: {found[name]}")
+        report = {
+            "model": Path(model).name,
+            "texts": [path.name for path in files],
+            "n": texts,
+            "vectors": vectors,
+            "width": lm.input_width,
+            "vocab_size": lm.vocab_size,
+            "recipe": recipe,
+            "steps": steps,
+            "precisions": found,
+            "versions": {one: version(one) for one in ("memcram", "torch", "transformers")},
+        }
+        output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+@main.command()
+@click.argument("results", nargs=-1, required=True, type=Path)
+@click.option("-o", "--output", type=Path, required=True, help="PNG file to write.")
+def figure(results: tuple[Path, ...], output: Path) -> None:
+    """Draw RESULTS of `measure` next to each other, with the capacity bound."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    shape = {"sharey": True, "squeeze": False, "figsize": (3.6 * len(results), 3.4)}
+    drawn, axes = plt.subplots(1, len(results), layout="constrained", **shape)
+    for axis, path in zip(axes[0], results, strict=True):
+        report = json.loads(path.read_text("utf-8"))
+        rows = list(report["precisions"].values())
+        bits = [row["bits_per_dimension"] for row in rows]
+        means = [row["mean_tokens"] for row in rows]
+        low = [row["mean_tokens"] - row["interval"][0] for row in rows]
+        high = [row["interval"][1] - row["mean_tokens"] for row in rows]
+        axis.errorbar(bits, means, yerr=[low, high], marker="o", capsize=2, label="held, exact")
+        axis.plot(bits, [row["bound_tokens"] for row in rows], "--", color="grey", label="bound")
+        axis.set(xscale="log", yscale="log", xlabel="bits per dimension")
+        axis.set_xticks([1, 2, 3, 4, 6, 8, 32], ["1", "2", "3", "4", "6", "8", "32"])
+        axis.minorticks_off()
+        name = report["model"].removesuffix(".gguf").split("-Instruct")[0]
+        axis.set_title(f"{name}, K = {report['vectors']}, n = {report['n']}", fontsize=10)
+    axes[0][0].set_ylabel("tokens")
+    axes[0][0].legend()
+    drawn.savefig(output, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
