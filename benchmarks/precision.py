@@ -8,19 +8,19 @@ Each text is crammed once in the model's dtype. Its vectors are then stored in e
 """
 
 import json
-import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
+import safetensors.torch
 import torch
 from torch import Tensor
 
 import memcram
 from memcram.compression.codec import archive_recipe
 from memcram.engine.loop import Engine
-from memcram.engine.result import Crammed
 from memcram.engine.storing import storing_recipe
 from memcram.metrics.bound import capacity_bound
 from memcram.metrics.statistics import spread
@@ -43,7 +43,31 @@ def passages(lm: FrozenLM, files: tuple[Path, ...], texts: int, tokens: int) -> 
     return found
 
 
-def store(lm: FrozenLM, recipe: Recipe, name: str, ids: list[Tensor], plain: list[Crammed]) -> Any:
+@dataclass(frozen=True)
+class Text:
+    """Vectors (K, width) of a text, and how many of its tokens they hold."""
+
+    mem: Tensor
+    n_correct: int
+
+
+def cram(
+    lm: FrozenLM, recipe: Recipe, ids: list[Tensor], vectors: int, work: Path | None
+) -> list[Text]:
+    """Cram the texts in the model's dtype, or read what an earlier call kept in `work`."""
+    if work is None or not work.exists():
+        requests = [memcram.CramRequest(i, row, vectors, i) for i, row in enumerate(ids)]
+        done = {one.key: one for one in Engine(lm, recipe).run(requests)}
+        kept = {f"mem{i}": done[i].mem for i in range(len(ids))}
+        kept["held"] = torch.tensor([done[i].n_correct for i in range(len(ids))])
+        if work is not None:
+            safetensors.torch.save_file(kept, work)
+    else:
+        kept = safetensors.torch.load_file(work)
+    return [Text(kept[f"mem{i}"], held) for i, held in enumerate(kept["held"].tolist())]
+
+
+def store(lm: FrozenLM, recipe: Recipe, name: str, ids: list[Tensor], plain: list[Text]) -> Any:
     """Store vectors in a precision; return per text the vectors read back and finishing steps."""
     scales = [scales_of(one.mem, name) for one in plain]
     if name == "float32":
@@ -64,7 +88,7 @@ def store(lm: FrozenLM, recipe: Recipe, name: str, ids: list[Tensor], plain: lis
     return mems, [done[i].steps for i in range(len(plain))]
 
 
-def measured(lm: FrozenLM, ids: list[Tensor], plain: list[Crammed], mems: list[Tensor]) -> Any:
+def measured(lm: FrozenLM, ids: list[Tensor], plain: list[Text], mems: list[Tensor]) -> Any:
     """Decode free-running; return the exact prefix of each text, within what float32 held."""
     lengths = [one.n_correct for one in plain]
     decoded = decoding.greedy(lm, mems, lengths)
@@ -86,6 +110,8 @@ def main() -> None:
 @click.option("--tokens", default=96, show_default=True, help="Longest text.")
 @click.option("--steps", default=1000, show_default=True)
 @click.option("--recipe", default="default", show_default=True)
+@click.option("--precision", "names", multiple=True, default=NAMES, help="Instead of all.")
+@click.option("--work", type=Path, help="File that keeps the crammed vectors.")
 @click.option("-o", "--output", type=Path, required=True, help="JSON file to write.")
 def measure(
     model: str,
@@ -95,27 +121,24 @@ def measure(
     tokens: int,
     steps: int,
     recipe: str,
+    names: tuple[str, ...],
+    work: Path | None,
     output: Path,
 ) -> None:
     """Cram passages with MODEL, and store their vectors in each precision."""
     lm = memcram.load_lm(model, device="cpu")
     ids = passages(lm, files, texts, tokens)
     chosen = archive_recipe(recipe, steps, lm).for_horizon()
-    engine = Engine(lm, chosen)
-    requests = [memcram.CramRequest(i, row, vectors, i) for i, row in enumerate(ids)]
-    began = time.perf_counter()
-    done = {one.key: one for one in engine.run(requests)}
-    plain = [done[i] for i in range(texts)]
-    click.echo(f"crammed in {time.perf_counter() - began:.0f} s")
+    plain = cram(lm, chosen, ids, vectors, work)
     found: dict[str, Any] = {}
-    for name in NAMES:
+    for name in names:
         mems, finishing = store(lm, chosen, name, ids, plain)
         held = measured(lm, ids, plain, mems)
         whole = spread(held, 0)
         found[name] = {
             "bits_per_dimension": PRECISIONS[name],
             "mean_tokens": round(whole.mean, 2),
-            "interval": [round(whole.low, 2), round(whole.high, 2)],
+            "interval": [round(end, 2) for end in whole.ci95] if whole.ci95 else None,
             "bound_tokens": vectors
             * capacity_bound(lm.input_width, lm.vocab_size, bits=PRECISIONS[name]),
             "texts_unchanged": sum(n == one.n_correct for n, one in zip(held, plain, strict=True)),
