@@ -80,18 +80,20 @@ def store(lm: FrozenLM, recipe: Recipe, name: str, ids: list[Tensor], plain: lis
             start=torch.cat([one.mem, scales[i][:, None]], 1),
         )
         for i, one in enumerate(plain)
+        if one.n_correct
     ]
     engine = Engine(lm, storing_recipe(recipe, name, may_cut=True), compute_dtype=lm.dtype)
     done = {one.key: one for one in engine.run(requests)}
-    codes = [encode(done[i].mem, scales[i], name) for i in range(len(plain))]
+    found = [done[i].mem if i in done else one.mem for i, one in enumerate(plain)]
+    codes = [encode(mem, one, name) for mem, one in zip(found, scales, strict=True)]
     mems = [decode(code, one, name, lm.dtype) for code, one in zip(codes, scales, strict=True)]
-    return mems, [done[i].steps for i in range(len(plain))]
+    return mems, [done[i].steps if i in done else 0 for i in range(len(plain))]
 
 
 def measured(lm: FrozenLM, ids: list[Tensor], plain: list[Text], mems: list[Tensor]) -> Any:
     """Decode free-running; return the exact prefix of each text, within what float32 held."""
     lengths = [one.n_correct for one in plain]
-    decoded = decoding.greedy(lm, mems, lengths)
+    decoded = decoding.greedy(lm, mems, [max(1, n) for n in lengths])
     return [
         exact_prefix(one.ids, row[:n]) for one, row, n in zip(decoded, ids, lengths, strict=True)
     ]

@@ -242,6 +242,21 @@ def test_there_and_back_with_json(capsys, place):
     assert verified["chunks_exact"] == report["chunks"]
 
 
+def test_vectors_in_fewer_bits(capsys, place, tiny_folder):
+    words = ["--model", str(tiny_folder), "--device", "cpu", "--chunk-tokens", "8", "--steps", "3"]
+    made = report_of(
+        capsys, "compress", "a.txt", "-o", "b.mem.safetensors", *words, "--store", "int8"
+    )
+    assert (made["store"], made["bits_per_dimension"]) == ("int8", 8)
+    assert made["chunks_shortened"] <= made["chunks"]
+    shown = report_of(capsys, "inspect", "b.mem.safetensors")
+    assert (shown["version"], shown["store"], shown["dtype"]) == (2, "int8", "float32")
+    report_of(capsys, "decompress", "b.mem.safetensors", "-o", "b.txt")
+    assert (place / "b.txt").read_text() == TEXT
+    half = [*words, "--dtype", "bfloat16", "--store", "float16"]
+    refused(capsys, place, "compress", "a.txt", "-o", "c", *half)
+
+
 def test_horizon_says_what_was_run(capsys, place):
     sizes = ["--samples", "2", "--max-tokens", "3", "--steps", "2", "--device", "cpu"]
     report = report_of(capsys, "horizon", "a.txt", "--recipe", "default@tau=0.3", *sizes)
