@@ -177,7 +177,7 @@ def figure(results: tuple[Path, ...], output: Path) -> None:
     drawn, axes = plt.subplots(1, len(results), layout="constrained", **shape)
     for axis, path in zip(axes[0], results, strict=True):
         report = json.loads(path.read_text("utf-8"))
-        rows = list(report["precisions"].values())
+        rows = sorted(report["precisions"].values(), key=lambda row: row["bits_per_dimension"])
         bits = [row["bits_per_dimension"] for row in rows]
         means = [row["mean_tokens"] for row in rows]
         low = [row["mean_tokens"] - row["interval"][0] for row in rows]
