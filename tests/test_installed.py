@@ -253,4 +253,4 @@ def test_llama_cpp(built, overlay):
     overlay.python("-c", WRITE_GGUF, "tiny.gguf", paths=paths)
     overlay.round_trip("--model", "tiny.gguf", "--margin", "0.1", "--steps", "300")
     overlay.memcram("export", "llama-cpp", "a.txt.mem.safetensors", "-o", "out")
-    assert overlay.python("out/decode.py") == TEXT + "\n"
+    assert overlay.python("out/decode.py") == TEXT
