@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.shell_completion import BashComplete
 
@@ -91,7 +92,11 @@ def test_every_path_is_completed():
         "stores",
         "spec",
     }
-    found = [one for one in parameters(cli) if one.name in paths]
+    found = [
+        one
+        for one in parameters(cli)
+        if one.name in paths and not isinstance(one.type, click.Choice)  # `compress --store DTYPE`
+    ]
     assert len(found) > 30
     for one in found:
         assert one.shell_complete(None, "./x"), one
