@@ -159,6 +159,7 @@ def test_vectors_on_disk_must_be_those_of_the_storage():
     assert is_stored(mem, None, None)
     assert not is_stored(mem, Storage("int4", scales), "int4")
     assert not is_stored(near, Storage("int4", scales), "int8")
-    assert not is_stored(near, Storage("int4", scales * float("nan")), "int4")
+    for wrong in (scales * float("nan"), -scales, scales.double(), scales[:1]):
+        assert not is_stored(near, Storage("int4", wrong), "int4")
     assert not is_stored(near, None, "int4")
     assert not is_stored(near, Storage("int4", scales), None)

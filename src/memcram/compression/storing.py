@@ -85,7 +85,10 @@ def is_stored(mem: Tensor, storage: Storage | None, store: str | None) -> bool:
     if storage is None or store is None:
         return storage is None and store is None
     scales, precision = storage.scales, storage.precision
-    if precision not in precisions_of(store) or not bool(scales.isfinite().all()):
+    is_scale = scales.isfinite() & (scales > 0)
+    if scales.dtype != torch.float32 or scales.shape != mem.shape[:1] or not bool(is_scale.all()):
+        return False
+    if precision not in precisions_of(store):
         return False
     codes = encode(mem, scales, precision)
     return torch.equal(decode(codes, scales, precision, mem.dtype), mem)
