@@ -144,7 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
         oid, files = known
         if words[0] == "api":
             siblings = [{"rfilename": name} for name in files]
-            return self._json({"id": repo, "sha": oid, "siblings": siblings, "tags": []})
+            answer = {"id": repo, "sha": oid, "siblings": siblings, "private": found.private}
+            return self._json(answer | {"tags": []})
         if path not in files:
             return self._missing("EntryNotFound")
         etag = hashlib.sha1(files[path]).hexdigest()

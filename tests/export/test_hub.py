@@ -112,6 +112,23 @@ def test_private_and_on_a_branch(hub):
     assert pull("me/scene", "b.mem.safetensors").revision == first.revision
 
 
+def test_private_text_is_not_pushed_to_a_public_repository(hub):
+    hub.put("model", "me/scene", {"README.md": b""})
+    with pytest.raises(UsageError, match="private: me/scene exists and is public"):
+        push(ARCHIVE, "me/scene", private=True)
+    assert set(hub.files("model", "me/scene")) == {"README.md"}
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a\0", "a\nb", "..\\a", "c:a"])
+def test_unsafe_names_are_no_archives(hub, name):
+    content = Path(ARCHIVE).read_bytes()
+    hub.put("model", "me/bad", {f"{name}.mem.safetensors": content})
+    before = sorted(Path().iterdir())
+    with pytest.raises(UsageError, match="me/bad has neither an archive"):
+        pull("me/bad")
+    assert sorted(Path().iterdir()) == before
+
+
 def test_one_of_several_archives(hub):
     content = Path(ARCHIVE).read_bytes()
     names = ["a.mem.safetensors", "b.mem.safetensors"]

@@ -14,7 +14,7 @@ from memcram.errors import UsageError
 @click.command(cls=Command)
 @click.argument("source", metavar="ARCHIVE|STORE", shell_complete=complete.files)
 @click.argument("repo")
-@click.option("--private", is_flag=True, help="Create a private repository.")
+@click.option("--private", is_flag=True, help="Create a private repository; refuse a public one.")
 @click.option(
     "--revision", metavar="BRANCH", help="Branch to commit to, created if needed.  [default: main]"
 )

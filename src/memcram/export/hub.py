@@ -113,7 +113,7 @@ def push(
     Args:
         source: an archive's file, or a store's folder (`NAME.study`).
         repo: `OWNER/NAME`.
-        private: create a private repository; an existing one stays as it is.
+        private: create a private repository, and refuse an existing public one.
         revision: branch to commit to, created if needed; None: main.
         license_id: identifier for the card, such as `cc-by-4.0`; None states none.
         endpoint: address of the Hub; None: HF_ENDPOINT, or huggingface.co.
@@ -130,6 +130,8 @@ def push(
         with _asking(repo, revision):
             api = _api(endpoint)
             api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True)
+            if private and not api.repo_info(repo, repo_type=kind).private:
+                raise UsageError(f"{repo} exists and is public", argument="private")
             if revision is not None:
                 api.create_branch(repo, branch=revision, repo_type=kind, exist_ok=True)
             commit = api.upload_folder(

@@ -107,5 +107,6 @@ def code(value: object) -> str:
 
 
 def archives_in(files: list[str]) -> list[str]:
-    """Select the names of archives at the top of a repository."""
-    return sorted(one for one in files if one.endswith(ARCHIVE_SUFFIX) and "/" not in one)
+    """Select the names of archives at the top of a repository that are safe as file names."""
+    safe = [one for one in files if one.isprintable() and not set(one) & set("/\\:")]
+    return sorted(one for one in safe if one.endswith(ARCHIVE_SUFFIX))
