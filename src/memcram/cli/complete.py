@@ -13,6 +13,7 @@ from memcram.cli.console import echo
 RECIPE_NAMES = (
     "default",
     "direct",
+    "averaged",
     "direction",
     "kuratov2025",
     "kuratov2025+t1",

@@ -7,6 +7,7 @@ from memcram.recipes.initialisers import NormalStart, UniformStart
 from memcram.recipes.objectives.cross_entropy import CrossEntropy
 from memcram.recipes.objectives.smooth_margin import SmoothMargin
 from memcram.recipes.optimisers.adamw import AdamW
+from memcram.recipes.optimisers.averaged_adamw import AveragedAdamW
 from memcram.recipes.overrides import parse_overrides, variant
 from memcram.recipes.parametrisations import Direct, Direction, LowDim
 from memcram.recipes.recipe import Recipe
@@ -73,6 +74,15 @@ RECIPES: dict[str, Recipe] = {
             horizon=Horizon(steps=1000, patience=200, growth=0.1, lookahead=0, margin=0.02),
         ),
         _DIRECT,
+        dataclasses.replace(
+            _DIRECT,
+            name="averaged",
+            objective=SmoothMargin(tau=0.1),
+            optimiser=AveragedAdamW(lr=0.6, betas=(0.0, 0.8)),
+            start=UniformStart(0.0, 0.02),
+            parametrisation=LowDim(k=256),
+            horizon=Horizon(steps=1000, patience=200, growth=0.1, lookahead=0, margin=0.02),
+        ),
         dataclasses.replace(
             _DIRECT,
             name="direction",
