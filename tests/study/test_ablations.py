@@ -183,7 +183,7 @@ def test_line_without_solutions_fails_with_a_reason(spec_of, measured, monkeypat
     from memcram.engine.loop import Engine
     from memcram.errors import ModelError
 
-    def no_memory(self, requests, on_poll):
+    def no_memory(self, requests, on_poll, checkpoints):
         raise ModelError("out of memory with a single text")
         yield
 

@@ -131,7 +131,8 @@ def run(
 ) -> None:
     """Measure the study that SPEC describes, or continue the one in STORE.
 
-    Finished texts are skipped, so after Ctrl-C, a kill or a full disk the same command continues.
+    Finished texts are skipped and texts in progress continue where they were, so after Ctrl-C, a
+    kill or a full disk the same command continues.
 
     \b
     Examples:

@@ -80,6 +80,7 @@ class Slot:
         rises: (step, token-steps, tokens held) whenever more were held than ever before.
         path: measured `[mem]` (K, width) by step, evenly spread; None unless requested, and until
             the text joins a batch for the first time.
+        n_noted: measurements that the host has seen.
     """
 
     request: CramRequest
@@ -94,7 +95,7 @@ class Slot:
     )
     rises: list[tuple[int, int, int]] = field(default_factory=list)
     path: Subsampled[Tensor] | None = None
-    _n_noted: int = 0
+    n_noted: int = 0
 
     def begin(self, state: TextState) -> None:
         """Set the initial state, and begin a path if one is requested."""
@@ -105,6 +106,10 @@ class Slot:
             limit = min(_PATH_POINTS, max(_FEW_PATH_POINTS, _PATH_BYTES // point))
             self.path = Subsampled(limit)
 
+    def target(self, n_tokens: int) -> None:
+        """Let the loss run over the first `n_tokens` tokens."""
+        self.accounting = replace(self.accounting, n_tokens=n_tokens)
+
     @property
     def has_begun(self) -> bool:
         """Whether it has a state."""
@@ -112,9 +117,9 @@ class Slot:
 
     def note(self, measured: Measurement) -> None:
         """Add a measurement to the rises and, on its stride, to the curve."""
-        if self.curve.wants(self._n_noted):
-            self.curve.keep(self._n_noted, (measured.step, measured.n_held, measured.loss))
-        self._n_noted += 1
+        if self.curve.wants(self.n_noted):
+            self.curve.keep(self.n_noted, (measured.step, measured.n_held, measured.loss))
+        self.n_noted += 1
         if measured.max_held > self.max_held:
             rise = measured.max_held_step, measured.token_steps, measured.max_held
             self.rises.append(rise)

@@ -6,8 +6,9 @@ copied at the measurement, before any step, so what is saved is what was measure
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room, group_mean, units
 from memcram.engine.batch_size import usual_batch_tokens
 from memcram.engine.best import keep_best, keep_path, restore_best
+from memcram.engine.checkpoint import Checkpoint, checkpoint_of, restore
 from memcram.engine.compute import (
     ComputeDtype,
     choose_compute_dtype,
@@ -24,7 +26,7 @@ from memcram.engine.compute import (
 from memcram.engine.finishing import finished, finishing_recipe
 from memcram.engine.initial import initial_parameters
 from memcram.engine.result import Crammed, crammed_of
-from memcram.engine.state import initial_state, tree_map, where
+from memcram.engine.state import initial_state, tree_map, unstack, where
 from memcram.errors import ModelError
 from memcram.models.accounting import Accounting, padded_length
 from memcram.models.frozen_lm import FrozenLM
@@ -111,12 +113,14 @@ class Engine:
                 lm, finishing_recipe(recipe), batch_tokens, poll_every, compute_dtype=lm.dtype
             )
         self._master = torch.float64 if lm.dtype == torch.float64 else torch.float32
+        self._in_progress: tuple[Batch, list[Slot]] = (Batch(), [])
 
     def run(
         self,
         requests: Iterable[CramRequest],
         on_poll: Callable[[EngineStatus], None] | None = None,
         follow_up: Callable[[Crammed], CramRequest | None] | None = None,
+        checkpoints: Mapping[Any, Checkpoint] | None = None,
     ) -> Iterator[Crammed]:
         """Cram all requests and yield each as it finishes, in no fixed order.
 
@@ -127,6 +131,8 @@ class Engine:
             requests: the texts.
             on_poll: called after every host synchronisation.
             follow_up: called with each result; may return another request.
+            checkpoints: state from which texts continue, by key; one of another recipe or text is
+                ignored.
 
         Raises:
             UsageError: a request is empty, asks for no vectors, exceeds the model's positions, or
@@ -134,9 +140,12 @@ class Engine:
             ModelError: the device has too little memory even for one text, or torch cannot
                 compile the model.
         """
-        waiting = sorted((self._new_slot(r) for r in requests), key=lambda slot: -slot.length)
+        kept = checkpoints or {}
+        slots = [self._begun_or_new(request, kept.get(request.key)) for request in requests]
+        waiting = sorted(slots, key=lambda slot: -slot.length)
         batch = Batch(self.lm.max_positions)
-        done = steps = 0
+        self._in_progress = (batch, waiting)
+        done, steps = 0, int(any(slot.has_begun for slot in slots))  # checkpoints follow a poll
         retired: list[Crammed] = []
         try:
             while waiting or batch.slots:
@@ -172,6 +181,33 @@ class Engine:
             raise
 
     # -- slots ----------------------------------------------------------------------------------
+
+    def checkpoints(self) -> dict[Any, dict[str, Tensor]]:
+        """Copy the state of every text in progress, by key; only to be called by `on_poll`.
+
+        Texts that share parameters with others are left out: they can't continue on their own.
+        """
+        batch, waiting = self._in_progress
+        states = [(slot, unstack(batch.rows, i, slot.state)) for i, slot in enumerate(batch.slots)]
+        states += [(slot, slot.state) for slot in waiting if slot.has_begun]
+        shared = bool(self.recipe.parametrisation.shared)
+        return {
+            slot.request.key: checkpoint_of(slot, state)
+            for slot, state in states
+            if not shared or slot.request.group is None
+        }
+
+    def _begun_or_new(self, request: CramRequest, checkpoint: Checkpoint | None) -> Slot:
+        """Create a slot; it has begun where there is a checkpoint to continue from."""
+        slot = self._new_slot(request)
+        if checkpoint is None:
+            return slot
+        self._prepare(slot)
+        try:
+            restore(slot, checkpoint)
+        except ValueError:
+            return self._new_slot(request)
+        return slot
 
     def _new_slot(self, request: CramRequest) -> Slot:
         strategy, n = self.recipe.strategy, len(request.ids)
@@ -238,8 +274,7 @@ class Engine:
         targets = {row: d for row, d in decisions.items() if isinstance(d, Retarget)}
         stops = {row: d for row, d in decisions.items() if isinstance(d, Stop)}
         for row, retarget in targets.items():
-            slot = batch.slots[row]
-            slot.accounting = replace(slot.accounting, n_tokens=retarget.n_tokens)
+            batch.slots[row].target(retarget.n_tokens)
             if retarget.restore:
                 restore_best(batch, row, self.recipe.optimiser)
         slots = batch.slots

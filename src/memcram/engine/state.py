@@ -4,7 +4,7 @@ Dataclasses of tensors, and dictionaries of them, are treated as trees: stacking
 selecting rows apply to every tensor in them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -106,6 +106,25 @@ def tree_map(function: Callable[..., Tensor], *trees: Any) -> Any:
     return type(first)(
         **{name: tree_map(function, *(getattr(tree, name) for tree in trees)) for name in names}
     )
+
+
+def named_tensors(tree: Any, name: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a tree by the names that lead to each, such as `best/step`."""
+    if isinstance(tree, Tensor):
+        return {name: tree}
+    is_dict = isinstance(tree, dict)
+    parts = tree if is_dict else {field.name: getattr(tree, field.name) for field in fields(tree)}
+    found: dict[str, Tensor] = {}
+    for key, part in parts.items():
+        found |= named_tensors(part, f"{name}/{key}" if name else key)
+    return found
+
+
+def with_tensors(tree: Tree, tensors: Mapping[str, Tensor]) -> Tree:
+    """Return a tree of the same structure with these tensors, one for each of `named_tensors`."""
+    remaining = iter([tensors[name] for name in named_tensors(tree)])
+    result: Tree = tree_map(lambda _: next(remaining), tree)
+    return result
 
 
 def stack(states: Sequence[TextState]) -> TextState:

@@ -1,6 +1,10 @@
 """Attribute batch time to texts."""
 
 import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 
 from memcram.engine.loop import EngineStatus
 from memcram.engine.result import Crammed
@@ -42,6 +46,17 @@ class Clock:
     def resume(self) -> None:
         """Start the clock again."""
         self._since = time.perf_counter()
+
+    def counters(self) -> Tensor:
+        """Return what has been counted so far, including the time since `resume`."""
+        seconds = self._seconds + time.perf_counter() - self._since
+        counted = [self._slot_steps, self._retired_steps, self._retired_token_steps]
+        return torch.tensor([seconds, *counted], dtype=torch.float64)
+
+    def restore(self, counters: Sequence[float]) -> None:
+        """Continue from the counters of an interrupted run; call it while paused."""
+        self._seconds = counters[0]
+        self._slot_steps, self._retired_steps, self._retired_token_steps = map(int, counters[1:])
 
     def seconds_of(self, crammed: Crammed) -> float:
         """Return the seconds attributed to a text; call it while paused."""

@@ -28,6 +28,7 @@ from memcram.study.grid import (
     resolve_model,
     study_recipe,
 )
+from memcram.study.in_progress import InProgress
 from memcram.study.kinds import KINDS
 from memcram.study.measure import BareScores, Finished, Labels, measure, untrained
 from memcram.study.spec import KeyPath, Spec
@@ -110,6 +111,7 @@ class _Session:
         self.spec = spec
         self.store = store
         self.run = run
+        self.in_progress = InProgress(store.folder)
         self._wanted = limit
         self._on_progress = on_progress
         self._counts = store.counts()
@@ -120,11 +122,10 @@ class _Session:
 
     def left(self) -> str:
         """Say how many texts are stored, and how to continue."""
-        counts = self.store.counts()
-        return (
-            f"{counts.done} of {self._total()} texts are kept in {str(self.store.folder)!r}; "
-            "run the command again to continue"
-        )
+        done, begun = self.store.counts().done, self.in_progress.count
+        kept = f"{done} of {self._total()} texts" + (f" and {begun} in progress" if begun else "")
+        folder = str(self.store.folder)
+        return f"{kept} are kept in {folder!r}; run the command again to continue"
 
     def run_model(self, model: int, device: str | None) -> None:
         """Measure the tasks of one model that have no row yet."""
@@ -255,7 +256,9 @@ class _RecipeRun:
                     self._give_up(str(error))
         except KeyboardInterrupt:
             self._keep()
+            self._session.in_progress.write()
             raise
+        self._session.in_progress.write()
 
     def _derive(self, tasks: Sequence[Task]) -> None:
         """Measure vectors that are computed; the solutions they are computed from have rows."""
@@ -297,9 +300,15 @@ class _RecipeRun:
             compute_dtype=study.compute_dtype or self._lm.dtype,
             compile_trunk=study.compile,
         )
+
+        def poll(status: EngineStatus) -> None:
+            self._poll(status)
+            self._session.in_progress.copy_if_due(engine, self._left, self._clock)
+
+        going_on = self._session.in_progress.of(self._left, self._clock)
         self._clock.resume()
         try:
-            for crammed in engine.run(requests, self._poll):
+            for crammed in engine.run(requests, poll, checkpoints=going_on):
                 self._clock.retire(crammed)
                 task = self._left.get(str(crammed.key))
                 if task is not None and crammed.outcome != Outcome.INTERRUPTED:
@@ -334,6 +343,7 @@ class _RecipeRun:
             for task, crammed in self._finished
         ]
         self._session.keep(measure(self._lm, self._labels, measured, self._bare))
+        self._session.in_progress.drop(task.id for task, _ in self._finished)
         for task, _ in self._finished:
             del self._left[task.id]
         self._finished = []
@@ -347,6 +357,7 @@ class _RecipeRun:
         for task in tasks:
             if task is worst or (task.group is not None and task.group == worst.group):
                 self._session.store.fail(task.id, reason, self._session.run)
+                self._session.in_progress.drop([task.id])
                 del self._left[task.id]
 
 

@@ -1,0 +1,100 @@
+"""Keep the state of a study's unfinished texts on disk, so that an interrupted run loses nothing.
+
+The file is written at Ctrl-C and once a minute, and deleted when no text is in progress. A killed
+run loses a minute. Texts that share parameters are not kept: they start again.
+"""
+
+import contextlib
+import time
+from collections.abc import Container, Iterable
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from memcram.engine.checkpoint import Checkpoint
+from memcram.engine.loop import Engine
+from memcram.files import write_atomically
+from memcram.study.clock import Clock
+
+_FILE = "in-progress.safetensors"
+_COPY_SECONDS, _WRITE_SECONDS = 1.0, 60.0
+_CLOCK = "clock"
+
+
+class InProgress:
+    """State of the texts in progress, by task.
+
+    Args:
+        folder: of the store; its file is read if there is one, and ignored if it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _FILE
+        self._texts = _read(self._path)
+        self._copied = self._written = time.monotonic()
+
+    @property
+    def count(self) -> int:
+        """Number of texts in progress."""
+        return len(self._texts)
+
+    def of(self, tasks: Iterable[str], clock: Clock) -> dict[str, Checkpoint]:
+        """Return the checkpoints of these tasks, and set the clock to the time that they took."""
+        found: dict[str, Checkpoint] = {}
+        for task in tasks:
+            if task in self._texts:
+                found[task] = self._texts[task]
+                clock.restore(found[task][_CLOCK].tolist())
+        return found
+
+    def copy_if_due(self, engine: Engine, tasks: Container[str], clock: Clock) -> None:
+        """Copy the state of texts in progress once a second, and write it once a minute.
+
+        Args:
+            engine: is running, between two turns.
+            tasks: those that are wanted; others of their groups are not kept.
+            clock: of the run.
+
+        Raises:
+            UsageError: the disk is full.
+        """
+        now = time.monotonic()
+        if now - self._copied < _COPY_SECONDS:
+            return
+        counters = clock.counters()
+        for key, text in engine.checkpoints().items():
+            if str(key) in tasks:
+                self._texts[str(key)] = text | {_CLOCK: counters.clone()}
+        self._copied = time.monotonic()
+        if now - self._written >= _WRITE_SECONDS:
+            self.write()
+
+    def drop(self, tasks: Iterable[str]) -> None:
+        """Forget tasks that have a row now, or failed."""
+        for task in tasks:
+            self._texts.pop(task, None)
+
+    def write(self) -> None:
+        """Write the last copies, or delete the file if no text is in progress.
+
+        Raises:
+            UsageError: the disk is full.
+        """
+        self._written = time.monotonic()
+        if not self._texts:
+            self._path.unlink(missing_ok=True)
+            return
+        texts = self._texts.items()
+        tensors = {f"{task}/{name}": t for task, text in texts for name, t in text.items()}
+        write_atomically(self._path, safetensors.torch.save(tensors))
+
+
+def _read(path: Path) -> dict[str, dict[str, Tensor]]:
+    texts: dict[str, dict[str, Tensor]] = {}
+    with contextlib.suppress(OSError, safetensors.SafetensorError):
+        for name, tensor in safetensors.torch.load(path.read_bytes()).items():
+            task, _, part = name.partition("/")
+            texts.setdefault(task, {})[part] = tensor
+    return {task: text for task, text in texts.items() if _CLOCK in text}

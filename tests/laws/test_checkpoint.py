@@ -1,0 +1,170 @@
+"""A text that continues from a checkpoint ends as it would have without an interruption."""
+
+import contextlib
+from dataclasses import fields
+
+import pytest
+import safetensors.torch
+import torch
+
+from memcram import study
+from memcram.engine.batch import CramRequest
+from memcram.engine.loop import Engine
+from memcram.errors import Interrupted
+from memcram.recipes.catalogue import get_recipe
+from memcram.study import in_progress, read_spec, run_study
+from stored import assert_same
+
+PROSE = "The lamp in the harbour went out at nine, and nobody noticed until the ferry was late. "
+RECIPES = [
+    "default",
+    "direction@decay_steps=10",
+    "kuratov2025+t1",
+    "tarasov2026+low-dim@k=8,lr=0.1",
+]
+
+
+def requests():
+    generator = torch.Generator().manual_seed(3)
+    return [
+        CramRequest(
+            i, torch.randint(0, 50, (n,), generator=generator), 1 + i % 2, i, with_path=True
+        )
+        for i, n in enumerate((12, 7, 9))
+    ]
+
+
+def interrupted(engine, turns, work=None):
+    """Checkpoints after so many turns, through bytes; and the results until then.
+
+    Texts in the batch after each turn are added to `work`.
+    """
+    kept, done = {}, {}
+
+    def poll(status):
+        if work is not None:
+            work.append(status.active)
+        if status.steps == turns:
+            for key, text in engine.checkpoints().items():
+                kept[key] = safetensors.torch.load(safetensors.torch.save(text))
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        for one in engine.run(requests(), poll):
+            if one.outcome != "interrupted":
+                done[one.key] = one
+    return kept, done
+
+
+@pytest.mark.parametrize(
+    ("name", "compute_dtype"), [*((name, "float32") for name in RECIPES), ("default", "bfloat16")]
+)
+def test_a_text_continues_as_if_nothing_had_happened(tiny_lm, name, compute_dtype):
+    recipe = get_recipe(name).for_one_text()
+    recipe = (recipe if name.startswith("kuratov") else recipe.for_horizon()).with_steps(14)
+
+    def engine():
+        return Engine(tiny_lm, recipe, batch_tokens=28, compute_dtype=compute_dtype)
+
+    needed, work = [], []
+    run = engine().run(requests(), lambda status: needed.append(status.active))
+    whole = {one.key: one for one in run}
+    kept, found = interrupted(engine(), turns=6, work=work)
+    assert kept
+    left = [one for one in requests() if one.key not in found]
+    resumed = engine().run(left, lambda status: work.append(status.active), checkpoints=kept)
+    found |= {one.key: one for one in resumed}
+    assert set(found) == set(whole)
+    assert sum(work) == sum(needed)  # nothing was done twice
+    for key, one in whole.items():
+        for field in fields(one):
+            value, other = getattr(one, field.name), getattr(found[key], field.name)
+            same = torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
+            assert same, (key, field.name)
+
+
+def test_a_checkpoint_of_another_recipe_is_ignored(tiny_lm):
+    def engine(name):
+        recipe = get_recipe(name).for_one_text().for_horizon().with_steps(8)
+        return Engine(tiny_lm, recipe, compute_dtype="float32")
+
+    kept, _ = interrupted(engine("default"), turns=3)
+    whole = {one.key: one for one in engine("direct").run(requests())}
+    for one in engine("direct").run(requests(), checkpoints=kept):
+        assert torch.equal(one.mem, whole[one.key].mem)
+        assert one.steps == whole[one.key].steps
+
+
+SPEC = """\
+name = "long"
+kind = "horizon"
+models = ["{model}"]
+recipes = ["default", "direct"]
+lengths = [12]
+samples = 3
+steps = 14
+
+[[texts]]
+name = "mine"
+source = "files"
+path = "a.txt"
+passage_chars = 40
+"""
+
+
+@pytest.fixture
+def prepared(tiny_folder, tmp_path, monkeypatch):
+    """Two folders with the same spec; the state is copied at every poll."""
+    monkeypatch.setattr(in_progress, "_COPY_SECONDS", 0.0)
+    for name in ("calm", "broken"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(PROSE * 12)
+        (tmp_path / name / "long.toml").write_text(SPEC.format(model=tiny_folder))
+    return tmp_path
+
+
+def run(folder, monkeypatch, interrupt_after=None):
+    """Run the study; Ctrl-C after so many turns of the engine. Returns the store and the turns."""
+    spec = read_spec(folder / "long.toml")
+    store = study.open_store(folder / "long.study", spec)
+    turns = 0
+    turn = Engine._turn
+
+    def counted(self, batch, *, poll):
+        nonlocal turns
+        turns += 1
+        if turns == interrupt_after:
+            raise KeyboardInterrupt
+        return turn(self, batch, poll=poll)
+
+    with store.lock(), monkeypatch.context() as patch:
+        patch.setattr(Engine, "_turn", counted)
+        if interrupt_after is None:
+            run_study(spec, store, device="cpu")
+        else:
+            with pytest.raises(Interrupted, match=r"texts and [1-3] in progress are kept"):
+                run_study(spec, store, device="cpu")
+    return store, turns
+
+
+def test_an_interrupted_study_loses_no_work(prepared, monkeypatch):
+    calm, needed = run(prepared / "calm", monkeypatch)
+    file = prepared / "broken" / "long.study" / "in-progress.safetensors"
+    spent = 0
+    for after in (6, 10):
+        _, turns = run(prepared / "broken", monkeypatch, interrupt_after=after)
+        spent += turns - 1
+        assert file.is_file()
+    store, turns = run(prepared / "broken", monkeypatch)
+    assert_same(store, calm)
+    assert spent + turns == needed
+    assert not file.exists()
+
+
+def test_a_damaged_file_begins_the_texts_again(prepared, monkeypatch):
+    calm, _ = run(prepared / "calm", monkeypatch)
+    run(prepared / "broken", monkeypatch, interrupt_after=6)
+    file = prepared / "broken" / "long.study" / "in-progress.safetensors"
+    file.write_bytes(file.read_bytes()[:-3])
+    store, _ = run(prepared / "broken", monkeypatch)
+    assert_same(store, calm)
