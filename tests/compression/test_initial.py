@@ -65,6 +65,12 @@ def test_other_cuts_start_from_the_chunk_with_the_same_token(pocket, draft, requ
         assert expected is None or torch.equal(request.init, expected)
 
 
+@pytest.mark.parametrize("vectors", [0, -1])
+def test_number_of_vectors_is_checked_first(pocket, draft, vectors):
+    with pytest.raises(UsageError, match=f"^vectors: got {vectors}, allowed: 1 or more"):
+        memcram.cram(TEXT, pocket, vectors=vectors, init=draft)
+
+
 def test_checksum_of_the_archive_is_recorded(pocket, draft):
     archive = memcram.compress(TEXT, pocket, chunk_tokens=4, steps=1, init=draft)
     assert archive.manifest.recipe["init"] == draft.manifest.tensors_sha256

@@ -49,9 +49,11 @@ def initial_vectors(
 
     Raises:
         ArchiveError: the file is not an archive, or is damaged.
-        UsageError: the archive was made with another model, a chunk has fewer vectors, or the
-            recipe cannot start from those of the first chunk.
+        UsageError: K is not positive, the archive was made with another model, a chunk has fewer
+            vectors, or the recipe cannot start from those of the first chunk.
     """
+    if vectors < 1:
+        raise UsageError(argument="vectors", got=vectors, allowed="1 or more")
     opened = archive if isinstance(archive, Archive) else Archive.read(archive)
     made, own = opened.manifest.model, lm.identity
     if made.input_width != lm.input_width or not own.matches(made.fingerprint):
