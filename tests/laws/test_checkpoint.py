@@ -95,6 +95,35 @@ def test_a_checkpoint_of_another_recipe_is_ignored(tiny_lm):
         assert one.steps == whole[one.key].steps
 
 
+DAMAGE = {
+    "no curve": {"curve": None},
+    "no rises": {"rises": None},
+    "no steps of the path": {"path_steps": None},
+    "a number as counters": {"counters": torch.tensor(6)},
+    "no tokens": {"counters": torch.tensor([0, 3, 3, 9, 3, 1])},
+    "more tokens than the text": {"counters": torch.tensor([99, 3, 3, 9, 3, 1])},
+    "no stride": {"counters": torch.tensor([2, 3, 3, 9, 3, 0])},
+    "a narrower path": {"path": torch.zeros(3, 1, 2)},
+    "a table as numbers": {"curve_numbers": torch.zeros(3, 2, dtype=torch.long)},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_contradictory_checkpoint_is_ignored(tiny_lm, name):
+    recipe = get_recipe("default").for_one_text().for_horizon().with_steps(5)
+
+    def engine():
+        return Engine(tiny_lm, recipe, compute_dtype="float32")
+
+    kept, _ = interrupted(engine(), turns=3)
+    changed = {k: one for k, one in (kept[0] | DAMAGE[name]).items() if one is not None}
+    whole, found = (
+        next(engine().run(requests()[:1], checkpoints=one)) for one in ({}, {0: changed})
+    )
+    assert torch.equal(found.mem, whole.mem)
+    assert (found.steps, found.token_steps) == (whole.steps, whole.token_steps)
+
+
 SPEC = """\
 name = "long"
 kind = "horizon"
@@ -168,3 +197,37 @@ def test_a_damaged_file_begins_the_texts_again(prepared, monkeypatch):
     file.write_bytes(file.read_bytes()[:-3])
     store, _ = run(prepared / "broken", monkeypatch)
     assert_same(store, calm)
+
+
+def test_a_file_with_another_checksum_or_version_is_ignored(prepared, monkeypatch):
+    run(prepared / "broken", monkeypatch, interrupt_after=6)
+    store = prepared / "broken" / "long.study"
+    file, count = store / "in-progress.safetensors", in_progress.InProgress(store).count
+    assert count == 3
+    written = file.read_bytes()
+    file.write_bytes(written[:-100] + bytes([written[-100] ^ 0x40]) + written[-99:])
+    assert in_progress.InProgress(store).count == 0
+    tensors = safetensors.torch.load(written)
+    del tensors["sha256"]
+    clock = next(name for name in tensors if name.endswith("/clock"))
+    tensors[clock] = tensors[clock][:1]
+    tensors["sha256"] = in_progress._checksum(tensors)
+    file.write_bytes(safetensors.torch.save(tensors))
+    assert in_progress.InProgress(store).count == count - 1
+    file.write_bytes(written)
+    monkeypatch.setattr(in_progress, "version", lambda _: "0.0.1")
+    assert in_progress.InProgress(store).count == 0
+
+
+def test_states_of_finished_texts_are_dropped(prepared, monkeypatch):
+    """A run that is killed after it stored rows leaves the states of their texts."""
+    run(prepared / "broken", monkeypatch, interrupt_after=6)
+    file = prepared / "broken" / "long.study" / "in-progress.safetensors"
+    left = file.read_bytes()
+    spec = read_spec(prepared / "broken" / "long.toml")
+    store = study.open_store(prepared / "broken" / "long.study", spec)
+    with store.lock():
+        run_study(spec, store, device="cpu", limit=3)
+    file.write_bytes(left)
+    run(prepared / "broken", monkeypatch)
+    assert not file.exists()

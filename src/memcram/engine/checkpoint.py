@@ -44,16 +44,19 @@ def restore(slot: Slot, checkpoint: Checkpoint) -> None:
     """Continue a slot, which has an initial state, from a checkpoint of the same text.
 
     Raises:
-        ValueError: the checkpoint has other tensors or shapes, so it is of another recipe or text.
+        ValueError: the checkpoint has other tensors, shapes or ranges, so it is of another recipe
+            or text.
     """
     old = named_tensors(slot.state)
     new = {
         name: old[name] if name in _CONSTANT else _like(old[name], checkpoint.get(_STATE + name))
         for name in old
     }
-    counters = checkpoint["counters"].tolist() if "counters" in checkpoint else []
-    if len(counters) != 6 or (slot.path is None) != ("path" not in checkpoint):
-        raise ValueError("the checkpoint has other counters, or another path")
+    _check_history(slot, checkpoint)
+    counters: list[int] = checkpoint["counters"].tolist()
+    least, n = slot.accounting.tokens.start + 1, len(slot.request.ids)
+    if not least <= counters[0] <= n or min(counters) < 0 or counters[-1] < 1:
+        raise ValueError(f"got the counters {counters}")
     slot.state = with_tensors(slot.state, new)
     n_tokens, slot.step, slot.clock, slot.token_steps, slot.n_noted, slot.curve.stride = counters
     slot.target(n_tokens)
@@ -66,6 +69,40 @@ def restore(slot: Slot, checkpoint: Checkpoint) -> None:
         slot.path.stride = int(checkpoint["path_stride"])
         vectors = checkpoint["path"].to(slot.state.embeds.device)
         slot.path.kept = dict(zip(checkpoint["path_steps"].tolist(), vectors, strict=True))
+
+
+def _check_history(slot: Slot, checkpoint: Checkpoint) -> None:
+    """Refuse counters, a curve, rises or a path of other shapes or types."""
+    _check(checkpoint, "counters", (6,), torch.long)
+    points = _check(checkpoint, "curve_numbers", (None,), torch.long)
+    _check(checkpoint, "curve", (len(points), 3), torch.float64)
+    _check(checkpoint, "rises", (None, 3), torch.long)
+    if slot.path is None:
+        return
+    steps, width = _check(checkpoint, "path_steps", (None,), torch.long), slot.state.embeds.shape[1]
+    vectors = _check(checkpoint, "path", (len(steps), slot.request.vectors, width), None)
+    stride = int(_check(checkpoint, "path_stride", (), torch.long))
+    if not vectors.is_floating_point() or stride < 1:
+        raise ValueError("the checkpoint has another path")
+
+
+def _check(
+    checkpoint: Checkpoint, name: str, shape: tuple[int | None, ...], dtype: torch.dtype | None
+) -> Tensor:
+    """Return a tensor of a checkpoint; None allows any length or type.
+
+    Raises:
+        ValueError: it is missing, or has another shape or type.
+    """
+    found = checkpoint.get(name)
+    same = found is not None and found.dim() == len(shape) and dtype in (None, found.dtype)
+    if (
+        found is None
+        or not same
+        or any(wanted not in (None, got) for wanted, got in zip(shape, found.shape, strict=True))
+    ):
+        raise ValueError(f"the checkpoint has another {name}, or none")
+    return found
 
 
 def _like(old: Tensor, new: Tensor | None) -> Tensor:

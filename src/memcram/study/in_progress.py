@@ -1,16 +1,20 @@
 """Keep the state of a study's unfinished texts on disk, so that an interrupted run loses nothing.
 
 The file is written at Ctrl-C and once a minute, and deleted when no text is in progress. A killed
-run loses a minute. Texts that share parameters are not kept: they start again.
+run loses a minute. Texts that share parameters are not kept: they start again. A file whose
+checksum does not match, or of another version of memcram, is ignored.
 """
 
 import contextlib
+import hashlib
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from memcram.engine.checkpoint import Checkpoint
@@ -21,6 +25,8 @@ from memcram.study.clock import Clock
 _FILE = "in-progress.safetensors"
 _COPY_SECONDS, _WRITE_SECONDS = 1.0, 60.0
 _CLOCK = "clock"
+_CHECKSUM = "sha256"
+_UNREADABLE = (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError)
 
 
 class InProgress:
@@ -88,13 +94,32 @@ class InProgress:
             return
         texts = self._texts.items()
         tensors = {f"{task}/{name}": t for task, text in texts for name, t in text.items()}
+        tensors[_CHECKSUM] = _checksum(tensors)
         write_atomically(self._path, safetensors.torch.save(tensors))
 
 
 def _read(path: Path) -> dict[str, dict[str, Tensor]]:
     texts: dict[str, dict[str, Tensor]] = {}
-    with contextlib.suppress(OSError, safetensors.SafetensorError):
-        for name, tensor in safetensors.torch.load(path.read_bytes()).items():
+    with contextlib.suppress(*_UNREADABLE):
+        tensors = safetensors.torch.load(path.read_bytes())
+        if not torch.equal(tensors.pop(_CHECKSUM), _checksum(tensors)):
+            return {}
+        for name, tensor in tensors.items():
             task, _, part = name.partition("/")
             texts.setdefault(task, {})[part] = tensor
-    return {task: text for task, text in texts.items() if _CLOCK in text}
+    return {task: text for task, text in texts.items() if _is_clock(text.get(_CLOCK))}
+
+
+def _is_clock(counters: Tensor | None) -> bool:
+    if counters is None or counters.shape != (4,) or counters.dtype != torch.float64:
+        return False
+    return bool((counters.isfinite() & (counters >= 0)).all())
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Hash (SHA-256) the version of memcram, and names, dtypes, shapes and bytes; (32,) uint8."""
+    digest = hashlib.sha256(f"memcram {version('memcram')}\n".encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)

@@ -112,6 +112,7 @@ class _Session:
         self.store = store
         self.run = run
         self.in_progress = InProgress(store.folder)
+        self.in_progress.drop(store.finished())  # a killed run may have left them
         self._wanted = limit
         self._on_progress = on_progress
         self._counts = store.counts()
