@@ -51,8 +51,8 @@ def test_wrong_use_is_one_line_and_exit_2(folder, capsys, arguments, names):
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ([], "STORE: got none"),
-        (["some.study", "--published"], "STORE: got both"),
+        ([], r"STORE\|CSV: got none"),
+        (["some.study", "--published"], r"STORE\|CSV: got both"),
         (["--published", "--force"], "--output: .* holds files that are not part of a report"),
     ],
 )
