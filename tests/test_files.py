@@ -2,11 +2,12 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from memcram import UsageError
-from memcram.files import check_creatable, check_writable, write_atomically
+from memcram.files import check_creatable, check_writable, new_folder, write_atomically
 
 
 def no_space(*_):
@@ -66,3 +67,27 @@ def test_a_name_as_long_as_the_file_system_allows(tmp_path):
 def test_a_longer_name_is_refused_before_any_work(tmp_path, check):
     with pytest.raises(UsageError, match=r"output: .*File name too long"):
         check(tmp_path / ("長" * 86))
+
+
+def test_a_folder_that_cannot_be_replaced_is_unchanged(tmp_path, monkeypatch):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    replace = Path.replace
+
+    def fails(path, target):
+        if Path(target) == folder and (path / "new").exists():
+            no_space()
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    written = pytest.raises(UsageError, match=r"a' could not be written")
+    with written, new_folder(folder, replace=True) as place:
+        (place / "new").write_text("new")
+    monkeypatch.undo()
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+    assert [one.name for one in folder.iterdir()] == ["old"]
+    with new_folder(folder, replace=True) as place:
+        (place / "new").write_text("new")
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+    assert [one.name for one in folder.iterdir()] == ["new"]

@@ -59,9 +59,12 @@ def new_folder(
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix=".tmp", dir=folder.parent))
         temporary.chmod(0o755)
         yield temporary
-        if folder.exists():
-            shutil.rmtree(folder) if replace else folder.rmdir()
-        temporary.replace(folder)
+        if replace and folder.exists():
+            _swap(temporary, folder)
+        else:
+            if folder.exists():
+                folder.rmdir()
+            temporary.replace(folder)
         temporary = None
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -70,6 +73,20 @@ def new_folder(
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Replace a folder by another one; on an error it is unchanged."""
+    with tempfile.TemporaryDirectory(
+        prefix=TEMPORARY, suffix=".tmp", dir=folder.parent, ignore_cleanup_errors=True
+    ) as place:
+        old = Path(place) / "old"
+        folder.replace(old)
+        try:
+            new.replace(folder)
+        except OSError:
+            old.replace(folder)
+            raise
 
 
 def check_creatable(path: Path, argument: str = "output") -> None:
