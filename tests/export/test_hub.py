@@ -3,9 +3,11 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
+import pyarrow
 import pyarrow.parquet
 import pytest
 import safetensors.torch
@@ -16,7 +18,7 @@ from export import hub_standin
 from memcram.archive import Archive
 from memcram.cli import run
 from memcram.errors import ArchiveError, UsageError
-from memcram.export import pull, push, write_repository
+from memcram.export import hub_study, pull, push, write_repository
 from memcram.study import Store
 from memcram.study.results import TokenRecord
 
@@ -254,6 +256,22 @@ def test_existing_store_is_replaced_only_by_force(hub, store):
     assert Path("mine/note.txt").read_text() == "mine"
 
 
+def test_a_store_in_use_is_not_replaced(hub, store):
+    push("seeds.study", "me/study")
+    writer = Store(store)
+    before = writer.rows()
+    with writer.lock(), pytest.raises(UsageError, match="is being written by process"):
+        pull("me/study", store, force=True)
+    assert Store(store).rows() == before
+
+
+def test_names_in_the_card_of_a_study_are_not_markup(hub, store):
+    row = replace(Store(store).rows()[0], study="a`\n# b", source="c\n| d")
+    text = hub_study.study_card([row], "me/study", None)
+    assert "# `a' # b`: 1 texts" in text
+    assert "| `c ¦ d` |" in text
+
+
 def changed(field, change):
     """Change one tensor of one row."""
 
@@ -298,6 +316,56 @@ def test_damaged_study_is_not_written(hub, store, name):
     with pytest.raises(UsageError, match=r"^repo: the study is damaged \("):
         pull("me/bad")
     assert sorted(Path().iterdir()) == before
+
+
+def with_columns(data, **values):
+    """Rows with the same value in every row of some columns."""
+    table = pyarrow.parquet.read_table(io.BytesIO(data))
+    for name, value in values.items():
+        at = table.schema.get_field_index(name)
+        one = pyarrow.array([value] * len(table), table.schema.field(at).type)
+        table = table.set_column(at, table.schema.field(at), one)
+    return parquet(table)
+
+
+def parquet(table):
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(table, sink)
+    return sink.getvalue()
+
+
+IMPOSSIBLE = [
+    ("token_steps", 2**62),
+    ("token_steps", -1),
+    ("length", 2**63 - 1),
+    ("mem_nats", float("inf")),
+    ("model", "a\x1b[31mb"),
+    ("study", "a\nb"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
+def test_rows_that_no_study_measures_are_refused(hub, store, capsys, name, value):
+    push(store, "me/study")
+    files = hub.files("dataset", "me/study")
+    rows = with_columns(files["data/rows.parquet"], **{name: value})
+    hub.put("dataset", "me/bad", files | {"data/rows.parquet": rows})
+    before = sorted(Path().iterdir())
+    assert run(["pull", "me/bad"]) == 2
+    assert capsys.readouterr().err == (
+        f"memcram: REPO: the study is damaged ({name} of a row: {value!r})\n"
+    )
+    assert sorted(Path().iterdir()) == before
+
+
+def test_more_rows_than_tasks_are_refused(hub, store):
+    push(store, "me/study")
+    files = hub.files("dataset", "me/study")
+    table = pyarrow.parquet.read_table(io.BytesIO(files["data/rows.parquet"]))
+    many = parquet(pyarrow.concat_tables([table, table]))
+    hub.put("dataset", "me/bad", files | {"data/rows.parquet": many})
+    with pytest.raises(UsageError, match=f"has {2 * len(table)} rows, not {len(table)}"):
+        pull("me/bad")
 
 
 def test_another_table_in_place_of_the_rows(hub, store):

@@ -257,8 +257,10 @@ def _pull_study(
     in_use = holds_files(target)
     if in_use and not force:
         raise UsageError(f"{str(target)!r} exists", argument="output", force_to="replace it")
-    if in_use:
-        Store(target).close()  # replaces nothing but a store
+    if in_use:  # replaces nothing but a store, and none that a run writes to
+        existing = Store(target)
+        with contextlib.closing(existing), existing.lock():
+            pass
     with tempfile.TemporaryDirectory() as place:
         with _asking(repo, commit):
             for name in FILES:

@@ -35,7 +35,7 @@ Decoding needs the model below; `--model` names it where it is stored under anot
 |---|---|
 {metric_rows}
 
-Trained with the recipe `{recipe}`, memcram {memcram} and torch {torch}. The text and the model may
+Trained with the recipe {recipe}, memcram {memcram} and torch {torch}. The text and the model may
 have other licences than these vectors{stated}.
 """
 
@@ -85,9 +85,9 @@ def archive_card(archive: Archive, name: str, repo: str, license_id: str | None)
         model=code(made.model.id),
         model_rows=rows(model),
         metric_rows=rows(summary),
-        recipe=str(made.recipe.get("name", "unknown")).replace("`", "'"),
-        memcram=made.versions.get("memcram", __version__),
-        torch=made.versions.get("torch", "unknown"),
+        recipe=code(made.recipe.get("name", "unknown")),
+        memcram=code(made.versions.get("memcram", __version__)),
+        torch=code(made.versions.get("torch", "unknown")),
         stated="" if license_id else "; for these, none is stated",
         **{key: summary[key] for key in ("tokens", "vectors", "bytes_in")},
     )
@@ -103,6 +103,7 @@ def code(value: object) -> str:
     if isinstance(value, float):
         value = f"{value:.4g}"
     text = "none" if value is None else str(value)
+    text = "".join(one if one.isprintable() else " " for one in text)  # a row is one line
     return "`" + text.replace("`", "'").replace("|", "¦") + "`"
 
 

@@ -4,6 +4,7 @@ A store is built again from these files. The database itself is not published: i
 machine, and one from elsewhere would have to be trusted.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ FILES = (SPEC, RECORD, ROWS, VECTORS)
 
 _TASK = re.compile(r"[0-9a-f]{32}")
 _MAX_GROUPS = 100
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_MAX_COUNT, _MAX_TOTAL = 2**53, 2**62  # exact as floats; an integer of SQLite
 
 _CARD = """\
 ---
@@ -149,12 +152,14 @@ def read_study_repository(folder: Path, target: Path, spec_folder: Path) -> int:
     try:
         spec = (folder / SPEC).read_bytes().decode()
         record = _Record.model_validate_json((folder / RECORD).read_bytes())
-        found = {row.task: row for row in rows_from_parquet((folder / ROWS).read_bytes())}
+        measured = [task for run in record.runs for task in run.tasks]
+        rows = rows_from_parquet((folder / ROWS).read_bytes(), len(measured))
+        _check_values(rows)
+        found = {row.task: row for row in rows}
         tensors = safetensors.torch.load((folder / VECTORS).read_bytes())
         records = _records(found, tensors)
     except (ValidationError, UsageError, OSError, *UNREADABLE) as error:
         raise _damaged(error) from error
-    measured = [task for run in record.runs for task in run.tasks]
     if sorted(measured) != sorted(found):
         raise _damaged(ValueError(f"{RECORD} and {ROWS} have different tasks"))
     store = Store.create(target, spec, spec_folder)
@@ -185,7 +190,7 @@ def study_card(found: Sequence[ResultRow], repo: str, license_id: str | None) ->
         metadata=metadata.to_yaml().strip(),
         repo=repo,
         folder=f"{repo.rpartition('/')[2]}.study",
-        name=name,
+        name=code(name),
         n=len(found),
         table=_table(found),
         memcram=__version__,
@@ -294,6 +299,29 @@ def _records(found: dict[str, ResultRow], tensors: dict[str, Tensor]) -> dict[st
             raise ValueError(f"the tensors of {task} do not fit its row")
         records[task] = record
     return records
+
+
+def _check_values(rows: Sequence[ResultRow]) -> None:
+    """Refuse numbers that no measurement has, and names that could forge lines on a terminal.
+
+    Raises:
+        ValueError: names the column.
+    """
+    for row in rows:
+        for name, value in vars(row).items():
+            match value:
+                case str():
+                    bad = _CONTROL.search(value) is not None
+                case float():
+                    bad = math.isinf(value)  # NaN is an unknown value
+                case int():
+                    bad = name != "seed" and not 0 <= value <= _MAX_COUNT
+                case _:
+                    bad = False
+            if bad:
+                raise ValueError(f"{name} of a row: {value!r}")
+    if sum(row.token_steps for row in rows) > _MAX_TOTAL:
+        raise ValueError("token_steps of the rows")
 
 
 def _fits(row: ResultRow, record: TokenRecord) -> bool:

@@ -218,21 +218,30 @@ def parquet_bytes(rows: Sequence[ResultRow]) -> bytes:
     return data
 
 
-def rows_from_parquet(data: bytes) -> list[ResultRow]:
-    """Convert Parquet to rows.
+def rows_from_parquet(data: bytes, count: int) -> list[ResultRow]:
+    """Convert Parquet to rows; a small file can claim very many, so their number is checked first.
+
+    Args:
+        data: content of the file.
+        count: number of rows that it must have.
 
     Raises:
-        UsageError: it is not Parquet, or has other columns than `ResultRow`.
+        UsageError: it is not Parquet, or has other columns than `ResultRow` or another number of
+            rows.
     """
     schema = _schema()
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
-        if not table.schema.equals(schema):
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
+        if not file.schema_arrow.equals(schema):
             raise UsageError("the Parquet file does not have the columns of a results table")
-        return [ResultRow(**row) for row in table.to_pylist()]
+        groups = range(file.metadata.num_row_groups)
+        found = sum(file.metadata.row_group(group).num_rows for group in groups)
+        if found != count:
+            raise UsageError(f"the Parquet file has {found} rows, not {count}")
+        return [ResultRow(**row) for row in file.read().to_pylist()]
     except (OSError, pyarrow.ArrowException) as error:
         raise UsageError(f"not a Parquet file ({first_line(error)})") from error
 
