@@ -2,13 +2,16 @@
 
 import os
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
+import safetensors.torch
 import torch
 
 import memcram
 from memcram.archive.partial import Chunk, PartialArchive
+from memcram.archive.stored import Storage
 from memcram.compression import codec
 from memcram.errors import Interrupted
 
@@ -139,6 +142,17 @@ def test_a_folder_that_is_dropped_is_dropped_whole(tmp_path):
     second.close()
     again = PartialArchive(folder, job(2))
     assert [one.start for one in again.load()] == [5]
+
+
+@pytest.mark.parametrize("name", ["starts", "shortened"])
+def test_a_part_with_a_number_in_place_of_a_row_is_skipped(tmp_path, name):
+    run = PartialArchive(tmp_path / "a.partial", job(1))
+    run.add(replace(chunk(0), storage=Storage("int8", torch.ones(1))))
+    run.close()
+    [part] = run.folder.glob("chunks-*")
+    tensors = safetensors.torch.load(part.read_bytes())
+    part.write_bytes(safetensors.torch.save(tensors | {name: torch.tensor(1)}))
+    assert run.load() == []
 
 
 def test_a_folder_that_someone_removed_is_made_again(tmp_path):

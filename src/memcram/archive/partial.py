@@ -28,6 +28,7 @@ UNREADABLE = (
     OSError,
     KeyError,
     IndexError,
+    TypeError,
     ValueError,
     RuntimeError,
 )
