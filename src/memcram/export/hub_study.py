@@ -6,6 +6,7 @@ machine, and one from elsewhere would have to be trusted.
 
 import math
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields
@@ -151,6 +152,7 @@ def read_study_repository(folder: Path, target: Path, spec_folder: Path) -> int:
     require("Parquet files", "pyarrow")
     try:
         spec = (folder / SPEC).read_bytes().decode()
+        tomllib.loads(spec.removeprefix("\ufeff").replace("\r\n", "\n"))
         record = _Record.model_validate_json((folder / RECORD).read_bytes())
         measured = [task for run in record.runs for task in run.tasks]
         rows = rows_from_parquet((folder / ROWS).read_bytes(), len(measured))
@@ -158,7 +160,7 @@ def read_study_repository(folder: Path, target: Path, spec_folder: Path) -> int:
         found = {row.task: row for row in rows}
         tensors = safetensors.torch.load((folder / VECTORS).read_bytes())
         records = _records(found, tensors)
-    except (ValidationError, UsageError, OSError, *UNREADABLE) as error:
+    except (ValidationError, UsageError, OSError, RecursionError, *UNREADABLE) as error:
         raise _damaged(error) from error
     if sorted(measured) != sorted(found):
         raise _damaged(ValueError(f"{RECORD} and {ROWS} have different tasks"))

@@ -18,6 +18,8 @@ from torch import Tensor
 from memcram.errors import UsageError, first_line, require
 from memcram.files import check_writable, write_atomically
 
+_MAX_TEXT_BYTES = 8192  # of a value; a path has at most 4,096
+
 
 @dataclass(frozen=True)
 class ResultRow:
@@ -219,18 +221,19 @@ def parquet_bytes(rows: Sequence[ResultRow]) -> bytes:
 
 
 def rows_from_parquet(data: bytes, count: int) -> list[ResultRow]:
-    """Convert Parquet to rows; a small file can claim very many, so their number is checked first.
+    """Convert Parquet to rows; refuse very many rows and very long names of a small file.
 
     Args:
         data: content of the file.
         count: number of rows that it must have.
 
     Raises:
-        UsageError: it is not Parquet, or has other columns than `ResultRow` or another number of
-            rows.
+        UsageError: it is not Parquet, has other columns than `ResultRow`, another number of rows,
+            or too long a name.
     """
     schema = _schema()
     import pyarrow
+    import pyarrow.compute
     import pyarrow.parquet
 
     try:
@@ -241,7 +244,16 @@ def rows_from_parquet(data: bytes, count: int) -> list[ResultRow]:
         found = sum(file.metadata.row_group(group).num_rows for group in groups)
         if found != count:
             raise UsageError(f"the Parquet file has {found} rows, not {count}")
-        return [ResultRow(**row) for row in file.read().to_pylist()]
+        texts = [one.name for one in schema if one.type == pyarrow.string()]
+        # Each text of a column once, however many rows have it.
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data), read_dictionary=texts)
+        table = file.read()
+        for name in texts:
+            for chunk in table.column(name).chunks:
+                longest = pyarrow.compute.max(pyarrow.compute.binary_length(chunk.dictionary))
+                if (longest.as_py() or 0) > _MAX_TEXT_BYTES:
+                    raise UsageError(f"the Parquet file has a {name} of {longest} bytes")
+        return [ResultRow(**row) for row in table.to_pylist()]
     except (OSError, pyarrow.ArrowException) as error:
         raise UsageError(f"not a Parquet file ({first_line(error)})") from error
 
