@@ -29,6 +29,26 @@ class InterruptAfter:
             raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("noted", [False, True], ids=["before", "after"])
+def test_an_interruption_counts_the_chunks_that_are_on_disk(pocket, tmp_path, monkeypatch, noted):
+    folder = tmp_path / "a.partial"
+    added = []
+    add = PartialArchive.add
+
+    def interrupted(self, chunk):
+        if noted or not added:
+            add(self, chunk)
+        added.append(chunk)
+        if len(added) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PartialArchive, "add", interrupted)
+    with pytest.raises(Interrupted, match=f"{2 if noted else 1} chunks are kept"):
+        memcram.compress(TEXT, pocket, partial=folder, chunk_tokens=4, steps=5)
+    files = [safetensors.torch.load_file(path) for path in folder.glob("chunks-*")]
+    assert sum(len(file["starts"]) for file in files) == (2 if noted else 1)
+
+
 @pytest.mark.parametrize("chunk_tokens", [None, 8])
 def test_resumed_is_uninterrupted(pocket, tmp_path, chunk_tokens):
     settings = {"chunk_tokens": chunk_tokens, "steps": 40, "seed": 1}

@@ -249,9 +249,14 @@ def _cram_text(
             if keeper:
                 keeper.add(chunk)
     except KeyboardInterrupt as error:
-        if not keeper or not chunks:
+        # Ctrl-C may come before or after a chunk is noted in either place, so the files count.
+        count = 0
+        if keeper:
+            keeper.close()
+            count = len({chunk.start for chunk in keeper.load()})
+        if not keeper or not count:
             raise Interrupted("nothing was written") from error
-        kept = f"{len(chunks)} chunks are kept in {str(keeper.folder)!r}"
+        kept = f"{count} chunks are kept in {str(keeper.folder)!r}"
         raise Interrupted(f"{kept}; run the command again to continue") from error
     finally:
         if keeper:
