@@ -49,6 +49,16 @@ def test_ratios_are_of_the_best_and_paired_by_text():
     assert np.isnan(table.loc["few", "ratio_low"])  # one text has no interval
 
 
+def test_rows_with_another_budget_are_not_compared():
+    rows = rows_of(long=[90, 110], one=[60, 80], two=[45, 55])
+    rows["budget_token_steps"] = rows["recipe"].map({"long": 100, "one": 40, "two": 40})
+    table = horizon_table(rows).set_index("name")
+    assert table["best"].to_dict() == {"long": "long", "one": "one", "two": "one"}
+    assert table.loc["two", "ratio"] == pytest.approx(1.4)
+    assert np.isnan(table.loc["long", "ratio"])
+    assert np.isnan(table.loc["one", "ratio"])
+
+
 def test_published_values_of_the_architecture_follow_what_was_measured():
     own = horizon_table(rows_of(one=[100], two=[50]))
     table = with_published_horizons(own, published_horizons())

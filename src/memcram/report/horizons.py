@@ -34,8 +34,8 @@ def horizon_table(rows: DataFrame) -> DataFrame:
     of texts that the budget ended, for which both means are lower bounds; it is missing where the
     settings of a text's recipe were not recorded. `token_steps` is the mean per text. `group` is
     the model, `name` the settings that differ. `ratio` is the mean of the `best` label of the same
-    model, K and source over this one, with its interval, over the `ratio_n` texts of both. Models
-    are in the order of `rows`.
+    model, K, source and budget in token-steps over this one, with its interval, over the `ratio_n`
+    texts of both. Models are in the order of `rows`.
     """
     rows = measured(rows, "horizon")
     found = by_series(rows, _horizon, HORIZONS)
@@ -68,14 +68,19 @@ def _horizon(part: DataFrame) -> dict[str, Any]:
 
 
 def _ratios(found: DataFrame, rows: DataFrame) -> Iterator[dict[str, Any]]:
-    """Ratio of the best label to each row of the table, over the texts that both measured."""
+    """Ratio of the best label to each row of the table, over the texts that both measured.
+
+    Rows with another budget are not compared: more token-steps hold more tokens.
+    """
     keys = ["label", "vectors", "source"]
     texts = {key: part.groupby("text_id")["horizon"].max() for key, part in rows.groupby(keys)}
-    for row in as_dicts(found):
+    budgets = found["budget_token_steps"].astype(float).fillna(0.0)  # 0: not known
+    for i, row in zip(found.index, as_dicts(found), strict=True):
         rivals = found[
             (found["group"] == row["group"])
             & (found["vectors"] == row["vectors"])
             & (found["source"] == row["source"])
+            & (budgets == budgets[i])
         ]
         best = rivals.loc[rivals["horizon_tokens"].astype(float).idxmax()]
         over, under = (texts[one["label"], row["vectors"], row["source"]] for one in (best, row))

@@ -127,8 +127,7 @@ def _horizon_numbers(group: DataFrame) -> Iterator[dict[str, str]]:
     of = f"{best['name']}, {best['group']}, {best['source']}, n = {best['n']}"
     yield {"value": value, "unit": unit, "words": f"mean exact horizon of {_k(best)} ({of})"}
     rivals = group[
-        (group["best"] == best["name"])
-        & (group["source"] == best["source"])
+        (group["source"] == best["source"])
         & (group["vectors"] == best["vectors"])
         & group["ratio"].notna()
     ]
@@ -137,14 +136,15 @@ def _horizon_numbers(group: DataFrame) -> Iterator[dict[str, str]]:
     for some, words in (
         (
             rivals[is_opponent],
-            "as many tokens as {0}, the best other recipe of the papers run here; paired by text",
+            "as many tokens with {2} as with {0}, the best other recipe of the papers run here; "
+            "same budget, paired by text",
         ),
         (rivals[published], "as many tokens as published ({0}, {1}); other texts, not paired"),
     ):
         if len(some):
             row = largest(some, "horizon_tokens")
             unit = f"times{_interval(row, 'ratio')}"
-            said = words.format(row["recipe"], row["label"])
+            said = words.format(row["recipe"], row["label"], row["best"])
             yield {"value": figure_of(row["ratio"]), "unit": unit, "words": said}
 
 
