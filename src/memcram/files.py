@@ -128,6 +128,12 @@ def holds_files(folder: Path, argument: str = "output") -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
+def contents(folder: Path) -> tuple[int, int]:
+    """Count the files in a folder and its subfolders, and their bytes."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return len(sizes), sum(sizes)
+
+
 def check_writable(path: Path, *, force: bool, argument: str = "output") -> None:
     """Refuse an output file before any work is done for it.
 

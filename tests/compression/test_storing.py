@@ -5,6 +5,7 @@ import torch
 
 import memcram
 import tiny
+from interrupts import InterruptAfter
 from memcram import Archive, CramRequest, Engine, UsageError
 from memcram.archive.stored import Storage
 from memcram.compression.storing import Storer, is_stored
@@ -80,17 +81,6 @@ def test_a_text_without_tokens(tmp_path):
     archive = Archive.from_bytes(memcram.compress(" \n ", lm, store="least").to_bytes())
     assert memcram.decompress(archive, lm) == b" \n "
     assert archive.summary()["bits_per_dimension"] is None
-
-
-class InterruptAfter:
-    """Ctrl-C once so many chunks are done."""
-
-    def __init__(self, chunks):
-        self.chunks = chunks
-
-    def __call__(self, progress):
-        if progress.chunks_done >= self.chunks:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("chunk_tokens", [None, 8])

@@ -81,11 +81,16 @@ def test_card_of_an_archive(hub):
     assert "memcram pull me/scene\nmemcram decompress exact.mem.safetensors -o -" in text.text
 
 
-def test_card_names_a_base_model_of_the_hub(hub):
+def write_with_model(name, **changes):
+    """Write the archive as if it were made with another model."""
     archive = Archive.read(ARCHIVE)
-    model = archive.manifest.model.model_copy(update={"id": "org/base", "revision": "abc"})
+    model = archive.manifest.model.model_copy(update=changes)
     manifest = archive.manifest.model_copy(update={"model": model})
-    Archive(manifest, archive.tensors).write("other.mem.safetensors")
+    Archive(manifest, archive.tensors).write(name)
+
+
+def test_card_names_a_base_model_of_the_hub(hub):
+    write_with_model("other.mem.safetensors", id="org/base", revision="abc")
     push("other.mem.safetensors", "me/scene")
     text = card(hub, "model", "me/scene")
     assert text.data.base_model == "org/base"
@@ -94,10 +99,7 @@ def test_card_names_a_base_model_of_the_hub(hub):
 
 
 def test_names_in_a_card_are_not_markup(hub):
-    archive = Archive.read(ARCHIVE)
-    model = archive.manifest.model.model_copy(update={"id": "a`|<b>\\: #", "revision": "r`|"})
-    manifest = archive.manifest.model_copy(update={"model": model})
-    Archive(manifest, archive.tensors).write("other.mem.safetensors")
+    write_with_model("other.mem.safetensors", id="a`|<b>\\: #", revision="r`|")
     write_repository("other.mem.safetensors", "me/scene", "out")
     text = huggingface_hub.RepoCard(Path("out/README.md").read_text())
     assert text.data.base_model == "a`|<b>\\: #"

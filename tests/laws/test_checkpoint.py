@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import fields
+from itertools import pairwise
 
 import pytest
 import safetensors.torch
@@ -13,11 +14,13 @@ from memcram.engine.loop import Engine
 from memcram.errors import Interrupted
 from memcram.recipes.catalogue import get_recipe
 from memcram.study import in_progress, read_spec, run_study
+from memcram.study.clock import Clock
 from stored import assert_same
 
 PROSE = "The lamp in the harbour went out at nine, and nobody noticed until the ferry was late. "
 RECIPES = [
     "default",
+    "averaged@k=8",
     "direction@decay_steps=10",
     "kuratov2025+t1",
     "tarasov2026+low-dim@k=8,lr=0.1",
@@ -145,6 +148,7 @@ passage_chars = 40
 def prepared(tiny_folder, tmp_path, monkeypatch):
     """Two folders with the same spec; the state is copied at every poll."""
     monkeypatch.setattr(in_progress, "_COPY_SECONDS", 0.0)
+    monkeypatch.setattr(in_progress, "_COPY_SHARE", float("inf"))
     for name in ("calm", "broken"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.txt").write_text(PROSE * 12)
@@ -231,3 +235,26 @@ def test_states_of_finished_texts_are_dropped(prepared, monkeypatch):
     file.write_bytes(left)
     run(prepared / "broken", monkeypatch)
     assert not file.exists()
+
+
+def test_copies_take_a_small_share_of_the_time(tmp_path, monkeypatch):
+    now = 100.0
+    copies = []
+
+    class Slow:
+        """An engine whose state takes a second to copy."""
+
+        def checkpoints(self):
+            nonlocal now
+            copies.append(now)
+            now += 1.0
+            return {}
+
+    monkeypatch.setattr(in_progress.time, "monotonic", lambda: now)
+    kept = in_progress.InProgress(tmp_path)
+    for _ in range(1200):
+        now += 0.25
+        kept.copy_if_due(Slow(), (), Clock(1.0))
+    assert copies[0] == 101.0
+    gaps = [later - earlier for earlier, later in pairwise(copies)]
+    assert set(gaps) == {51.0}  # a second of copying, and 50 of work

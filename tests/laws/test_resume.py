@@ -10,23 +10,13 @@ import safetensors.torch
 import torch
 
 import memcram
+from interrupts import InterruptAfter
 from memcram.archive.partial import Chunk, PartialArchive
 from memcram.archive.stored import Storage
 from memcram.compression import codec
 from memcram.errors import Interrupted
 
 TEXT = "The lamp in the harbour went out at nine, and nobody noticed."
-
-
-class InterruptAfter:
-    """Ctrl-C once so many chunks are done."""
-
-    def __init__(self, chunks):
-        self.chunks = chunks
-
-    def __call__(self, progress):
-        if progress.chunks_done >= self.chunks:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("noted", [False, True], ids=["before", "after"])

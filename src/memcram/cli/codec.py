@@ -40,12 +40,8 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("text", shell_complete=complete.files)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    shell_complete=complete.files,
-    help=f"Archive to write, or - for standard output.  [default: TEXT{ARCHIVE_SUFFIX}]",
+@options.output(
+    "FILE", f"Archive to write, or - for standard output.  [default: TEXT{ARCHIVE_SUFFIX}]"
 )
 @options.stacked(options.model, options.revision, options.config)
 @options.stacked(options.vectors, options.chunk_tokens, options.recipe)
@@ -147,12 +143,8 @@ def compress(
 
 @click.command(cls=Command)
 @click.argument("archive", shell_complete=complete.files)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    shell_complete=complete.files,
-    help=f"File to write, or - for standard output.  [default: ARCHIVE without {ARCHIVE_SUFFIX}]",
+@options.output(
+    "FILE", f"File to write, or - for standard output.  [default: ARCHIVE without {ARCHIVE_SUFFIX}]"
 )
 @options.stacked(options.archive_model, options.config, options.device)
 @options.stacked(options.force, options.json, options.quiet)

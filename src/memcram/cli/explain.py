@@ -14,14 +14,7 @@ from memcram.errors import UsageError, require
 @click.command(cls=Command)
 @click.argument("source", metavar="ARCHIVE|STORE", shell_complete=complete.files)
 @click.argument("text_id", required=False)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE",
-    shell_complete=complete.files,
-    help="Page to write, or - for stdout.",
-)
+@options.output("FILE", "Page to write, or - for stdout.", required=True)
 @options.stacked(options.archive_model, options.config, options.device)
 @options.stacked(options.force, options.json)
 def explain(

@@ -8,20 +8,13 @@ from memcram.cli import complete, options
 from memcram.cli.codec import open_archive, open_model
 from memcram.cli.command import Command
 from memcram.cli.console import print_report
-from memcram.files import check_writable, write_atomically
+from memcram.files import check_writable, contents, write_atomically
 
 
 @click.command(cls=Command)
 @click.argument("runtime", shell_complete=complete.exports)
 @click.argument("archive", shell_complete=complete.files)
-@click.option(
-    "-o",
-    "--output",
-    metavar="DIR",
-    shell_complete=complete.files,
-    required=True,
-    help="Folder to create.",
-)
+@options.output("DIR", "Folder to create.", required=True)
 @options.stacked(options.archive_model, options.config, options.device)
 @click.option(
     "--dtype",
@@ -64,7 +57,7 @@ def export(
     summary = opened.summary()
     report = {
         "output": str(folder),
-        "files": sum(path.is_file() for path in folder.rglob("*")),
+        "files": contents(folder)[0],
         **{name: summary[name] for name in ("tokens", "vectors", "chunks", "tokens_guarded")},
         "min_margin": summary["min_margin"],
     }
@@ -74,14 +67,7 @@ def export(
 @click.command("import", cls=Command)
 @click.argument("runtime", shell_complete=complete.imports)
 @click.argument("folder", metavar="DIR", shell_complete=complete.files)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    shell_complete=complete.files,
-    required=True,
-    help="safetensors file to write.",
-)
+@options.output("FILE", "safetensors file to write.", required=True)
 @options.stacked(options.force, options.json)
 def import_(runtime: str, folder: str, output: str, force: bool, as_json: bool) -> None:
     """Import a prompt that another program, RUNTIME, trained, from DIR.

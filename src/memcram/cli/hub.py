@@ -9,6 +9,7 @@ from memcram.cli import complete, options
 from memcram.cli.command import Command
 from memcram.cli.console import is_terminal, print_report
 from memcram.errors import UsageError
+from memcram.files import contents
 
 
 @click.command(cls=Command)
@@ -25,13 +26,7 @@ from memcram.errors import UsageError
     help="Licence in the card, such as cc-by-4.0.  [default: none]",
 )
 @click.option("--dry-run", is_flag=True, help="Write the repository to a folder; upload nothing.")
-@click.option(
-    "-o",
-    "--output",
-    metavar="DIR",
-    shell_complete=complete.files,
-    help="Folder for --dry-run.  [default: the name of the repository]",
-)
+@options.output("DIR", "Folder for --dry-run.  [default: the name of the repository]")
 @options.stacked(options.json, options.quiet)
 def push(
     source: str,
@@ -63,10 +58,9 @@ def push(
     if dry_run:
         folder = Path(output or repo.rpartition("/")[2])
         kind = hub.write_repository(source, repo, folder, license_id=license_id)
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files)
+        files, size = contents(folder)
         report = {"output": str(folder), "repo": repo, "repo_type": kind}
-        print_report(report | {"files": len(files), "bytes": size}, as_json=as_json)
+        print_report(report | {"files": files, "bytes": size}, as_json=as_json)
         return
     _progress_bars(quiet=quiet)
     pushed = hub.push(source, repo, private=private, revision=revision, license_id=license_id)
@@ -75,12 +69,8 @@ def push(
 
 @click.command(cls=Command)
 @click.argument("repo")
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE|DIR",
-    shell_complete=complete.files,
-    help="Archive or store to write.  [default: the archive's name, or NAME.study]",
+@options.output(
+    "FILE|DIR", "Archive or store to write.  [default: the archive's name, or NAME.study]"
 )
 @click.option("--file", metavar="NAME", help="Which archive, where the repository has several.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit.  [default: main]")

@@ -44,6 +44,20 @@ def number(*names: str, least: int = 1, **settings: Any) -> Callable[[Command], 
     return click.option(*names, **usual | settings)
 
 
+def output(
+    metavar: str, description: str, *, required: bool = False
+) -> Callable[[Command], Command]:
+    """Declare `--output`, whose name the shell completes."""
+    return click.option(
+        "-o",
+        "--output",
+        metavar=metavar,
+        shell_complete=complete.files,
+        required=required,
+        help=description,
+    )
+
+
 json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar or lines.")
 force = click.option("--force", is_flag=True, help="Replace an existing output file.")

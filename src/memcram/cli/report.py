@@ -12,14 +12,7 @@ from memcram.errors import UsageError, require
 
 @click.command(cls=Command)
 @click.argument("stores", nargs=-1, metavar="[STORE|CSV]...", shell_complete=complete.files)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="DIR",
-    shell_complete=complete.files,
-    help="Folder to write.",
-)
+@options.output("DIR", "Folder to write.", required=True)
 @click.option("--published", is_flag=True, help="Show only published values, without a STORE.")
 @options.number(
     "--texts",

@@ -41,13 +41,7 @@ study.add_command(report)
 
 @study.command()
 @click.argument("name", required=False, metavar="NAME|MODEL", shell_complete=complete.models)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    shell_complete=complete.files,
-    help="Spec to write.  [default: NAME.toml]",
-)
+@options.output("FILE", "Spec to write.  [default: NAME.toml]")
 @click.option(
     "--scale",
     type=click.FloatRange(min=0, max=1, min_open=True),
@@ -190,13 +184,10 @@ def status(store: str, as_json: bool) -> None:
 @click.argument(
     "stores", nargs=-1, required=True, metavar="STORE...", shell_complete=complete.files
 )
-@click.option(
-    "-o",
-    "--output",
+@options.output(
+    "DIR|PREFIX",
+    "A folder for rows.parquet and rows.csv, or the prefix of the two files' names.",
     required=True,
-    metavar="DIR|PREFIX",
-    shell_complete=complete.files,
-    help="A folder for rows.parquet and rows.csv, or the prefix of the two files' names.",
 )
 @click.option(
     "--run-file",

@@ -20,6 +20,7 @@ from memcram.export.hub_study import FILES, RECORD, read_study_repository, write
 from memcram.files import (
     ARCHIVE_SUFFIX,
     check_writable,
+    contents,
     holds_files,
     new_folder,
     write_atomically,
@@ -126,7 +127,7 @@ def push(
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "repository"
         kind = write_repository(source, repo, folder, license_id=license_id)
-        files = [path for path in folder.rglob("*") if path.is_file()]
+        files, size = contents(folder)
         with _asking(repo, revision):
             api = _api(endpoint)
             api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True)
@@ -142,8 +143,7 @@ def push(
                 commit_message="Upload with memcram",
             )
             url = f"{api.endpoint}/{_DATASETS if kind == 'dataset' else ''}{repo}"
-        size = sum(path.stat().st_size for path in files)
-        return Pushed(repo, kind, url, str(commit.oid), len(files), size)
+        return Pushed(repo, kind, url, str(commit.oid), files, size)
 
 
 def pull(

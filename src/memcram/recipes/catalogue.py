@@ -61,27 +61,26 @@ _DIRECT = Recipe(
     horizon=Horizon(steps=1000, patience=200, margin=0.02),
 )
 
+_DEFAULT = dataclasses.replace(
+    _DIRECT,
+    name="default",
+    objective=SmoothMargin(tau=0.1),
+    optimiser=AdamW(lr=0.3, betas=(0.8, 0.8), weight_decay=0.0),
+    start=UniformStart(0.0, 0.02),
+    parametrisation=LowDim(),
+    horizon=Horizon(steps=1000, patience=200, growth=0.1, lookahead=0, margin=0.02),
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        dataclasses.replace(
-            _DIRECT,
-            name="default",
-            objective=SmoothMargin(tau=0.1),
-            optimiser=AdamW(lr=0.3, betas=(0.8, 0.8), weight_decay=0.0),
-            start=UniformStart(0.0, 0.02),
-            parametrisation=LowDim(),
-            horizon=Horizon(steps=1000, patience=200, growth=0.1, lookahead=0, margin=0.02),
-        ),
+        _DEFAULT,
         _DIRECT,
         dataclasses.replace(
-            _DIRECT,
+            _DEFAULT,
             name="averaged",
-            objective=SmoothMargin(tau=0.1),
             optimiser=AveragedAdamW(lr=0.6, betas=(0.0, 0.8)),
-            start=UniformStart(0.0, 0.02),
             parametrisation=LowDim(k=256),
-            horizon=Horizon(steps=1000, patience=200, growth=0.1, lookahead=0, margin=0.02),
         ),
         dataclasses.replace(
             _DIRECT,

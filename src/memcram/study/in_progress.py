@@ -24,6 +24,7 @@ from memcram.study.clock import Clock
 
 _FILE = "in-progress.safetensors"
 _COPY_SECONDS, _WRITE_SECONDS = 1.0, 60.0
+_COPY_SHARE = 0.02  # of the time, at most: the vectors of a large batch take long to copy
 _CLOCK = "clock"
 _CHECKSUM = "sha256"
 _UNREADABLE = (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError)
@@ -40,6 +41,7 @@ class InProgress:
         self._path = folder / _FILE
         self._texts = _read(self._path)
         self._copied = self._written = time.monotonic()
+        self._wait = _COPY_SECONDS
 
     @property
     def count(self) -> int:
@@ -56,7 +58,7 @@ class InProgress:
         return found
 
     def copy_if_due(self, engine: Engine, tasks: Container[str], clock: Clock) -> None:
-        """Copy the state of texts in progress once a second, and write it once a minute.
+        """Copy the state of texts in progress about once a second, and write it once a minute.
 
         Args:
             engine: is running, between two turns.
@@ -67,13 +69,14 @@ class InProgress:
             UsageError: the disk is full.
         """
         now = time.monotonic()
-        if now - self._copied < _COPY_SECONDS:
+        if now - self._copied < self._wait:
             return
         counters = clock.counters()
         for key, text in engine.checkpoints().items():
             if str(key) in tasks:
                 self._texts[str(key)] = text | {_CLOCK: counters.clone()}
         self._copied = time.monotonic()
+        self._wait = max(_COPY_SECONDS, (self._copied - now) / _COPY_SHARE)
         if now - self._written >= _WRITE_SECONDS:
             self.write()
 

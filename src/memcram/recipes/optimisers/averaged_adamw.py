@@ -28,7 +28,7 @@ class AveragedAdamW(AdamW):
     The parameter that is measured, and at which the gradient is taken, is y. Steps of AdamW do not
     shrink as the loss does, so its iterates keep jumping over a narrow minimum; their average does
     not, and allows a larger learning rate. β₁ is 0 by default, because the average replaces it:
-    momentum and averaging together are unstable (docs/decisions/004-default-recipe.md).
+    with both, half as many tokens were held (docs/decisions/004-default-recipe.md).
 
     Source: Defazio et al., arXiv 2512.17131 (2025), and for μₓ = 1 − 1/t, arXiv 2405.15682.
 
