@@ -1,12 +1,13 @@
 """Copy the state of a text in progress, and continue from it as if nothing had happened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from memcram.engine.batch import Slot
-from memcram.engine.state import TextState, named_tensors, with_tensors
+from memcram.engine.batch import Batch, Slot
+from memcram.engine.state import TextState, named_tensors, unstack, with_tensors
 
 Checkpoint = Mapping[str, Tensor]
 """State of one text in progress: tensors on the CPU, by name."""
@@ -14,6 +15,25 @@ Checkpoint = Mapping[str, Tensor]
 # Computed from the request, so not kept.
 _CONSTANT = ("ids", "embeds")
 _STATE = "state/"
+
+
+def checkpoints_of(
+    batch: Batch, waiting: Sequence[Slot], shared: bool
+) -> dict[Any, dict[str, Tensor]]:
+    """Copy the state of every text that has begun, by key.
+
+    Args:
+        batch: texts that are being optimised.
+        waiting: texts that are not; some have begun.
+        shared: whether the texts of a group share parameters; those of groups are left out then.
+    """
+    states = [(slot, unstack(batch.rows, i, slot.state)) for i, slot in enumerate(batch.slots)]
+    states += [(slot, slot.state) for slot in waiting if slot.has_begun]
+    return {
+        slot.request.key: checkpoint_of(slot, state)
+        for slot, state in states
+        if not shared or slot.request.group is None
+    }
 
 
 def checkpoint_of(slot: Slot, state: TextState) -> dict[str, Tensor]:

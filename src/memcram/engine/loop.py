@@ -16,7 +16,7 @@ from torch import Tensor
 from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room, group_mean, units
 from memcram.engine.batch_size import usual_batch_tokens
 from memcram.engine.best import keep_best, keep_path, restore_best
-from memcram.engine.checkpoint import Checkpoint, checkpoint_of, restore
+from memcram.engine.checkpoint import Checkpoint, checkpoints_of, restore
 from memcram.engine.compute import (
     ComputeDtype,
     choose_compute_dtype,
@@ -26,7 +26,7 @@ from memcram.engine.compute import (
 from memcram.engine.finishing import finished, finishing_recipe
 from memcram.engine.initial import initial_parameters
 from memcram.engine.result import Crammed, crammed_of
-from memcram.engine.state import initial_state, tree_map, unstack, where
+from memcram.engine.state import initial_state, tree_map, where
 from memcram.errors import ModelError
 from memcram.models.accounting import Accounting, padded_length
 from memcram.models.frozen_lm import FrozenLM
@@ -187,15 +187,13 @@ class Engine:
 
         Texts that share parameters with others are left out: they can't continue on their own.
         """
+        return checkpoints_of(*self._in_progress, bool(self.recipe.parametrisation.shared))
+
+    @property
+    def begun(self) -> list[Any]:
+        """Keys of the texts in progress; only to be read by `on_poll`."""
         batch, waiting = self._in_progress
-        states = [(slot, unstack(batch.rows, i, slot.state)) for i, slot in enumerate(batch.slots)]
-        states += [(slot, slot.state) for slot in waiting if slot.has_begun]
-        shared = bool(self.recipe.parametrisation.shared)
-        return {
-            slot.request.key: checkpoint_of(slot, state)
-            for slot, state in states
-            if not shared or slot.request.group is None
-        }
+        return [slot.request.key for slot in [*batch.slots, *waiting] if slot.has_begun]
 
     def _begun_or_new(self, request: CramRequest, checkpoint: Checkpoint | None) -> Slot:
         """Create a slot; it has begun where there is a checkpoint to continue from."""
