@@ -150,6 +150,16 @@ SHAPES = {
     "a path without steps": ({"path_steps": None}, "path_steps: got none"),
     "steps without a path": ({"path": None}, "path: got none"),
     "vectors that are flat": ({"mem": torch.zeros(4)}, "mem: got (4,)"),
+    "a probe in part": ({"probe_cuts": None}, "probe_cuts: got none"),
+    "a probe of three contexts": ({"probe_nats": torch.zeros(3, 3, 5)}, "probe_nats: got (3, 3"),
+    "a probe of no other text": ({"probe_nats": torch.zeros(4, 1, 5)}, "probe_nats: got (4, 1"),
+    "cuts of other layers": ({"probe_cuts": torch.zeros(2, 2, 2)}, "probe_cuts: got (2, 2, 2)"),
+    "items without answers": ({"probe_items": None}, "probe_items: got none"),
+    "answers that are no choice": (
+        {"probe_items": torch.full((2, 5), 4)},
+        "probe_items: got (2, 5) of int64",
+    ),
+    "answers that are no numbers": ({"probe_items": torch.zeros(2, 5)}, "of float32"),
 }
 
 
@@ -158,6 +168,9 @@ def test_inconsistent_record_gives_a_one_line_error(tmp_path, case):
     whole = {field.name: torch.zeros(2) for field in fields(TokenRecord)}
     whole |= {"mem": torch.zeros(1, 4), "path": torch.zeros(3, 1, 4)}
     whole |= {"path_steps": torch.tensor([0, 2, 1])}
+    whole |= {"probe_nats": torch.zeros(4, 3, 5), "probe_attention": torch.zeros(2, 2, 3)}
+    whole |= {"probe_cuts": torch.zeros(2, 3, 2), "probe_item_nats": torch.zeros(3, 2, 4)}
+    whole |= {"probe_items": torch.zeros(2, 5).long()}
     file = tmp_path / "task.safetensors"
     changes, words = SHAPES[case]
     for tensors in (whole, whole | changes):

@@ -107,13 +107,21 @@ def _score_batch(lm: FrozenLM, texts: Sequence[_Text]) -> list[Scored]:
         # Without [mem] and BOS, t₁ would be predicted at position −1: by nothing.
         pairs = zip(one.account.positions, one.account.tokens, strict=True)
         counted = [(position, token) for position, token in pairs if position >= 0]
-        found.append(_score_text(lm, hidden[row], one.ids.to(lm.device), counted))
+        found.append(score_states(lm, hidden[row], one.ids.to(lm.device), counted))
     return found
 
 
-def _score_text(
+def score_states(
     lm: FrozenLM, hidden: Tensor, text: Tensor, counted: Sequence[tuple[int, int]]
 ) -> Scored:
+    """Score one text from the final hidden states of its positions.
+
+    Args:
+        lm: the model.
+        hidden: (position, d).
+        text: (N,) ids, on the same device.
+        counted: position and index in the text of each token to score.
+    """
     exact = torch.float64 if lm.dtype == torch.float64 else torch.float32
     unknown = torch.full((len(text),), float("nan"), dtype=exact)
     nats, margin = unknown.clone(), unknown.clone()

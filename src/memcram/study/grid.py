@@ -27,6 +27,7 @@ from memcram.study.cells import Cell, cell_samples, cells, inputs_shown, length_
 from memcram.study.conditions import ContextVectors, DerivedVectors, InterpolatedVectors
 from memcram.study.horizon import longest_sample
 from memcram.study.kinds import KINDS
+from memcram.study.probe import ProbeInputs, ProbePlan
 from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
 from memcram.texts.sample import TextSample
 from memcram.texts.sources import make_source
@@ -55,6 +56,7 @@ class Task:
         derived: how the vectors are computed where nothing is crammed; else None.
         init: (K, width) vectors to start from; None: the recipe's init.
         prefix: (p,) visible tokens that are fed between the vectors and the text.
+        probe: what the probe of the text needs; None in other kinds.
     """
 
     id: str
@@ -72,6 +74,7 @@ class Task:
     derived: DerivedVectors | None = None
     init: Tensor | None = None
     prefix: Tensor = field(default_factory=no_tokens)
+    probe: ProbeInputs | None = None
 
     def positions(self, lm: FrozenLM) -> int:
         """Input positions under teacher forcing, with the vectors that are crammed."""
@@ -140,6 +143,8 @@ class _Grid:
             except UsageError as error:
                 raise spec.error_from(("compile",), error) from error
         self._compute_dtype = None if computed == lm.dtype else DTYPE_NAMES[computed]
+        self._probe = ProbePlan(spec, lm) if KINDS[spec.study.kind].probes else None
+        self._tail = 0 if self._probe is None else self._probe.continuation
         self._initial: dict[tuple[str, int], InitialVectors] = {}
         self._longest: dict[str, int] = {}
         self._count: dict[str, int] = {}
@@ -150,7 +155,7 @@ class _Grid:
             self._check_room(cell)
             self._read_init(cell)
             key = self._source_key(cell.entry)
-            tokens = cell.prefix + self._max_tokens(cell)
+            tokens = cell.prefix + self._max_tokens(cell) + self._tail
             self._longest[key] = max(self._longest.get(key, 0), tokens)
             self._count[key] = max(self._count.get(key, 0), cell_samples(spec, cell))
 
@@ -224,6 +229,7 @@ class _Grid:
             derived=derived,
             init=None if initial is None else initial.mems[0],
             prefix=sample.ids[: cell.prefix],
+            probe=self._probed(cell, i, len(ids) - self._has_bos(recipe)),
         )
         return task, self._content(cell, task, None if initial is None else initial.sha256)
 
@@ -237,6 +243,7 @@ class _Grid:
             "compile": self.spec.study.compile,
             "init": init,
             "prefix": task.prefix.tolist(),
+            "probe": self._probe and task.probe and self._probe.identity(task.probe),
         }
         return {
             "version": 1,
@@ -263,6 +270,12 @@ class _Grid:
             text = crammed[: length - 1].repeat(cell.condition.times)
             return torch.cat([torch.tensor([self.lm.bos_id]), text])
         return crammed[:length].repeat(cell.condition.times)
+
+    def _probed(self, cell: Cell, i: int, offered: int) -> ProbeInputs | None:
+        """Return what the probe of a text needs; None in other kinds."""
+        if self._probe is None:
+            return None
+        return self._probe.inputs(self._samples(cell), i, offered)
 
     def _has_bos(self, recipe: Recipe) -> bool:
         return recipe.bos_in_text and self.lm.adds_bos
@@ -291,7 +304,8 @@ class _Grid:
     def _max_tokens(self, cell: Cell) -> int:
         entry = self.spec.study.texts[cell.entry]
         vectors = cell.vectors or cell.condition.context
-        return entry.lengths_up_to or cell.length or longest_sample(self.lm, vectors, cell.prefix)
+        given = entry.lengths_up_to or cell.length
+        return given or longest_sample(self.lm, vectors, cell.prefix) - self._tail
 
     def _read_init(self, cell: Cell) -> None:
         """Read the vectors that the texts of a cell start from."""
@@ -323,7 +337,7 @@ class _Grid:
         if n <= recipe.first_token_given:
             raise self.spec.error(key, got=n, allowed=f"2 or more for {recipe.name!r}")
         positions = self.lm.max_positions
-        most = room(positions, cell.inputs, len(self.lm.prefix))
+        most = room(positions, cell.inputs + self._tail, len(self.lm.prefix))
         if most is not None and n > most:
             raise self.spec.error(
                 key,

@@ -9,7 +9,8 @@ from pydantic import Field
 from memcram.recipes.recipe import Recipe
 from memcram.study import conditions
 from memcram.study.conditions import Condition
-from memcram.study.spec import Positives, StudySpec
+from memcram.study.probe_spec import ProbeSettings, check_spec
+from memcram.study.spec import Positives, Spec, StudySpec
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,10 @@ class Kind:
         key_type: its type, as pydantic reads it.
         conditions: the ways in which each text is measured, from the value of `key` (None
             without a key). The layers of `depth` are varied by `Spec.loads` instead.
+        needs_key: whether the spec must give that key; otherwise it has a default.
         keeps_path: also store the path of the vectors. It is not part of a task's hash.
+        probes: also probe what the vectors mean to the model (`study/probe.py`).
+        check: checks what this kind requires of other keys, and raises a `UsageError`.
     """
 
     finds_length: bool
@@ -33,7 +37,10 @@ class Kind:
     key: str | None = None
     key_type: Any = None
     conditions: Callable[[Any], list[Condition]] = conditions.baseline
+    needs_key: bool = True
     keeps_path: bool = False
+    probes: bool = False
+    check: Callable[[Spec], None] = lambda _: None
 
     def conditions_of(self, study: StudySpec) -> list[Condition]:
         """The ways in which each text of a study of this kind is measured."""
@@ -61,4 +68,14 @@ KINDS: dict[str, Kind] = {
     ),
     # As much of each text as fits, with the first n layers of the model.
     "depth": Kind(finds_length=True, recipe=Recipe.for_horizon, key="layers", key_type=Positives),
+    # What a passage's vectors say about its continuation, and where the model attends to them.
+    "probe": Kind(
+        finds_length=True,
+        recipe=Recipe.for_horizon,
+        key="probe",
+        key_type=ProbeSettings,
+        needs_key=False,
+        probes=True,
+        check=check_spec,
+    ),
 }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from memcram.models.scoring import Scored, score
 from memcram.recipes.objectives.cross_entropy import CrossEntropy
 from memcram.recipes.strategies import Outcome
 from memcram.study.grid import Task
+from memcram.study.probe import Probed, ProbeInputs, item_nats, probe
+from memcram.study.probe_items import TokenizedItem
 from memcram.study.results import ResultRow, TokenRecord
 
 
@@ -46,6 +48,7 @@ class BareScores:
         self._lm = lm
         self._longest: dict[tuple[str, bool, int], Task] = {}
         self._scored: dict[tuple[str, bool, int], Scored] = {}
+        self._item_nats: Tensor | None = None  # all tasks of a model have the same items
         for task in tasks:
             key = _text_key(task)
             if key not in self._longest or len(task.ids) > len(self._longest[key].ids):
@@ -60,6 +63,13 @@ class BareScores:
             found = score(self._lm, [task.ids for task in longest], prefixes=prefixes)
             self._scored.update(zip(new, found, strict=True))
         return [self._scored[_text_key(task)] for task in tasks]
+
+    def of_items(self, items: tuple[TokenizedItem, ...]) -> Tensor | None:
+        """Return the nats of multiple-choice items, (items, choices); None without items."""
+        if items and self._item_nats is None:
+            nothing = torch.zeros(0, self._lm.input_width)
+            self._item_nats = item_nats(self._lm, items, nothing)
+        return self._item_nats
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,8 @@ def measure(
     found = []
     for one, scored, back, alone in zip(finished, with_mem, decoded, without, strict=True):
         record = _record(one, scored, alone)
+        if one.task.probe is not None:
+            record = replace(record, **_probe(lm, one, record, one.task.probe, bare))
         found.append((_row(lm, labels, one, record, _horizon(one, back)), record))
     return found
 
@@ -146,6 +158,15 @@ def _record(one: Finished, scored: Scored, alone: Scored) -> TokenRecord:
         path_steps=one.crammed.path_steps,
         path=one.crammed.path,
     )
+
+
+def _probe(
+    lm: FrozenLM, one: Finished, record: TokenRecord, inputs: ProbeInputs, bare: BareScores
+) -> dict[str, Tensor]:
+    task = one.task
+    given, bos = task.recipe.first_token_given, task.bos_in_text
+    probed = Probed(record.mem, record.ids, inputs, given, bos, task.seed)
+    return probe(lm, probed, bare.of_items(inputs.items))
 
 
 def _row(

@@ -9,6 +9,7 @@ from memcram.errors import UsageError
 from memcram.files import reading
 from memcram.recipes.catalogue import get_recipe
 from memcram.study.kinds import KINDS, Kind
+from memcram.study.probe_spec import ProbeSettings
 from memcram.study.spec import PATH_OPTIONS, ModelEntry, Spec, StudySpec, shown_argument
 from memcram.texts.sources import make_source
 
@@ -63,6 +64,7 @@ def _check(spec: Spec) -> None:
         raise spec.error(("init",), problem)
     for i in range(len(study.texts)):
         _check_text(spec, i, kind)
+    kind.check(spec)
 
 
 def _check_key(spec: Spec, kind: Kind) -> None:
@@ -72,7 +74,7 @@ def _check_key(spec: Spec, kind: Kind) -> None:
         if other.key not in (None, kind.key) and other.key in study.model_fields_set:
             problem = f"unknown to the kind {study.kind!r}, allowed for {name!r}"
             raise spec.error((str(other.key),), problem)
-    if kind.key is not None and study.of_kind(kind.key) is None:
+    if kind.key is not None and kind.needs_key and study.of_kind(kind.key) is None:
         raise spec.error(("kind",), f"got {study.kind!r}, which needs the key {kind.key}")
     if any(condition.context for condition in kind.conditions_of(study)):
         for i, model in enumerate(study.models):
@@ -112,7 +114,11 @@ def _first_error(error: ValidationError, path: Path, keys: list[str]) -> UsageEr
         problem, allowed = "missing", None
     elif first["type"] == "extra_forbidden":
         problem = "unknown key"
-        allowed = ", ".join(ModelEntry.model_fields if key[0] == "models" else keys)
+        tables = {
+            "models": ModelEntry.model_fields,
+            "probe": ProbeSettings.model_fields if len(key) > 1 else keys,
+        }
+        allowed = ", ".join(tables.get(str(key[0]), keys))
     else:
         problem = f"got {_short(first['input'])}"
         allowed = first["msg"].removeprefix("Input should be ")

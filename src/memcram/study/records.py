@@ -10,6 +10,7 @@ import safetensors.torch
 from torch import Tensor
 
 from memcram.errors import UsageError
+from memcram.study.probe_record import wrong_probe
 from memcram.study.results import TokenRecord
 from memcram.study.schema import VERSION
 
@@ -40,10 +41,12 @@ def record_from(tensors: Mapping[str, Tensor]) -> TokenRecord:
 
 
 def check_shapes(path: Path, record: TokenRecord) -> None:
-    """Refuse vectors and a path whose shapes do not match."""
+    """Refuse vectors, a path and a probe whose shapes do not match."""
     mem, points, steps = record.mem, record.path, record.path_steps
     if mem.dim() != 2:
         damaged(path, "mem", mem, "(K, width)")
+    if (wrong := wrong_probe(record)) is not None:
+        damaged(path, *wrong)
     if points is None and steps is None:
         return
     if steps is None or steps.dim() != 1 or not len(steps) or steps.is_floating_point():

@@ -140,6 +140,17 @@ class TokenRecord:
         path_steps: (points,) steps of `path`, rising except for the last; None without a path.
         path: (points, K, width) `[mem]` as measured, evenly spread over the run, in the model's
             dtype. The last point is `mem`; points before it may be from later steps.
+        probe_nats: (4, 1 + others, C) −log p of the C tokens of the true continuation and of other
+            texts' continuations, after each of `probe_record.CONTEXTS`; NaN for a first token that
+            nothing precedes. This and the rest are None except in the kind `probe`.
+        probe_attention: (2, layers, heads) attention to `[mem]`, and to a random vector in its
+            place, averaged over the positions after it; NaN where there are none.
+        probe_cuts: (2, layers + 1, 2) correct tokens, and mean −log p of the counted tokens,
+            without attention to `[mem]` in layer i only, and in the first i layers; i = 0 cuts
+            nothing.
+        probe_item_nats: (3, items, choices) −log p of each choice of the multiple-choice items,
+            after each of `probe_record.ITEM_CONTEXTS`; NaN where an item has fewer choices.
+        probe_items: (items, 1 + choices) index of the answer, then the characters of each choice.
     """
 
     mem: Tensor
@@ -154,6 +165,11 @@ class TokenRecord:
     rises: Tensor | None = None
     path_steps: Tensor | None = None
     path: Tensor | None = None
+    probe_nats: Tensor | None = None
+    probe_attention: Tensor | None = None
+    probe_cuts: Tensor | None = None
+    probe_item_nats: Tensor | None = None
+    probe_items: Tensor | None = None
 
 
 def column_types() -> dict[str, tuple[type, bool]]:

@@ -338,16 +338,19 @@ class _RecipeRun:
         self._kept_at = time.monotonic()
         if not self._finished:
             return
-        finds_length = KINDS[self._labels.kind].finds_length
-        measured = [
-            Finished(task, crammed, self._clock.seconds_of(crammed), finds_length)
-            for task, crammed in self._finished
-        ]
-        self._session.keep(measure(self._lm, self._labels, measured, self._bare))
-        self._session.in_progress.drop(task.id for task, _ in self._finished)
-        for task, _ in self._finished:
-            del self._left[task.id]
-        self._finished = []
+        kind = KINDS[self._labels.kind]
+        while self._finished:
+            # A probe takes as long as many texts, so each is committed by itself.
+            some = self._finished[: 1 if kind.probes else None]
+            measured = [
+                Finished(task, crammed, self._clock.seconds_of(crammed), kind.finds_length)
+                for task, crammed in some
+            ]
+            self._session.keep(measure(self._lm, self._labels, measured, self._bare))
+            self._session.in_progress.drop(task.id for task, _ in some)
+            for task, _ in some:
+                del self._left[task.id]
+            self._finished = self._finished[len(some) :]
         self._session.report(self._label)
 
     def _give_up(self, reason: str) -> None:
