@@ -39,8 +39,9 @@ ARCHIVES = {
     "packed": ("scene.txt", "pocket"),
 }
 SPECS = ["capacity", "horizon", "context", "repeat", "seeds", "depth", "recipes", "shared-map"]
-# "recipes-before" was made from recipes.toml when tarasov2026+low-dim shared W and b.
-STORES = [*SPECS, "broken-off", "recipes-before"]
+# "recipes-before" was made when tarasov2026+low-dim shared W and b, "capacity-before" when
+# `default` was today's `low-dim`.
+STORES = [*SPECS, "broken-off", "recipes-before", "capacity-before"]
 # Columns of a row that are known before anything is measured.
 _DECIDED = (
     "task study kind condition model revision fingerprint parameters layers width vocab_size "

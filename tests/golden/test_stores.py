@@ -40,20 +40,36 @@ def test_a_finished_study_measures_nothing_again(name, stage, bring):
 
 
 def test_rows_with_a_shared_map_are_kept_when_the_spec_is_edited(stage, bring):
-    """They have other ids than the same texts with one map per text."""
+    """They have other ids than the same texts with one map per text, or another `default`."""
     bring("recipes-before")
-    with Path("recipes.toml").open("a") as spec:
-        spec.write("# edited\n")
+    edit("recipes.toml")
     before = rows_of(expected("recipes-before.csv"))
-    shared = [row for row in before if "low-dim" in row["recipe"]]
+    changed = ("default", "tarasov2026+low-dim")
+    aside = [row for row in before if row["recipe"].startswith(changed)]
     words = ["--store", "recipes-before.study", "--device", "cpu", "--json"]
     report = run("study", "run", "recipes.toml", *words).report
-    assert (report["done"], report["kept_aside"]) == (len(before), len(shared))
+    assert (report["done"], report["kept_aside"]) == (len(before), len(aside))
     after = rows_of(frozen.exported(stage / "recipes-before.study", stage))
-    assert [row for row in after if "low-dim" not in row["recipe"]] == [
-        row for row in before if row not in shared
+    assert [row for row in after if not row["recipe"].startswith(changed)] == [
+        row for row in before if row not in aside
     ]
     assert [row["task"] for row in after] == json.loads(expected("recipes.tasks.json"))
+
+
+def test_rows_of_the_former_default_are_kept_and_measured_again(bring):
+    """Its settings are part of the tasks' ids, so no row stands for another recipe."""
+    bring("capacity-before")
+    edit("capacity.toml")
+    before = rows_of(expected("capacity-before.csv"))
+    words = ["--store", "capacity-before.study", "--device", "cpu", "--json"]
+    report = run("study", "run", "capacity.toml", *words).report
+    assert (report["done"], report["kept_aside"]) == (len(before), len(before))
+
+
+def edit(spec):
+    """Change a spec's text, but nothing that it asks for."""
+    with Path(spec).open("a") as file:
+        file.write("# edited\n")
 
 
 def test_a_study_that_was_killed_is_finished(stage, bring):
@@ -97,7 +113,7 @@ def test_a_study_afresh_has_the_same_tasks(name, stage):
             }
             for place in (stage / "fresh.study/vectors", STAGE / f"{name}.study/vectors")
         )
-        assert one == other | {"rises": (torch.int64, 2)}  # older stores have none
+        assert one == {"rises": (torch.int64, 2)} | other  # older stores have no rises
 
 
 def test_kept_tensors():

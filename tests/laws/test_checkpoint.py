@@ -20,7 +20,7 @@ from stored import assert_same
 PROSE = "The lamp in the harbour went out at nine, and nobody noticed until the ferry was late. "
 RECIPES = [
     "default",
-    "averaged@k=8",
+    "default@k=8",
     "direction@decay_steps=10",
     "kuratov2025+t1",
     "tarasov2026+low-dim@k=8,lr=0.1",

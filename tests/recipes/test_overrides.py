@@ -47,7 +47,7 @@ def test_every_value_that_a_recipe_has_is_allowed(name):
         ("k=0", "greater than or equal to 1"),
         ("k=1.5", "valid integer"),
         ("k=true", "valid integer"),
-        ("k=LowDim", "valid integer"),
+        ("k=LowDim", "valid integer or 'auto'"),
         ("k=1000000000000", "less than or equal to 65536"),
         ("strategy.steps=0", "greater than or equal to 1"),
         (f"strategy.steps={10**30}", "less than or equal to"),

@@ -46,6 +46,12 @@ def test_mem_is_the_affine_map():
     assert one["weight"].abs().max() <= 0.5  # 1/√k
 
 
+@pytest.mark.parametrize(("width", "eighth", "auto"), [(256, 32, 128), (576, 72, 256), (16, 4, 8)])
+def test_coordinates_by_the_width(width, eighth, auto):
+    assert LowDim().start_width(width) == eighth
+    assert LowDim(k="auto").start_width(width) == auto
+
+
 def test_a_group_does_not_depend_on_the_batch_but_on_its_members(tiny_lm64):
     first, second = group(tiny_lm64, 1), group(tiny_lm64, 2)
     alone, mixed = results(tiny_lm64, first), results(tiny_lm64, second + first)

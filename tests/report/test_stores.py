@@ -26,7 +26,7 @@ def test_an_unfinished_store(tmp_path, rows_and_records):
     assert (part.name, part.planned, part.failed) == ("dev", len(rows) + 3, 0)
     settings = part.settings["runs"][0]["settings"]
     assert set(settings) == {"threads", "recipes"}
-    assert settings["recipes"]["default"]["optimiser"]["kind"] == "AdamW"
+    assert settings["recipes"]["default"]["optimiser"]["kind"] == "AveragedAdamW"
     task = rows["task"][0]
     assert data.tokens(task).ids.tolist() == records[task].ids.tolist()
 

@@ -13,7 +13,7 @@ from memcram.cli.console import echo
 RECIPE_NAMES = (
     "default",
     "direct",
-    "averaged",
+    "low-dim",
     "direction",
     "kuratov2025",
     "kuratov2025+t1",

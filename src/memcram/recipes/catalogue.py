@@ -65,9 +65,9 @@ _DEFAULT = dataclasses.replace(
     _DIRECT,
     name="default",
     objective=SmoothMargin(tau=0.1),
-    optimiser=AdamW(lr=0.3, betas=(0.8, 0.8), weight_decay=0.0),
+    optimiser=AveragedAdamW(lr=0.6, betas=(0.0, 0.8)),
     start=UniformStart(0.0, 0.02),
-    parametrisation=LowDim(),
+    parametrisation=LowDim(k="auto"),
     horizon=Horizon(steps=1000, patience=200, growth=0.1, lookahead=0, margin=0.02),
 )
 
@@ -78,9 +78,9 @@ RECIPES: dict[str, Recipe] = {
         _DIRECT,
         dataclasses.replace(
             _DEFAULT,
-            name="averaged",
-            optimiser=AveragedAdamW(lr=0.6, betas=(0.0, 0.8)),
-            parametrisation=LowDim(k=256),
+            name="low-dim",
+            optimiser=AdamW(lr=0.3, betas=(0.8, 0.8), weight_decay=0.0),
+            parametrisation=LowDim(),
         ),
         dataclasses.replace(
             _DIRECT,

@@ -52,8 +52,14 @@ def component(cls: type[T]) -> type[T]:
 
 
 def _usage_error(error: ValidationError, given: Mapping[str, Any]) -> UsageError:
-    """Convert the first validation error to a `UsageError` about one argument."""
-    first = error.errors(include_url=False)[0]
+    """Convert the first validation error, or those of a union, to a `UsageError`."""
+    first, *more = error.errors(include_url=False)
     name = str(first["loc"][0])
-    allowed = first["msg"].removeprefix("Input should be ")
-    return UsageError(argument=name, got=given[name], allowed=allowed)
+    # Each type of a union has its own error, whose location ends with the name of the type.
+    branches = [other for other in more if other["loc"][0] == name and _in_union(other["loc"])]
+    messages = [one["msg"].removeprefix("Input should be ") for one in (first, *branches)]
+    return UsageError(argument=name, got=given[name], allowed=" or ".join(messages))
+
+
+def _in_union(location: tuple[int | str, ...]) -> bool:
+    return len(location) == 2 and isinstance(location[1], str)

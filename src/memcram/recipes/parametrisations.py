@@ -1,7 +1,7 @@
 """Parametrisations: how the `[mem]` vectors depend on the trained parameters."""
 
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -133,12 +133,12 @@ class LowDim:
     with one text per batch.
 
     Attributes:
-        k: coordinates of z; None for an eighth of the width, but at least 4. The paper has 256 for
-            a width of 2,048.
+        k: coordinates of z; "auto" for half of the width, but at most 256; None for an eighth of
+            the width, but at least 4. The paper has 256 for a width of 2,048.
         in_group: whether the texts of a group share W and b.
     """
 
-    k: Width | None = None
+    k: Width | Literal["auto"] | None = None
     in_group: bool = False
 
     @property
@@ -148,6 +148,8 @@ class LowDim:
 
     def start_width(self, input_width: int) -> int:
         """The coordinates of z."""
+        if self.k == "auto":
+            return min(256, max(4, input_width // 2))
         return self.k or max(4, input_width // 8)
 
     def init(self, start: Tensor, input_width: int, generator: torch.Generator) -> Parameters:
