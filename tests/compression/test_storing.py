@@ -101,7 +101,7 @@ def test_resumed_is_uninterrupted(tiny_lm, tmp_path, chunk_tokens):
 def test_what_is_stored_is_what_was_measured(pocket, prose):
     recipe = memcram.get_recipe("default").with_steps(40).for_horizon()
     [crammed] = Engine(pocket, recipe).run([CramRequest(0, prose[:40])])
-    found, storage = Storer(pocket, recipe, "int4").store(prose[:40], crammed)
+    [(found, storage)] = Storer(pocket, recipe, "int4").store([(prose[:40], crammed)])
     codes = encode(found.mem, storage.scales, "int4")
     assert torch.equal(decode(codes, storage.scales, "int4", torch.float32), found.mem)
     ids = pocket.generate(found.mem, found.n_correct)
@@ -116,18 +116,21 @@ def test_least_takes_the_fewest_bits_that_hold_all_tokens(pocket, prose, monkeyp
     finish, tried = storer._finish, []
 
     def failing(below):
-        def short(ids, start, crammed, precision):
-            tried.append(precision)
+        def short(texts, starts, precision):
+            tried.extend([precision] * len(texts))
             if PRECISIONS[precision] >= below:
-                return finish(ids, start, crammed, precision)
-            return crammed, Storage(precision, scales_of(crammed.mem, precision), shortened=True)
+                return finish(texts, starts, precision)
+            return [
+                (one, Storage(precision, scales_of(one.mem, precision), shortened=True))
+                for _, one in texts
+            ]
 
         return short
 
     for below, chosen in [(6, "int6"), (9, "float16"), (17, "float32")]:
         monkeypatch.setattr(storer, "_finish", failing(below))
         tried.clear()
-        found, storage = storer.store(prose[:40], crammed)
+        [(found, storage)] = storer.store([(prose[:40], crammed)])
         assert storage.precision == chosen
         assert found.n_correct == crammed.n_correct
         assert (
@@ -138,6 +141,47 @@ def test_least_takes_the_fewest_bits_that_hold_all_tokens(pocket, prose, monkeyp
                 "float32": ["int8", "float16", "float32"],
             }[chosen]
         )
+
+
+@pytest.mark.parametrize("store", ["int4", "least"])
+def test_chunks_are_stored_side_by_side_as_if_alone(tiny_lm, store, monkeypatch):
+    for name in ("_STEPS", "_CUTTING_STEPS"):
+        monkeypatch.setattr(f"memcram.engine.storing.{name}", 8)
+    recipe = memcram.get_recipe("default").with_steps(30)
+    ids = torch.tensor(tiny_lm.tokenize(TEXT))
+    texts = [ids[:3], ids[3:7], ids[7:15]]
+    engine = Engine(tiny_lm, recipe)
+    crammed = {one.key: one for one in engine.run(map(CramRequest, range(3), texts))}
+    pairs = [(ids, crammed[i]) for i, ids in enumerate(texts)]
+    storer = Storer(tiny_lm, recipe, store)
+    alone = [storer.store([pair])[0] for pair in pairs]
+    together = storer.store(pairs)
+    assert any(one.n_correct for one, _ in together)
+    for (one, how), (other, its) in zip(together, alone, strict=True):
+        assert torch.equal(one.mem, other.mem)
+        assert one.n_correct == other.n_correct
+        assert (how.precision, how.shortened) == (its.precision, its.shortened)
+        assert torch.equal(how.scales, its.scales)
+    if store == "least":
+        assert len({how.precision for _, how in together}) > 1
+
+
+def test_a_full_batch_of_chunks_is_stored_while_others_are_crammed(tiny_lm, monkeypatch):
+    stored = []
+    store = Storer.store
+
+    def counted(storer, texts):
+        stored.append(len(texts))
+        return store(storer, texts)
+
+    monkeypatch.setattr(Storer, "store", counted)
+    settings = {"chunk_tokens": 4, "steps": 2, "store": "int4"}
+    whole = memcram.compress(TEXT, tiny_lm, **settings)
+    assert stored == [12]
+    stored.clear()
+    monkeypatch.setattr(Storer, "fills_a_batch", lambda storer, crammed: len(crammed) >= 5)
+    assert memcram.compress(TEXT, tiny_lm, **settings).to_bytes() == whole.to_bytes()
+    assert stored == [5, 5, 2]
 
 
 def test_vectors_on_disk_must_be_those_of_the_storage():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memcram.archive.partial import Chunk
+from memcram.archive.stored import Storage
 from memcram.compression.initial import InitialVectors
 from memcram.compression.storing import Storer, is_stored
 from memcram.engine.batch import SEED_STRIDE, CramRequest
@@ -120,17 +121,23 @@ def cram_chunks(
     work = _Work(ids, plan, {chunk.start: chunk for chunk in finished}, initial, storer)
     engine = Engine(lm, chosen, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
 
-    def report(status: EngineStatus) -> None:
+    def report(active_correct: int) -> None:
         if on_progress is not None:
-            correct = work.tokens_done + status.tokens_correct
+            correct = work.tokens_done + active_correct
             on_progress(CodecProgress(len(work.done), correct, len(ids)))
 
-    for crammed in engine.run(work.first_requests(), report, work.follow_up):
-        place = crammed.key
-        assert isinstance(place, _Place)
-        chunk = work.done.get(place.start)
-        if chunk is not None and crammed.outcome != Outcome.INTERRUPTED:
-            yield chunk
+    def polled(status: EngineStatus) -> None:
+        report(status.tokens_correct)
+
+    requests = work.first_requests()
+    while requests:
+        for _ in engine.run(requests, polled, work.follow_up):
+            yield from work.take_chunks()
+        if work.unstored:
+            work.store()
+            yield from work.take_chunks()
+            report(0)
+        requests = work.take_requests()
 
 
 def fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM, store: str | None) -> bool:
@@ -179,8 +186,26 @@ class _Work:
         self.initial = initial
         self.done = done
         self.storer = storer
-        self.tokens_done = sum(chunk.n_tokens for chunk in done.values())
+        self._tokens_stored = sum(chunk.n_tokens for chunk in done.values())
         self._best: dict[int, Crammed] = {}
+        self.unstored: list[tuple[_Place, Crammed]] = []
+        self._chunks: list[Chunk] = []
+        self._requests: list[CramRequest] = []
+
+    @property
+    def tokens_done(self) -> int:
+        """Tokens of finished chunks, and those held by chunks that are not stored yet."""
+        return self._tokens_stored + sum(crammed.n_correct for _, crammed in self.unstored)
+
+    def take_chunks(self) -> Iterator[Chunk]:
+        """Yield the chunks finished since the last call."""
+        while self._chunks:
+            yield self._chunks.pop(0)
+
+    def take_requests(self) -> list[CramRequest]:
+        """The next chunks of stretches that no call of `follow_up` has returned."""
+        taken, self._requests = self._requests, []
+        return taken
 
     def first_requests(self) -> list[CramRequest]:
         """The next chunk of each stretch that is not finished."""
@@ -197,26 +222,40 @@ class _Work:
         """A restart of a chunk that failed, or the chunk after a finished one."""
         place = crammed.key
         assert isinstance(place, _Place)
-        if self.plan.fit:
-            return self._finish(place, crammed)
-        before = self._best.get(place.start)
-        if before is None or crammed.n_correct > before.n_correct:
-            self._best[place.start] = crammed
-        if crammed.outcome != Outcome.CORRECT and place.attempt < RESTARTS:
-            return self._request(replace(place, attempt=place.attempt + 1))
-        return self._finish(place, self._best.pop(place.start))
+        if not self.plan.fit:
+            before = self._best.get(place.start)
+            if before is None or crammed.n_correct > before.n_correct:
+                self._best[place.start] = crammed
+            if crammed.outcome != Outcome.CORRECT and place.attempt < RESTARTS:
+                return self._request(replace(place, attempt=place.attempt + 1))
+            crammed = self._best.pop(place.start)
+        if self.storer is None:
+            self._finish(place, crammed, None)
+        else:
+            self.unstored.append((place, crammed))
+            if self.storer.fills_a_batch([one for _, one in self.unstored]):
+                self.store()
+        return self._requests.pop(0) if self._requests else None
 
-    def _finish(self, place: _Place, crammed: Crammed) -> CramRequest | None:
-        storage = None
-        if self.storer is not None:
-            ids = self.ids[place.start : place.end]
-            crammed, storage = self.storer.store(ids, crammed)
+    def store(self) -> None:
+        """Finish the unstored chunks in the storage precision, side by side."""
+        assert self.storer is not None
+        texts = [(self.ids[place.start : place.end], crammed) for place, crammed in self.unstored]
+        found = self.storer.store(texts)
+        for (place, _), (crammed, storage) in zip(self.unstored, found, strict=True):
+            self._finish(place, crammed, storage)
+        self.unstored = []
+
+    def _finish(self, place: _Place, crammed: Crammed, storage: Storage | None) -> None:
         # A token that no vectors hold becomes a chunk of its own, with a correction.
         n_tokens = max(1, crammed.n_correct) if self.plan.fit else place.end - place.start
-        self.done[place.start] = Chunk(place.start, n_tokens, crammed.mem, storage)
-        self.tokens_done += n_tokens
+        chunk = Chunk(place.start, n_tokens, crammed.mem, storage)
+        self.done[place.start] = chunk
+        self._tokens_stored += n_tokens
+        self._chunks.append(chunk)
         following = place.start + n_tokens
-        return self._request(_Place(following, place.end)) if following < place.end else None
+        if following < place.end:
+            self._requests.append(self._request(_Place(following, place.end)))
 
     def _request(self, place: _Place) -> CramRequest:
         end = place.end

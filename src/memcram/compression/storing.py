@@ -1,5 +1,6 @@
-"""Store the vectors of a chunk in fewer bits, and keep as many of its tokens as possible."""
+"""Store the vectors of chunks in fewer bits, and keep as many of their tokens as possible."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -10,6 +11,7 @@ from memcram.engine.batch import CramRequest
 from memcram.engine.loop import Engine
 from memcram.engine.result import Crammed
 from memcram.engine.storing import storing_recipe
+from memcram.models.accounting import padded_length
 from memcram.models.frozen_lm import FrozenLM
 from memcram.quantisation import decode, encode, precisions_of, scales_of
 from memcram.recipes.recipe import Recipe
@@ -38,46 +40,66 @@ class Storer:
             for name in self.precisions
         }
 
-    def store(self, ids: Tensor, crammed: Crammed) -> tuple[Crammed, Storage]:
-        """Return the vectors of a chunk on the values of the storage precision.
+    def fills_a_batch(self, crammed: Sequence[Crammed]) -> bool:
+        """Whether these chunks, of equal K, are as many as the engine takes at once."""
+        longest = max(self.lm.input_length(len(one.mem), one.n_correct) for one in crammed)
+        padded = padded_length(longest, self.lm.max_positions)
+        return padded * len(crammed) >= self._engines[self.precisions[0]].batch_tokens
+
+    def store(self, texts: Sequence[tuple[Tensor, Crammed]]) -> list[tuple[Crammed, Storage]]:
+        """Return the vectors of chunks on the values of the storage precision.
+
+        Chunks are finished side by side, but each result is that of the chunk alone.
 
         Args:
-            ids: (n,) its tokens; for a strategy that keeps a prefix, at least those held.
-            crammed: its vectors, in the model's dtype.
+            texts: per chunk its tokens (n,), for a strategy that keeps a prefix at least those
+                held, and its vectors in the model's dtype.
         """
+        crammed = [one for _, one in texts]
         if not self.is_least:
-            return self._finish(ids, crammed, crammed, self.precisions[0])
+            return self._finish(texts, crammed, self.precisions[0])
         *integers, half, single = self.precisions
-        found = None
+        found: dict[int, tuple[Crammed, Storage]] = {}
+        falling = list(range(len(texts)))
         for name in integers:
-            start = crammed if found is None else found[0]
-            one = self._finish(ids, start, crammed, name)
-            if one[1].shortened:
-                break
-            found = one
+            starts = [found[i][0] if i in found else crammed[i] for i in falling]
+            ended = self._finish([texts[i] for i in falling], starts, name)
+            held = {i: one for i, one in zip(falling, ended, strict=True) if not one[1].shortened}
+            found |= held
+            falling = list(held)
+        missing = [i for i in range(len(texts)) if i not in found]
         for name in (half, single):
-            if found is None or found[1].shortened:
-                found = self._finish(ids, crammed, crammed, name)
-        assert found is not None
-        return found
+            ended = self._finish([texts[i] for i in missing], [crammed[i] for i in missing], name)
+            found |= dict(zip(missing, ended, strict=True))
+            missing = [i for i in missing if found[i][1].shortened]
+        return [found[i] for i in range(len(texts))]
 
     def _finish(
-        self, ids: Tensor, start: Crammed, crammed: Crammed, precision: str
-    ) -> tuple[Crammed, Storage]:
-        """Finish vectors in one precision, beginning from those of `start`."""
-        mem, held = start.mem, crammed.n_correct
-        scales = scales_of(mem, precision)
-        if not held:
-            near = decode(encode(mem, scales, precision), scales, precision, mem.dtype)
-            return replace(crammed, mem=near), Storage(precision, scales)
+        self, texts: Sequence[tuple[Tensor, Crammed]], starts: Sequence[Crammed], precision: str
+    ) -> list[tuple[Crammed, Storage]]:
+        """Finish chunks in one precision, beginning from the vectors of `starts`."""
         engine = self._engines[precision]
-        wide = torch.cat(
-            [mem.to(torch.promote_types(mem.dtype, torch.float32)), scales[:, None]], 1
-        )
-        kept = ids[:held] if engine.recipe.strategy.keeps_prefix else ids
-        [one] = engine.run([CramRequest(0, kept, len(mem), start=wide)])
-        found = replace(crammed, mem=one.mem, n_correct=one.n_correct)
-        return found, Storage(precision, scales, shortened=one.n_correct < held)
+        found: dict[int, tuple[Crammed, Storage]] = {}
+        requests = []
+        for i, ((ids, crammed), start) in enumerate(zip(texts, starts, strict=True)):
+            mem, held = start.mem, crammed.n_correct
+            scales = scales_of(mem, precision)
+            if held:
+                kept = ids[:held] if engine.recipe.strategy.keeps_prefix else ids
+                wide = mem.to(torch.promote_types(mem.dtype, torch.float32))
+                given = torch.cat([wide, scales[:, None]], 1)
+                requests.append(CramRequest(i, kept, len(mem), start=given))
+            near = decode(encode(mem, scales, precision), scales, precision, mem.dtype)
+            found[i] = replace(crammed, mem=near), Storage(precision, scales)
+        for one in engine.run(requests):
+            assert isinstance(one.key, int)
+            crammed, storage = texts[one.key][1], found[one.key][1]
+            shortened = one.n_correct < crammed.n_correct
+            found[one.key] = (
+                replace(crammed, mem=one.mem, n_correct=one.n_correct),
+                replace(storage, shortened=shortened),
+            )
+        return [found[i] for i in range(len(texts))]
 
 
 def is_stored(mem: Tensor, storage: Storage | None, store: str | None) -> bool:
