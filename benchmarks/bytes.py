@@ -2,15 +2,18 @@
 
     pip install 'memcram[bytes]'
     python benchmarks/bytes.py MODEL --text BOOK.txt --text BOOK.txt -o bytes.json
+    memcram study report NAME.study --bytes bytes.json -o report/
 
-Every coder's round trip is checked for every text.
+Every coder's round trip is checked for every text. The texts are stretches of books, and random
+words of the packaged list.
 """
 
 import gzip
 import json
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,14 @@ import zstandard
 import memcram
 from memcram.metrics.statistics import spread
 from memcram.models import FrozenLM
+from memcram.texts.random_words import RandomWords
 
 STREAM = constriction.stream
 # Bytes for the number of tokens, which decoding needs.
 _LENGTH_BYTES = 2
+# What is kept of an archive's summary.
+KEPT = ("bits_per_dimension", "vectors", "chunks", "chunks_exact", "tokens")
+KEPT += ("tokens_corrected", "tokens_guarded", "chunks_shortened")
 
 
 def distributions(lm: FrozenLM) -> Iterator[Any]:
@@ -76,14 +83,14 @@ def lm_bytes(lm: FrozenLM, data: bytes) -> int:
 def usual_bytes(data: bytes) -> dict[str, int]:
     """Bytes of a text under each usual compressor, with its own header."""
     coders: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
-        "gzip": (lambda x: gzip.compress(x, 9), gzip.decompress),
-        "xz": (lambda x: lzma.compress(x, preset=9), lzma.decompress),
-        "zstd": (
+        "gzip -9": (lambda x: gzip.compress(x, 9), gzip.decompress),
+        "xz -9": (lambda x: lzma.compress(x, preset=9), lzma.decompress),
+        "Zstandard, level 19": (
             zstandard.ZstdCompressor(level=19).compress,
             zstandard.ZstdDecompressor().decompress,
         ),
     }
-    sizes = {"utf-8": len(data)}
+    sizes = {"UTF-8": len(data)}
     for name, (compress, decompress) in coders.items():
         packed = compress(data)
         if decompress(packed) != data:
@@ -92,20 +99,29 @@ def usual_bytes(data: bytes) -> dict[str, int]:
     return sizes
 
 
-def mem_bytes(lm: FrozenLM, data: bytes, store: str, **options: Any) -> dict[str, Any]:
-    """Bytes of vectors and corrections of a text; the archive is read back and decompressed."""
-    made = memcram.compress(data, lm, store=store, **options)
-    content = made.to_bytes()
-    if memcram.decompress(memcram.Archive.from_bytes(content), lm) != data:
-        raise click.ClickException("the archive does not restore the text")
-    report = made.summary()
-    kept = ("vectors", "chunks", "chunks_exact", "tokens", "tokens_corrected", "tokens_guarded")
-    return {
-        "bytes": report["bits_stored"] / 8,
-        "archive_bytes": len(content),
-        "bits_per_dimension": report["bits_per_dimension"],
-        **{name: report[name] for name in kept},
-    }
+def mem_bytes(
+    lm: FrozenLM, data: bytes, stores: Sequence[str], **options: Any
+) -> dict[str, dict[str, Any]]:
+    """Bytes of vectors and corrections of a text in each precision, all from the same vectors.
+
+    The archives are read back and decompressed.
+    """
+    found = {}
+    plain = memcram.compress(data, lm, **options)
+    for store in stores:
+        made = plain
+        if store != "float32":
+            made = memcram.compress(data, lm, store=store, init=plain, **options)
+        content = made.to_bytes()
+        if memcram.decompress(memcram.Archive.from_bytes(content), lm) != data:
+            raise click.ClickException("the archive does not restore the text")
+        report = made.summary()
+        found[store] = {
+            "bytes": report["bits_stored"] / 8,
+            "archive_bytes": len(content),
+            **{name: report[name] for name in KEPT},
+        }
+    return found
 
 
 def stretches(files: tuple[Path, ...], texts: int, n_bytes: int) -> list[bytes]:
@@ -120,11 +136,43 @@ def stretches(files: tuple[Path, ...], texts: int, n_bytes: int) -> list[bytes]:
     return found
 
 
+def random_words(lm: FrozenLM, texts: int, n_bytes: int) -> list[bytes]:
+    """Texts of random words, whole words only, of about `n_bytes` bytes."""
+    drawn = RandomWords().sample(lm.tokenize, samples=texts, n_tokens=n_bytes)
+    return [one.text[: one.text.index(" ", n_bytes)].encode() for one in drawn]
+
+
+def summary_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean bytes of each source and coder, and the fraction of UTF-8 with its interval."""
+    found = []
+    for source in dict.fromkeys(row["source"] for row in rows):
+        some = [row for row in rows if row["source"] == source]
+        for coder in some[0]["bytes"]:
+            fraction = spread([row["bytes"][coder] / row["bytes"]["UTF-8"] for row in some], 0)
+            low, high = fraction.ci95 or (None, None)
+            sizes = [row["bytes"][coder] for row in some]
+            found.append(
+                {
+                    "source": source,
+                    "coder": coder,
+                    "n": len(some),
+                    "mean_bytes": sum(sizes) / len(sizes),
+                    "fraction_of_utf8": fraction.mean,
+                    "low": low,
+                    "high": high,
+                }
+            )
+            archives = [row["archives"].get(coder.removeprefix("[mem], ")) for row in some]
+            bits = [one["bits_per_dimension"] for one in archives if one]
+            found[-1]["bits_per_dimension"] = sum(bits) / len(bits) if bits else None
+    return found
+
+
 @click.command()
 @click.argument("model")
 @click.option("--text", "files", multiple=True, type=Path, required=True, help="A book.")
-@click.option("--texts", default=4, show_default=True)
-@click.option("--bytes", "n_bytes", default=400, show_default=True, help="Length of a text.")
+@click.option("--texts", default=8, show_default=True, help="Texts of each source.")
+@click.option("--bytes", "n_bytes", default=200, show_default=True, help="Length of a text.")
 @click.option("--chunk-tokens", default=12, show_default=True)
 @click.option("--steps", default=300, show_default=True)
 @click.option("--recipe", default="default", show_default=True)
@@ -141,34 +189,28 @@ def main(
     stores: tuple[str, ...],
     output: Path,
 ) -> None:
-    """Compress stretches of books with every coder, and count bytes."""
+    """Compress stretches of books and random words with every coder, and count bytes."""
     lm = memcram.load_lm(model, device="cpu")
     options = {"chunk_tokens": chunk_tokens, "steps": steps, "recipe": recipe}
+    sources = {
+        "books": stretches(files, texts, n_bytes),
+        "random words": random_words(lm, texts, n_bytes),
+    }
     rows: list[dict[str, Any]] = []
-    for data in stretches(files, texts, n_bytes):
-        coded: dict[str, Any] = usual_bytes(data) | {"lm, range coder": lm_bytes(lm, data)}
-        mems = {store: mem_bytes(lm, data, store, **options) for store in stores}
-        rows.append(coded | {f"[mem], {store}": one["bytes"] for store, one in mems.items()})
-        rows[-1]["archives"] = mems
+    # The sources in turn, so that a run that is stopped has as many texts of each.
+    for i, source in product(range(texts), sources):
+        data = sources[source][i]
+        archives = mem_bytes(lm, data, stores, **options)
+        sizes = usual_bytes(data) | {"range coder with the LM": lm_bytes(lm, data)}
+        sizes |= {f"[mem], {store}": one["bytes"] for store, one in archives.items()}
+        rows.append({"source": source, "bytes": sizes, "archives": archives})
         click.echo(json.dumps(rows[-1]))
-        shares = {
-            name: [row[name] / row["utf-8"] for row in rows]
-            for name in rows[0]
-            if name != "archives"
-        }
-        summary = {}
-        for name, values in shares.items():
-            found = spread(values, 0)
-            summary[name] = {
-                "mean_fraction_of_utf-8": round(found.mean, 4),
-                "interval": [round(end, 4) for end in found.ci95] if found.ci95 else None,
-            }
         report = {
+            "memcram_bytes": 1,
             "model": Path(model).name,
             "texts": [path.name for path in files[:texts]],
-            "n": len(rows),
             "options": options,
-            "summary": summary,
+            "summary": summary_of(rows),
             "per_text": rows,
             "versions": {
                 name: version(name) for name in ("memcram", "torch", "constriction", "zstandard")

@@ -29,13 +29,36 @@ def test_the_range_coder_is_lossless_and_as_short_as_the_model_says(module, pock
 
 def test_usual_compressors_are_counted_with_their_headers(module):
     sizes = module.usual_bytes(TEXT * 9)
-    assert sizes["utf-8"] == 9 * len(TEXT)
-    assert all(sizes[name] < 150 for name in ("gzip", "xz", "zstd"))
+    assert sizes.pop("UTF-8") == 9 * len(TEXT)
+    assert len(sizes) == 3
+    assert all(size < 150 for size in sizes.values())
 
 
 def test_mem_is_counted_with_corrections(module, tiny_lm):
-    found = module.mem_bytes(tiny_lm, TEXT, "int4", chunk_tokens=40, steps=1)
-    corrected = found["tokens_corrected"] + found["tokens_guarded"]
+    found = module.mem_bytes(tiny_lm, TEXT, ("float32", "int4"), chunk_tokens=40, steps=1)
+    packed, plain = found["int4"], found["float32"]
+    corrected = packed["tokens_corrected"] + packed["tokens_guarded"]
     assert corrected > 0
     # 32 coordinates of half a byte, a scale and the bits of each chunk; 12 bytes per correction
-    assert found["bytes"] == found["vectors"] * (16 + 4) + found["chunks"] + 12 * corrected
+    assert packed["bytes"] == packed["vectors"] * (16 + 4) + packed["chunks"] + 12 * corrected
+    corrected = plain["tokens_corrected"] + plain["tokens_guarded"]
+    assert plain["bytes"] == plain["vectors"] * 128 + 12 * corrected
+
+
+def test_the_summary_has_a_row_per_source_and_coder(module):
+    def one(source, mem):
+        archive = {"bits_per_dimension": mem / 10}
+        sizes = {"UTF-8": 100, "[mem], int4": mem}
+        return {"source": source, "bytes": sizes, "archives": {"int4": archive}}
+
+    rows = module.summary_of([one("books", 40), one("books", 60), one("words", 80)])
+    assert [(row["source"], row["coder"], row["n"]) for row in rows] == [
+        ("books", "UTF-8", 2),
+        ("books", "[mem], int4", 2),
+        ("words", "UTF-8", 1),
+        ("words", "[mem], int4", 1),
+    ]
+    assert (rows[1]["mean_bytes"], rows[1]["fraction_of_utf8"]) == (50, 0.5)
+    assert rows[1]["low"] <= 0.5 <= rows[1]["high"]
+    assert rows[1]["bits_per_dimension"] == 5
+    assert rows[0]["bits_per_dimension"] is rows[3]["low"] is None

@@ -26,6 +26,14 @@ from memcram.errors import UsageError, require
     is_flag=True,
     help="Put the figures into index.html, without pages of texts.",
 )
+@click.option(
+    "--bytes",
+    "coders",
+    multiple=True,
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Add the table of a file that benchmarks/bytes.py wrote; may be repeated.",
+)
 @options.stacked(options.force, options.json, options.quiet)
 def report(
     stores: tuple[str, ...],
@@ -33,6 +41,7 @@ def report(
     published: bool,
     max_texts: int,
     one_page: bool,
+    coders: tuple[str, ...],
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -50,6 +59,7 @@ def report(
       memcram study report pocket.study pythia-160m.study -o report/ --force
       memcram study report results/pocket.csv -o report/ --one-page
       memcram study report --published -o baseline/
+      memcram study report pocket.study --bytes bytes.json -o report/
     """
     if published == bool(stores):
         got = "got both" if published else "got none"
@@ -57,10 +67,12 @@ def report(
         raise UsageError(got, argument="stores", allowed=allowed)
     require("reports", "pandas", "matplotlib", "jinja2")
 
+    from memcram.report.coders import coder_table
     from memcram.report.page import check_folder, write_report
     from memcram.report.stores import load_stores
 
     check_folder(Path(output), force=force)
+    table = coder_table([Path(one) for one in coders])
     data = None if published else load_stores([Path(store) for store in stores])
     with progress_bar("report", quiet=quiet) as show:
         page = write_report(
@@ -70,6 +82,7 @@ def report(
             max_texts=max_texts,
             one_page=one_page,
             on_part=lambda name: show(0, None, label=f"report: {name}"),
+            coders=table,
         )
     rows = 0 if data is None else len(data.rows)
     unfinished = [] if data is None else [part.name for part in data.unfinished]

@@ -54,6 +54,7 @@ class ReportData:
         pieces: (row's task, ids) → the text of each token.
         studies: the parts, for their settings and progress.
         exported: progress of the tasks that were read from a CSV, and have no token record.
+        coders: bytes of texts under each coder, see `memcram.report.coders`.
     """
 
     rows: DataFrame
@@ -61,6 +62,7 @@ class ReportData:
     pieces: Callable[[str, Sequence[int]], list[str]]
     studies: tuple[StudyPart, ...]
     exported: Mapping[str, Progress | None] = field(default_factory=dict)
+    coders: DataFrame = field(default_factory=DataFrame)
 
     @property
     def recorded(self) -> DataFrame:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ def write_report(
     max_texts: int = MAX_TEXTS,
     one_page: bool = False,
     on_part: OnPart | None = None,
+    coders: DataFrame | None = None,
 ) -> Path:
     """Write a report, completely or not at all.
 
@@ -81,6 +82,7 @@ def write_report(
         one_page: put the figures into `index.html` and leave out the pages of texts, so that
             besides it there are only tables.
         on_part: called with the name of each part before it is made.
+        coders: bytes of texts under each coder, from `coder_table`.
 
     Returns:
         The page.
@@ -90,6 +92,8 @@ def write_report(
     """
     check_folder(output, force=force)
     found = data or published_only()
+    if coders is not None:
+        found = replace(found, coders=coders)
     files = one_page_files(found, on_part) if one_page else report_files(found, max_texts, on_part)
     with new_folder(output, replace=True) as temporary:
         for name, content in files:
@@ -125,7 +129,8 @@ class _Parts:
 
     def tables(self) -> Iterator[tuple[str, bytes]]:
         """Path and content of each table."""
-        for name, table in (("table-1", self.table), ("horizons", self.horizons)):
+        named = {"table-1": self.table, "horizons": self.horizons, "bytes": self.data.coders}
+        for name, table in named.items():
             if len(table):
                 yield f"tables/{name}.csv", _csv(table)
         for section in self.sections:
@@ -187,6 +192,7 @@ def _index(parts: _Parts, texts: list[dict[str, Any]], images: dict[str, str]) -
         threshold=ACCURACY_THRESHOLD,
         tables=list(_blocks(parts.table)),
         horizons=list(horizon_blocks(parts.horizons)),
+        coders=_coder_blocks(data.coders),
         sections=parts.sections,
         images=images,
         most_figures=_MOST_FIGURES,
@@ -205,6 +211,17 @@ def _blocks(table: DataFrame) -> Iterator[list[tuple[str, list[dict[str, Any]]]]
         yield [
             block for block in blocks if all(row["published"] for row in block[1]) == only_published
         ]
+
+
+def _coder_blocks(table: DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Rows of each model and source, under its heading."""
+    if not len(table):
+        return []
+    groups = table.groupby(["model", "source"], sort=False)
+    return [
+        (f"{model}, {source}, n = {rows['n'].iloc[0]:,}", as_dicts(rows))
+        for (model, source), rows in groups
+    ]
 
 
 def _spread_evenly(rows: DataFrame, most: int) -> DataFrame:
