@@ -1,13 +1,17 @@
 """Measure how many tokens vectors hold at each number of bits per dimension.
 
     python benchmarks/precision.py measure MODEL --text BOOK.txt --text BOOK.txt -o pocket_k1.json
+    python benchmarks/precision.py measure MODEL --study NAME.study --recipe averaged -o full.json
+    python benchmarks/precision.py side-by-side MODEL --text BOOK.txt -o side_by_side.json
     python benchmarks/precision.py figure pocket_k1.json pocket_k4.json -o precision.png
 
-Each text is crammed once in the model's dtype. Its vectors are then stored in each precision as
-`compress --store` does it, and decoded free-running from the stored codes.
+Each text is crammed once in the model's dtype, or taken from the store of a study of horizons with
+the vectors kept there. The vectors are then stored in each precision as `compress --store` does it,
+and decoded free-running from the stored codes.
 """
 
 import json
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +24,9 @@ from torch import Tensor
 
 import memcram
 from memcram.compression.codec import archive_recipe
+from memcram.compression.storing import Storer
 from memcram.engine.loop import Engine
+from memcram.engine.result import Crammed
 from memcram.engine.storing import storing_recipe
 from memcram.metrics.bound import capacity_bound
 from memcram.metrics.statistics import spread
@@ -28,6 +34,8 @@ from memcram.models import FrozenLM, decoding
 from memcram.models.accounting import exact_prefix
 from memcram.quantisation import PRECISIONS, decode, encode, scales_of
 from memcram.recipes.recipe import Recipe
+from memcram.recipes.strategies import Outcome
+from memcram.study.store import Store
 
 NAMES = ("float32", *(f"int{bits}" for bits in (8, 6, 5, 4, 3, 2, 1)))
 
@@ -67,6 +75,16 @@ def cram(
     return [Text(kept[f"mem{i}"], held) for i, held in enumerate(kept["held"].tolist())]
 
 
+def from_study(folder: Path, texts: int) -> tuple[list[Tensor], list[Text]]:
+    """Token ids, vectors and horizons of the first texts of a study of horizons, with one K."""
+    opened = Store(folder)
+    rows = opened.rows()[:texts]
+    records = [opened.record(row.task) for row in rows]
+    opened.close()
+    found = [Text(one.mem, row.horizon) for row, one in zip(rows, records, strict=True)]
+    return [one.ids for one in records], found
+
+
 def store(lm: FrozenLM, recipe: Recipe, name: str, ids: list[Tensor], plain: list[Text]) -> Any:
     """Store vectors in a precision; return per text the vectors read back and finishing steps."""
     scales = [scales_of(one.mem, name) for one in plain]
@@ -90,6 +108,13 @@ def store(lm: FrozenLM, recipe: Recipe, name: str, ids: list[Tensor], plain: lis
     return mems, [done[i].steps if i in done else 0 for i in range(len(plain))]
 
 
+def crammed_of(one: Text) -> Crammed:
+    """The result of cramming as `Storer` takes it; it reads vectors and tokens held."""
+    none = torch.zeros(0)
+    outcome = Outcome.BUDGET_EXHAUSTED
+    return Crammed(0, one.mem, outcome, one.n_correct, none, none, 0, 0, 0, 0.0, none, none)
+
+
 def measured(lm: FrozenLM, ids: list[Tensor], plain: list[Text], mems: list[Tensor]) -> Any:
     """Decode free-running; return the exact prefix of each text, within what float32 held."""
     lengths = [one.n_correct for one in plain]
@@ -106,7 +131,8 @@ def main() -> None:
 
 @main.command()
 @click.argument("model")
-@click.option("--text", "files", multiple=True, type=Path, required=True, help="A book.")
+@click.option("--text", "files", multiple=True, type=Path, help="A book.")
+@click.option("--study", type=Path, help="NAME.study, instead of books and cramming.")
 @click.option("--vectors", "-K", default=1, show_default=True)
 @click.option("--texts", default=16, show_default=True)
 @click.option("--tokens", default=96, show_default=True, help="Longest text.")
@@ -118,6 +144,7 @@ def main() -> None:
 def measure(
     model: str,
     files: tuple[Path, ...],
+    study: Path | None,
     vectors: int,
     texts: int,
     tokens: int,
@@ -129,9 +156,13 @@ def measure(
 ) -> None:
     """Cram passages with MODEL, and store their vectors in each precision."""
     lm = memcram.load_lm(model, device="cpu")
-    ids = passages(lm, files, texts, tokens)
     chosen = archive_recipe(recipe, steps, lm).for_horizon()
-    plain = cram(lm, chosen, ids, vectors, work)
+    if study is None:
+        ids = passages(lm, files, texts, tokens)
+        plain = cram(lm, chosen, ids, vectors, work)
+    else:
+        ids, plain = from_study(study, texts)
+        vectors = len(plain[0].mem)
     found: dict[str, Any] = {}
     for name in names:
         mems, finishing = store(lm, chosen, name, ids, plain)
@@ -144,14 +175,14 @@ def measure(
             "bound_tokens": vectors
             * capacity_bound(lm.input_width, lm.vocab_size, bits=PRECISIONS[name]),
             "texts_unchanged": sum(n == one.n_correct for n, one in zip(held, plain, strict=True)),
-            "mean_finishing_steps": sum(finishing) / texts,
+            "mean_finishing_steps": sum(finishing) / len(plain),
             "tokens_per_text": held,
         }
         click.echo(f"{name}: {found[name]}")
         report = {
             "model": Path(model).name,
-            "texts": [path.name for path in files],
-            "n": texts,
+            "texts": [path.name for path in files] if study is None else study.name,
+            "n": len(plain),
             "vectors": vectors,
             "width": lm.input_width,
             "vocab_size": lm.vocab_size,
@@ -161,6 +192,60 @@ def measure(
             "versions": {one: version(one) for one in ("memcram", "torch", "transformers")},
         }
         output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+@main.command()
+@click.argument("model")
+@click.option("--text", "files", multiple=True, type=Path, required=True, help="A book.")
+@click.option("--texts", default=16, show_default=True)
+@click.option("--tokens", default=48, show_default=True, help="Longest text.")
+@click.option("--steps", default=300, show_default=True)
+@click.option("--store", "name", default="least", show_default=True)
+@click.option("--turns", default=1, show_default=True, help="Each times both ways.")
+@click.option("--work", type=Path, help="File that keeps the crammed vectors.")
+@click.option("-o", "--output", type=Path, required=True, help="JSON file to write.")
+def side_by_side(
+    model: str,
+    files: tuple[Path, ...],
+    texts: int,
+    tokens: int,
+    steps: int,
+    name: str,
+    turns: int,
+    work: Path | None,
+    output: Path,
+) -> None:
+    """Time storing chunks one at a time and side by side; both must give the same vectors."""
+    lm = memcram.load_lm(model, device="cpu")
+    ids = passages(lm, files, texts, tokens)
+    recipe = archive_recipe("default", steps, lm).for_horizon()
+    plain = cram(lm, recipe, ids, 1, work)
+    storer = Storer(lm, recipe, name)
+    pairs = [(row, crammed_of(one)) for row, one in zip(ids, plain, strict=True)]
+    seconds: dict[str, list[float]] = {"one at a time": [], "side by side": []}
+    for _ in range(turns):
+        began = time.process_time()
+        alone = [storer.store([pair])[0] for pair in pairs]
+        between = time.process_time()
+        together = storer.store(pairs)
+        seconds["one at a time"].append(between - began)
+        seconds["side by side"].append(time.process_time() - between)
+        for (one, how), (other, its) in zip(alone, together, strict=True):
+            if not torch.equal(one.mem, other.mem) or how.precision != its.precision:
+                raise click.ClickException("side by side, a chunk has other vectors")
+    ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
+    report = {
+        "model": Path(model).name,
+        "store": name,
+        "n": texts,
+        "cpu_seconds": seconds,
+        "ratios": ratios,
+        "precisions": sorted(how.precision for _, how in together),
+        "threads": torch.get_num_threads(),
+        "versions": {one: version(one) for one in ("memcram", "torch", "transformers")},
+    }
+    click.echo(json.dumps(report))
+    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 @main.command()

@@ -2,8 +2,11 @@
 
 import json
 
+import torch
 from click.testing import CliRunner
 
+import plausible
+import plausible_store
 import precision
 
 BOOK = "The lamp went out at nine, and nobody noticed until the ferry was late. " * 20
@@ -36,3 +39,28 @@ def test_results_and_figure(tmp_path):
     ran = CliRunner().invoke(precision.main, ["figure", str(result), "-o", str(drawn)])
     assert ran.exit_code == 0, ran.output
     assert drawn.stat().st_size > 1000
+
+
+def test_storing_side_by_side_gives_the_same_vectors(tmp_path):
+    book, result = tmp_path / "book.txt", tmp_path / "r.json"
+    book.write_text(BOOK)
+    base = ["side-by-side", "pocket", "--text", str(book), "--texts", "2", "--tokens", "3"]
+    ran = CliRunner().invoke(
+        precision.main, [*base, "--steps", "8", "--store", "int8", "-o", str(result)]
+    )
+    assert ran.exit_code == 0, ran.output
+    report = json.loads(result.read_text())
+    assert report["precisions"] == ["int8", "int8"]
+    assert len(report["ratios"]) == len(report["cpu_seconds"]["side by side"]) == 1
+
+
+def test_vectors_of_a_study_are_read(tmp_path):
+    rows, records = plausible.study(samples=1, vectors=(2,), models=("pocket",))
+    rows = rows[rows["kind"] == "horizon"]
+    folder = plausible_store.make_store(tmp_path, "a", rows, records)
+    ids, found = precision.from_study(folder, 2)
+    first = rows.iloc[:2]
+    assert [one.n_correct for one in found] == list(first["horizon"])
+    for text, one, task in zip(ids, found, first["task"], strict=True):
+        assert torch.equal(text, records[task].ids)
+        assert torch.equal(one.mem, records[task].mem)
