@@ -149,7 +149,7 @@ def test_chunks_are_stored_side_by_side_as_if_alone(tiny_lm, store, monkeypatch)
         monkeypatch.setattr(f"memcram.engine.storing.{name}", 8)
     recipe = memcram.get_recipe("default").with_steps(30)
     ids = torch.tensor(tiny_lm.tokenize(TEXT))
-    texts = [ids[:3], ids[3:7], ids[7:15]]
+    texts = [ids[:1], ids[1:5], ids[5:20]]
     engine = Engine(tiny_lm, recipe)
     crammed = {one.key: one for one in engine.run(map(CramRequest, range(3), texts))}
     pairs = [(ids, crammed[i]) for i, ids in enumerate(texts)]
