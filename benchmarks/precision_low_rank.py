@@ -213,9 +213,9 @@ def main(
     ids = precision.passages(lm, files, texts, tokens)
     width = lm.input_width
     direct = archive_recipe(f"direct@lr={rate}", steps, lm).for_horizon()
-    default = archive_recipe("default", steps, lm).for_horizon()
+    mapped = archive_recipe("low-dim", steps, lm).for_horizon()
     kinds: list[tuple[str, Recipe, int, int]] = [
-        ("direct, recipe default", default, width, 0),
+        ("direct, recipe low-dim", mapped, width, 0),
         ("direct, recipe direct", replace(direct, parametrisation=Direct()), width, 0),
     ]
     for k in sizes:
@@ -224,7 +224,7 @@ def main(
             kinds.append(("random W", replace(direct, parametrisation=made), k, 0))
     others = precision.passages(lm, train_files, texts, tokens) if train_files else []
     for k in trained_sizes if others else ():
-        made = Projected(trained_map(lm, default, others, k))
+        made = Projected(trained_map(lm, mapped, others, k))
         of_map = SCALE_BYTES * width * k
         kinds.append(("W of other texts", replace(direct, parametrisation=made), k, of_map))
     rows = []

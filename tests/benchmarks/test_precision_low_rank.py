@@ -37,7 +37,7 @@ def test_rows(tmp_path):
     assert ran.exit_code == 0, ran.output
     rows = json.loads(result.read_text())["rows"]
     assert [row["vectors"] for row in rows[::2]] == [
-        "direct, recipe default",
+        "direct, recipe low-dim",
         "direct, recipe direct",
         "random W",
         "W of other texts",
