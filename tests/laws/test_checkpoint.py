@@ -237,7 +237,7 @@ def test_states_of_finished_texts_are_dropped(prepared, monkeypatch):
     assert not file.exists()
 
 
-def test_copies_take_a_small_share_of_the_time(tmp_path, monkeypatch):
+def test_copies_take_a_small_share_of_the_time(monkeypatch):
     now = 100.0
     copies = []
 
@@ -251,7 +251,7 @@ def test_copies_take_a_small_share_of_the_time(tmp_path, monkeypatch):
             return {}
 
     monkeypatch.setattr(in_progress.time, "monotonic", lambda: now)
-    kept = in_progress.InProgress(tmp_path)
+    kept = in_progress.Copies({})
     for _ in range(1200):
         now += 0.25
         kept.copy_if_due(Slow(), (), Clock(1.0))

@@ -34,7 +34,7 @@ TEXTS = 48
 
 def start(folder):
     # Small groups, so that kills fall before, between and in commits.
-    program = "import memcram.study.runner as r; r._GROUP = 4; from memcram.cli import main; main()"
+    program = "import memcram.study.worker as w; w._GROUP = 4; from memcram.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, "study", "run", "killed.toml", "--device", "cpu", "-q"],
         cwd=folder,

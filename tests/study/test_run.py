@@ -72,7 +72,7 @@ def test_stray_weight_file_does_not_change_the_tasks_of_a_new_store(
 
 def test_second_run_does_nothing(measured, whole, monkeypatch):
     before = whole.rows()
-    monkeypatch.setattr("memcram.study.runner.load_lm", None)  # not even the model is loaded
+    monkeypatch.setattr("memcram.study.worker.load_lm", None)  # not even the model is loaded
     store = measured(whole.folder.with_name("small.toml"))
     assert store.rows() == before
     assert store.counts().pending == 0

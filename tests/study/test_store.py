@@ -212,7 +212,7 @@ def test_row_is_committed_after_its_vectors(place, measured, monkeypatch):
             assert len(self.record(task).ids) > 0
         commits.append(len(seen))
 
-    monkeypatch.setattr("memcram.study.runner._GROUP", 4)
+    monkeypatch.setattr("memcram.study.worker._GROUP", 4)
     monkeypatch.setattr(Store, "add", watched)
     store = measured(place / "small.toml")
     assert len(commits) > 2
@@ -249,7 +249,7 @@ class FullAfter:
 def test_full_disk_gives_a_one_line_error_and_can_be_resumed(
     place, whole, monkeypatch, capsys, writes
 ):
-    monkeypatch.setattr("memcram.study.runner._GROUP", 2)
+    monkeypatch.setattr("memcram.study.worker._GROUP", 2)
     monkeypatch.setattr(os, "fsync", FullAfter(writes))
     assert run(["study", "run", str(place / "small.toml"), "--device", "cpu"]) == 2
     out, err = capsys.readouterr()

@@ -28,6 +28,7 @@ from memcram.study.conditions import ContextVectors, DerivedVectors, Interpolate
 from memcram.study.horizon import longest_sample
 from memcram.study.kinds import KINDS
 from memcram.study.probe import ProbeInputs, ProbePlan
+from memcram.study.planned import PlannedTask
 from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
 from memcram.texts.sample import TextSample
 from memcram.texts.sources import make_source
@@ -79,6 +80,12 @@ class Task:
     def positions(self, lm: FrozenLM) -> int:
         """Input positions under teacher forcing, with the vectors that are crammed."""
         return lm.input_length(self.vectors + len(self.prefix), len(self.ids))
+
+    def planned(self) -> PlannedTask:
+        """Return the task without its text."""
+        needs = None if self.derived is None else self.derived.needs
+        name = self.recipe.name
+        return PlannedTask(self.id, self.source, self.group, self.cost, name, needs)
 
 
 def max_token_steps(recipe: Recipe, positions: int) -> int:

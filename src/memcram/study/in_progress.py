@@ -30,8 +30,60 @@ _CHECKSUM = "sha256"
 _UNREADABLE = (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError)
 
 
+class Copies:
+    """Copies of the state of texts in progress.
+
+    Args:
+        texts: states to continue from, by task.
+    """
+
+    def __init__(self, texts: Mapping[str, Checkpoint]) -> None:
+        self.texts = {task: dict(text) for task, text in texts.items()}
+        self._copied = self._passed_on = time.monotonic()
+        self._wait = _COPY_SECONDS
+
+    def of(self, tasks: Iterable[str], clock: Clock) -> dict[str, Checkpoint]:
+        """Return the checkpoints of these tasks, and set the clock to the time that they took."""
+        found: dict[str, Checkpoint] = {}
+        for task in tasks:
+            if task in self.texts:
+                found[task] = self.texts[task]
+                clock.restore(found[task][_CLOCK].tolist())
+        return found
+
+    def copy_if_due(self, engine: Engine, tasks: Container[str], clock: Clock) -> bool:
+        """Copy the state of texts in progress about once a second.
+
+        Args:
+            engine: is running, between two turns.
+            tasks: those that are wanted; others of their groups are not kept.
+            clock: of the run.
+
+        Returns:
+            Whether the copies should be written to disk: once a minute.
+        """
+        now = time.monotonic()
+        if now - self._copied < self._wait:
+            return False
+        counters = clock.counters()
+        for key, text in engine.checkpoints().items():
+            if str(key) in tasks:
+                self.texts[str(key)] = text | {_CLOCK: counters.clone()}
+        self._copied = time.monotonic()
+        self._wait = max(_COPY_SECONDS, (self._copied - now) / _COPY_SHARE)
+        is_due = now - self._passed_on >= _WRITE_SECONDS
+        if is_due:
+            self._passed_on = time.monotonic()
+        return is_due
+
+    def drop(self, tasks: Iterable[str]) -> None:
+        """Forget tasks that have a row now, or failed."""
+        for task in tasks:
+            self.texts.pop(task, None)
+
+
 class InProgress:
-    """State of the texts in progress, by task.
+    """The file with the state of the texts in progress, by task.
 
     Args:
         folder: of the store; its file is read if there is one, and ignored if it is damaged.
@@ -40,45 +92,24 @@ class InProgress:
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
         self._texts = _read(self._path)
-        self._copied = self._written = time.monotonic()
-        self._wait = _COPY_SECONDS
 
     @property
     def count(self) -> int:
         """Number of texts in progress."""
         return len(self._texts)
 
-    def of(self, tasks: Iterable[str], clock: Clock) -> dict[str, Checkpoint]:
-        """Return the checkpoints of these tasks, and set the clock to the time that they took."""
-        found: dict[str, Checkpoint] = {}
-        for task in tasks:
-            if task in self._texts:
-                found[task] = self._texts[task]
-                clock.restore(found[task][_CLOCK].tolist())
-        return found
+    def of(self, tasks: Iterable[str]) -> dict[str, Checkpoint]:
+        """Return the checkpoints of these tasks; some have none."""
+        return {task: self._texts[task] for task in tasks if task in self._texts}
 
-    def copy_if_due(self, engine: Engine, tasks: Container[str], clock: Clock) -> None:
-        """Copy the state of texts in progress about once a second, and write it once a minute.
-
-        Args:
-            engine: is running, between two turns.
-            tasks: those that are wanted; others of their groups are not kept.
-            clock: of the run.
+    def update(self, texts: Mapping[str, dict[str, Tensor]]) -> None:
+        """Write new copies of some tasks.
 
         Raises:
             UsageError: the disk is full.
         """
-        now = time.monotonic()
-        if now - self._copied < self._wait:
-            return
-        counters = clock.counters()
-        for key, text in engine.checkpoints().items():
-            if str(key) in tasks:
-                self._texts[str(key)] = text | {_CLOCK: counters.clone()}
-        self._copied = time.monotonic()
-        self._wait = max(_COPY_SECONDS, (self._copied - now) / _COPY_SHARE)
-        if now - self._written >= _WRITE_SECONDS:
-            self.write()
+        self._texts.update(texts)
+        self.write()
 
     def drop(self, tasks: Iterable[str]) -> None:
         """Forget tasks that have a row now, or failed."""
@@ -91,7 +122,6 @@ class InProgress:
         Raises:
             UsageError: the disk is full.
         """
-        self._written = time.monotonic()
         if not self._texts:
             self._path.unlink(missing_ok=True)
             return

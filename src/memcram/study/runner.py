@@ -2,42 +2,27 @@
 
 import contextlib
 import platform
-import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from memcram.engine.batch import CramRequest
-from memcram.engine.loop import Engine, EngineStatus
-from memcram.engine.result import Crammed
 from memcram.errors import Interrupted, MemcramError, ModelError, UsageError
-from memcram.models import load_lm
-from memcram.models.frozen_lm import FrozenLM
-from memcram.recipes.recipe import Recipe
-from memcram.recipes.strategies import Outcome
 from memcram.study.cells import cell_samples, cells
-from memcram.study.clock import Clock
-from memcram.study.grid import (
-    Task,
-    expand,
-    resolve_config,
-    resolve_model,
-    study_recipe,
-)
+from memcram.study.grid import study_recipe
 from memcram.study.in_progress import InProgress
-from memcram.study.kinds import KINDS
-from memcram.study.measure import BareScores, Finished, Labels, measure, untrained
-from memcram.study.spec import KeyPath, Spec
+from memcram.study.planned import PlannedTask
+from memcram.study.spec import Spec
 from memcram.study.store import Counts, Store
+from memcram.study.worker import Batch, Checkpoints, Failed, Message, Rows, Running, Worker
 
-# Finished texts are collected, to be scored and decoded in batches, but not for long: they are
-# lost when the run is killed.
-_GROUP = 32
-_GROUP_SECONDS = 5.0
+# Computed vectors that are measured in one batch.
+_COMPUTED = 32
 
 
 @dataclass(frozen=True)
@@ -84,11 +69,11 @@ def run_study(
     """
     store.set_spec(spec.text, spec.folder)
     run = store.begin_run(_settings(spec, device, limit))
-    session = _Session(spec, store, run, limit, on_progress)
+    session = _Session(spec, store, run, limit, InProcess(device), on_progress)
     try:
         for model in range(len(spec.loads)):
             if not store.is_done(model) and session.wants_more():
-                session.run_model(model, device)
+                session.run_model(model)
     except KeyboardInterrupt as error:
         store.end_run(run, "interrupted")
         raise Interrupted(session.left()) from error
@@ -102,11 +87,79 @@ def run_study(
     return store.counts()
 
 
+class Workers(Protocol):
+    """Those who cram and measure the tasks of a run; this process alone writes the store."""
+
+    def load(self, spec: Spec, model: int, finished: AbstractSet[str]) -> list[PlannedTask]:
+        """Load a model of the spec instead of the one before, and list its tasks.
+
+        Args:
+            spec: the study.
+            model: index in the spec's `loads`.
+            finished: ids of all tasks that have a row.
+        """
+
+    def run(
+        self,
+        tasks: Sequence[PlannedTask],
+        batch_of: Callable[[Sequence[PlannedTask]], Batch],
+        handle: Callable[[int, Message], None],
+    ) -> None:
+        """Work until every one of these tasks has a row or a reason for its failure.
+
+        Args:
+            tasks: all of them crammed, or all of them computed.
+            batch_of: adds what tasks of one recipe need from the store; called when their turn
+                comes.
+            handle: called with the number of a worker, and what it reports.
+        """
+
+
+class InProcess:
+    """One worker, in this process.
+
+    Args:
+        device: as for `load_lm`.
+    """
+
+    def __init__(self, device: str | None) -> None:
+        self._device = device
+        self._worker: Worker | None = None
+
+    def load(self, spec: Spec, model: int, finished: AbstractSet[str]) -> list[PlannedTask]:
+        """Load a model, and list its tasks."""
+        self._worker = None  # frees the model before
+        self._worker = Worker(spec, model, self._device, finished)
+        return self._worker.planned()
+
+    def run(
+        self,
+        tasks: Sequence[PlannedTask],
+        batch_of: Callable[[Sequence[PlannedTask]], Batch],
+        handle: Callable[[int, Message], None],
+    ) -> None:
+        """Put all tasks of a recipe through one engine."""
+        assert self._worker is not None
+        for recipe in dict.fromkeys(task.recipe for task in tasks):
+            of_recipe = [task for task in tasks if task.recipe == recipe]
+            # The vectors that computed ones need are read from the store a few at a time.
+            size = len(of_recipe) if of_recipe[0].needs is None else _COMPUTED
+            for first in range(0, len(of_recipe), size):
+                batch = batch_of(of_recipe[first : first + size])
+                self._worker.work(batch, partial(handle, 0))
+
+
 class _Session:
     """State of one run: which tasks are left, and how many more it may measure."""
 
     def __init__(
-        self, spec: Spec, store: Store, run: int, limit: int | None, on_progress: OnProgress | None
+        self,
+        spec: Spec,
+        store: Store,
+        run: int,
+        limit: int | None,
+        workers: Workers,
+        on_progress: OnProgress | None,
     ) -> None:
         self.spec = spec
         self.store = store
@@ -114,6 +167,7 @@ class _Session:
         self.in_progress = InProgress(store.folder)
         self.in_progress.drop(store.finished())  # a killed run may have left them
         self._wanted = limit
+        self._workers = workers
         self._on_progress = on_progress
         self._counts = store.counts()
 
@@ -128,62 +182,21 @@ class _Session:
         folder = str(self.store.folder)
         return f"{kept} are kept in {folder!r}; run the command again to continue"
 
-    def run_model(self, model: int, device: str | None) -> None:
+    def run_model(self, model: int) -> None:
         """Measure the tasks of one model that have no row yet."""
-        entry, study = self.spec.loads[model].entry, self.spec.study
-        self.report(f"loading {entry.id}")
-        lm = self._load(model, device)
-        tasks = self._tasks(model, lm)
-        self.store.plan(study.name, model, tasks)
+        self._report(f"loading {self.spec.loads[model].entry.id}")
+        tasks = self._workers.load(self.spec, model, self.store.finished())
+        self.store.plan(self.spec.study.name, model, tasks)
         self._counts = self.store.counts()
-        labels = Labels(study.name, study.kind, entry.id)
-        bare = BareScores(lm, tasks)
+        wanted: list[PlannedTask] = []
         for recipe in dict.fromkeys(task.recipe for task in tasks):
-            of_recipe = [task for task in tasks if task.recipe == recipe]
-            wanted = self._pick(of_recipe)
-            if wanted:
-                _RecipeRun(self, lm, recipe, labels, bare, wanted).work(of_recipe)
+            wanted += self._pick([task for task in tasks if task.recipe == recipe])
+        self._workers.run([t for t in wanted if t.needs is None], self._batch, self._handle)
+        ready = self._ready([t for t in wanted if t.needs is not None])
+        self._workers.run(ready, self._batch, self._handle)
+        self.in_progress.write()
 
-    def _load(self, model: int, device: str | None) -> FrozenLM:
-        load, study = self.spec.loads[model], self.spec.study
-        try:
-            return load_lm(
-                resolve_model(self.spec, model),
-                revision=load.entry.revision,
-                config=resolve_config(self.spec, model),
-                device=device,
-                dtype=study.dtype,
-                attention=study.attention,
-                layout=load.entry.layout,
-                autocast=study.autocast,
-                layers=load.layers,
-            )
-        except (UsageError, ModelError) as error:
-            if error.argument == "layers" and load.layers is not None:
-                key: KeyPath = ("layers", study.of_kind("layers").index(load.layers))
-            elif error.argument == "config":
-                key = ("models", study.models.index(load.entry), "config")
-            else:
-                raise
-            raise self.spec.error_from(key, error) from error
-
-    def _tasks(self, model: int, lm: FrozenLM) -> list[Task]:
-        """List the tasks of a model; with its earlier fingerprint if most rows have that one.
-
-        Tasks and rows are identified by it, so the store of an earlier version is continued.
-        """
-        tasks, identity = expand(self.spec, model, lm), lm.identity
-        if identity.earlier_fingerprint is None:
-            return tasks
-        lm.identity = identity.as_before()
-        former = expand(self.spec, model, lm)
-        finished = self.store.finished()
-        if sum(t.id in finished for t in former) > sum(t.id in finished for t in tasks):
-            return former
-        lm.identity = identity
-        return tasks
-
-    def _pick(self, tasks: Sequence[Task]) -> dict[str, Task]:
+    def _pick(self, tasks: Sequence[PlannedTask]) -> list[PlannedTask]:
         """Select tasks without a row, as many as the limit allows."""
         finished = self.store.finished()
         left = [task for task in tasks if task.id not in finished]
@@ -193,12 +206,41 @@ class _Session:
                 task for task in left[self._wanted :] if task.group in groups
             ]
             self._wanted = max(0, self._wanted - len(left))
-        return {task.id: task for task in left}
+        return left
 
-    def keep(self, measured: Sequence[Any]) -> None:
-        """Commit rows."""
-        self.store.add(measured, self.run)
-        self._counts = self.store.counts()
+    def _ready(self, computed: Sequence[PlannedTask]) -> list[PlannedTask]:
+        """Select the tasks whose vectors can be computed; the others fail."""
+        finished = self.store.finished() if computed else set()
+        lacking = [task for task in computed if not finished.issuperset(task.needs or ())]
+        for task in lacking:
+            reason = "needs the vectors of two solutions, one of which has no row"
+            self.store.fail(task.id, reason, self.run)
+        return [task for task in computed if task not in lacking]
+
+    def _batch(self, tasks: Sequence[PlannedTask]) -> Batch:
+        """Add what tasks need from the store."""
+        ids = [task.id for task in tasks]
+        needed = {need for task in tasks for need in task.needs or ()}
+        mems = {task: self.store.record(task).mem for task in needed}
+        return Batch(ids, self.in_progress.of(ids), mems)
+
+    def _handle(self, worker: int, message: Message) -> None:
+        """Store what a worker reports."""
+        match message:
+            case Rows(rows):
+                self.store.add(rows, self.run)
+                self.in_progress.drop(row.task for row, _ in rows)
+                self._counts = self.store.counts()
+            case Failed(tasks, reason):
+                for task in tasks:
+                    self.store.fail(task, reason, self.run)
+                self.in_progress.drop(tasks)
+                self._counts = self.store.counts()
+            case Checkpoints(texts):
+                self.in_progress.update(texts)
+            case Running(label):
+                self._label = label
+        self._report(self._label)
 
     def _total(self) -> int:
         """Count the texts: as planned, or for models not loaded yet as the spec says."""
@@ -206,163 +248,12 @@ class _Session:
         planned = [self.store.planned(model) for model in range(len(self.spec.loads))]
         return sum(each if count is None else count for count in planned)
 
-    def report(self, label: str) -> None:
+    def _report(self, label: str) -> None:
         """Report the progress of the study."""
+        self._label = label
         if self._on_progress is not None:
             counts = self._counts
             self._on_progress(StudyProgress(label, counts.done, self._total(), counts.seconds_left))
-
-
-class _RecipeRun:
-    """Crams and measures the wanted tasks of one model and recipe with one engine."""
-
-    def __init__(
-        self,
-        session: _Session,
-        lm: FrozenLM,
-        recipe: Recipe,
-        labels: Labels,
-        bare: BareScores,
-        wanted: dict[str, Task],
-    ) -> None:
-        self._session = session
-        self._lm = lm
-        self._labels = labels
-        self._bare = bare
-        self._recipe = recipe
-        self._left = wanted
-        self._label = f"{labels.model}, {recipe.name}"
-        self._finished: list[tuple[Task, Crammed]] = []
-        self._kept_at = time.monotonic()
-        self._reported_at = float("-inf")
-        positions = sum(t.positions(lm) for t in wanted.values())
-        self._clock = Clock(positions / len(wanted))
-
-    def work(self, tasks: Sequence[Task]) -> None:
-        """Work until every wanted task has a row or a reason for its failure.
-
-        Args:
-            tasks: all tasks of the recipe, since a group is crammed as a whole even if some of
-                its rows are stored already.
-        """
-        try:
-            while self._left:
-                groups = {task.group for task in self._left.values()} - {None}
-                together = [t for t in tasks if t.id in self._left or t.group in groups]
-                try:
-                    self._cram([task for task in together if task.derived is None])
-                    self._derive([task for task in together if task.derived is not None])
-                except ModelError as error:
-                    self._keep()
-                    self._give_up(str(error))
-        except KeyboardInterrupt:
-            self._keep()
-            self._session.in_progress.write()
-            raise
-        self._session.in_progress.write()
-
-    def _derive(self, tasks: Sequence[Task]) -> None:
-        """Measure vectors that are computed; the solutions they are computed from have rows."""
-        store = self._session.store
-        kept = store.finished() if tasks else set()
-        for first in range(0, len(tasks), _GROUP):
-            for task in tasks[first : first + _GROUP]:
-                assert task.derived is not None
-                if kept.issuperset(task.derived.needs):
-                    mem = task.derived.vectors(self._lm, lambda of: store.record(of).mem)
-                    self._finished.append((task, untrained(task.id, mem, len(task.ids))))
-                else:
-                    reason = "needs the vectors of two solutions, one of which has no row"
-                    store.fail(task.id, reason, self._session.run)
-                    del self._left[task.id]
-            self._keep()
-
-    def _cram(self, tasks: Sequence[Task]) -> None:
-        path = KINDS[self._labels.kind].keeps_path
-        requests = [
-            CramRequest(
-                t.id,
-                t.ids,
-                t.vectors,
-                t.seed,
-                group=t.group,
-                with_path=path,
-                init=t.init,
-                prefix=t.prefix,
-            )
-            for t in tasks
-        ]
-        if not requests:
-            return
-        study = self._session.spec.study
-        engine = Engine(
-            self._lm,
-            self._recipe,
-            compute_dtype=study.compute_dtype or self._lm.dtype,
-            compile_trunk=study.compile,
-        )
-
-        def poll(status: EngineStatus) -> None:
-            self._poll(status)
-            self._session.in_progress.copy_if_due(engine, self._left, self._clock)
-
-        going_on = self._session.in_progress.of(self._left, self._clock)
-        self._clock.resume()
-        try:
-            for crammed in engine.run(requests, poll, checkpoints=going_on):
-                self._clock.retire(crammed)
-                task = self._left.get(str(crammed.key))
-                if task is not None and crammed.outcome != Outcome.INTERRUPTED:
-                    self._finished.append((task, crammed))
-                self._keep_if_due()
-        finally:
-            self._clock.pause()
-        self._keep()
-
-    def _poll(self, status: EngineStatus) -> None:
-        self._clock.observe(status)
-        self._keep_if_due()
-        if time.monotonic() - self._reported_at >= 0.5:
-            self._reported_at = time.monotonic()
-            self._session.report(self._label)
-
-    def _keep_if_due(self) -> None:
-        waited = time.monotonic() - self._kept_at
-        if len(self._finished) >= _GROUP or (self._finished and waited >= _GROUP_SECONDS):
-            self._clock.pause()
-            self._keep()
-            self._clock.resume()
-
-    def _keep(self) -> None:
-        """Measure the finished texts and commit their rows."""
-        self._kept_at = time.monotonic()
-        if not self._finished:
-            return
-        kind = KINDS[self._labels.kind]
-        while self._finished:
-            # A probe takes as long as many texts, so each is committed by itself.
-            some = self._finished[: 1 if kind.probes else None]
-            measured = [
-                Finished(task, crammed, self._clock.seconds_of(crammed), kind.finds_length)
-                for task, crammed in some
-            ]
-            self._session.keep(measure(self._lm, self._labels, measured, self._bare))
-            self._session.in_progress.drop(task.id for task, _ in some)
-            for task, _ in some:
-                del self._left[task.id]
-            self._finished = self._finished[len(some) :]
-        self._session.report(self._label)
-
-    def _give_up(self, reason: str) -> None:
-        """Record a failure of the longest text left, with its group: it needs the most memory."""
-        left = list(self._left.values())
-        tasks = [task for task in left if task.derived is None] or left
-        worst = max(tasks, key=lambda t: t.positions(self._lm))
-        for task in tasks:
-            if task is worst or (task.group is not None and task.group == worst.group):
-                self._session.store.fail(task.id, reason, self._session.run)
-                self._session.in_progress.drop([task.id])
-                del self._left[task.id]
 
 
 def _end_failed(store: Store, run: int) -> None:

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from memcram.errors import UsageError
 from memcram.files import locked, new_folder, write_atomically
+from memcram.study.planned import PlannedTask
 from memcram.study.records import damaged, read_record, record_bytes
 from memcram.study.results import ResultRow, TokenRecord, column_types
 from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_to
-
-if TYPE_CHECKING:
-    from memcram.study.grid import Task
 
 _TABLES = ("meta", "tasks", "rows", "runs")
 _SPEC, _DATABASE, _VECTORS, _LOCK = "study.toml", "store.sqlite", "vectors", "lock"
@@ -121,7 +119,7 @@ class Store:
 
     # -- tasks ----------------------------------------------------------------------------------
 
-    def plan(self, study: str, model: int, tasks: "Sequence[Task]") -> None:
+    def plan(self, study: str, model: int, tasks: Sequence[PlannedTask]) -> None:
         """Record the tasks of one model of the spec; those that are done stay done.
 
         Rows get the current names of the study and of its sources, which are not part of a task.
