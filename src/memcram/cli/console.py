@@ -68,7 +68,7 @@ def print_fields(content: Mapping[str, Any], *, err: bool = False) -> None:
     """Print field names and values, one per line, under the names that the JSON uses."""
     width = max(len(name) for name in content)
     for name, value in content.items():
-        echo(f"{name:<{width}}  {_shown(value)}", err=err)
+        echo(f"{name:<{width}}  {shown(value)}", err=err)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -78,7 +78,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         numbers = all(isinstance(row[i], int | float) for row in rows)
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_shown(value)) for value in row))
+        table.add_row(*(Text(shown(value)) for value in row))
     console = Console(highlight=False)
     with console.capture() as captured:
         console.print(table)
@@ -118,7 +118,8 @@ def discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Format a value on one line, without characters that are not printed."""
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -15,16 +15,19 @@ from memcram.cli.console import (
     print_json,
     print_report,
     print_table,
-    progress_bar,
     write_output,
 )
 from memcram.cli.report import report
+from memcram.cli.study_view import study_progress, watch
 from memcram.errors import UsageError
 
 if TYPE_CHECKING:
     from memcram.models.modes import Layout
     from memcram.study.spec import Spec
     from memcram.study.store import Store
+
+# Seconds.
+_MIN_INTERVAL, _MAX_INTERVAL = 0.1, 86_400
 
 
 @click.group(cls=Group, epilog="Example: memcram study new pocket && memcram study run pocket.toml")
@@ -153,31 +156,47 @@ def run(
         _show_grid(read, as_json=as_json)
         return
 
-    from memcram.study.runner import StudyProgress, open_store, run_study
+    from memcram.study.runner import open_store, run_study
 
     opened = open_store(folder, read)
-    with opened.lock(), progress_bar("study", quiet=quiet) as show:
-
-        def report(state: StudyProgress) -> None:
-            left = "" if state.seconds_left is None else f"{_duration(state.seconds_left)} left"
-            show(state.done, state.total, left, state.label)
-
+    with opened.lock(), study_progress(quiet=quiet) as report:
         run_study(read, opened, device=device, limit=limit, on_progress=report)
     _show_status(opened, as_json=as_json)
 
 
 @study.command()
 @click.argument("store", shell_complete=complete.files)
+@click.option("--watch", "watching", is_flag=True, help="Refresh until nothing is left to do.")
+@click.option(
+    "--interval",
+    type=float,
+    metavar="S",
+    help="Seconds between two looks with --watch.  [default: 2]",
+)
 @options.json
-def status(store: str, as_json: bool) -> None:
+def status(store: str, watching: bool, interval: float | None, as_json: bool) -> None:
     """Show the progress of STORE, its failures and an estimate of the time left.
+
+    With --watch, a terminal shows one line per cell that has work left: texts done, in progress and
+    failed, and the time left. Elsewhere a line is printed per look, with --json one JSON object. It
+    ends when nothing is left to do, when the run that writes the store ends, or at Ctrl-C.
 
     \b
     Examples:
       memcram study status pocket.study
       memcram study status pocket.study --json
+      memcram study status pocket.study --watch --interval 10
     """
-    _show_status(_open(store), as_json=as_json)
+    opened = _open(store)
+    if interval is not None and not watching:
+        raise UsageError("allowed only with --watch", argument="interval")
+    if interval is not None and not _MIN_INTERVAL <= interval <= _MAX_INTERVAL:
+        allowed = f"{_MIN_INTERVAL} to {_MAX_INTERVAL:,}"
+        raise UsageError(argument="interval", got=interval, allowed=allowed)
+    if watching:
+        watch(opened, 2.0 if interval is None else interval, as_json=as_json)
+    else:
+        _show_status(opened, as_json=as_json)
 
 
 @study.command()
@@ -292,11 +311,3 @@ def _show_grid(spec: "Spec", *, as_json: bool) -> None:
         return
     print_table(list(rows[0]), [list(row.values()) for row in rows])
     print_fields(report)
-
-
-def _duration(seconds: float) -> str:
-    """Format seconds in a suitable unit."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -1,10 +1,13 @@
 """List the cells of a spec: the tasks that differ in the text sample only."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from memcram.study.conditions import Condition
 from memcram.study.kinds import KINDS
-from memcram.study.spec import KeyPath, Spec
+from memcram.study.planned import CellLabel
+from memcram.study.progress import CellProgress
+from memcram.study.spec import KeyPath, Load, Spec
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,26 @@ def cells(spec: Spec) -> list[Cell]:
 def cell_samples(spec: Spec, cell: Cell) -> int:
     """Return the number of texts of a cell."""
     return spec.study.texts[cell.entry].samples or spec.study.samples
+
+
+def label_of(spec: Spec, load: Load, cell: Cell) -> CellLabel:
+    """Return the name of a cell of one model."""
+    return CellLabel(
+        model=load.entry.id,
+        condition=cell.condition.name or load.condition,
+        recipe=cell.recipe,
+        source=spec.study.texts[cell.entry].name,
+        length=cell.length,
+        vectors=cell.vectors,
+    )
+
+
+def expected_cells(spec: Spec, model: int) -> list[CellProgress]:
+    """List the cells of a model that is not loaded yet; duplicates of a text are counted."""
+    texts: Counter[CellLabel] = Counter()
+    for cell in cells(spec):
+        texts[label_of(spec, spec.loads[model], cell)] += cell_samples(spec, cell)
+    return [CellProgress(model, label, count) for label, count in texts.items()]
 
 
 def length_key(spec: Spec, cell: Cell) -> KeyPath:

@@ -23,12 +23,12 @@ from memcram.models.sources import nearest_model
 from memcram.recipes.catalogue import get_recipe
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies.token_budget import TokenBudget
-from memcram.study.cells import Cell, cell_samples, cells, inputs_shown, length_key
+from memcram.study.cells import Cell, cell_samples, cells, inputs_shown, label_of, length_key
 from memcram.study.conditions import ContextVectors, DerivedVectors, InterpolatedVectors
 from memcram.study.horizon import longest_sample
 from memcram.study.kinds import KINDS
+from memcram.study.planned import CellLabel, PlannedTask
 from memcram.study.probe import ProbeInputs, ProbePlan
-from memcram.study.planned import PlannedTask
 from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
 from memcram.texts.sample import TextSample
 from memcram.texts.sources import make_source
@@ -54,6 +54,7 @@ class Task:
         seed: of the init.
         group: number shared by the texts of one group; None without a group.
         cost: token-steps if the whole budget is used; an upper bound.
+        cell: the cell that it belongs to.
         derived: how the vectors are computed where nothing is crammed; else None.
         init: (K, width) vectors to start from; None: the recipe's init.
         prefix: (p,) visible tokens that are fed between the vectors and the text.
@@ -72,6 +73,7 @@ class Task:
     seed: int
     group: int | None
     cost: int
+    cell: CellLabel
     derived: DerivedVectors | None = None
     init: Tensor | None = None
     prefix: Tensor = field(default_factory=no_tokens)
@@ -85,7 +87,7 @@ class Task:
         """Return the task without its text."""
         needs = None if self.derived is None else self.derived.needs
         name = self.recipe.name
-        return PlannedTask(self.id, self.source, self.group, self.cost, name, needs)
+        return PlannedTask(self.id, self.source, self.group, self.cost, name, needs, self.cell)
 
 
 def max_token_steps(recipe: Recipe, positions: int) -> int:
@@ -220,10 +222,11 @@ class _Grid:
         ids = self._text(cell, recipe, i, sample)
         positions = self.lm.input_length(cell.inputs, len(ids))
         initial = self._initial.get((cell.recipe, cell.vectors)) if derived is None else None
+        label = label_of(self.spec, self._load, cell)
         task = Task(
             id="",
-            source=self.spec.study.texts[cell.entry].name,
-            condition=cell.condition.name or self._load.condition,
+            source=label.source,
+            condition=label.condition,
             recipe=recipe,
             sample=sample,
             ids=ids,
@@ -233,6 +236,7 @@ class _Grid:
             seed=self.spec.study.seed + SEED_STRIDE * i + _INIT_STRIDE * cell.condition.init,
             group=None,
             cost=positions if derived else max_token_steps(recipe, positions),
+            cell=label,
             derived=derived,
             init=None if initial is None else initial.mems[0],
             prefix=sample.ids[: cell.prefix],

@@ -2,27 +2,32 @@
 
 import contextlib
 import platform
+import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from memcram.errors import Interrupted, MemcramError, ModelError, UsageError
-from memcram.study.cells import cell_samples, cells
+from memcram.study.cells import expected_cells
 from memcram.study.grid import study_recipe
 from memcram.study.in_progress import InProgress
 from memcram.study.planned import PlannedTask
+from memcram.study.progress import CellProgress, Counts, sum_known, with_running
 from memcram.study.spec import Spec
-from memcram.study.store import Counts, Store
+from memcram.study.store import Store
 from memcram.study.worker import Batch, Checkpoints, Failed, Message, Rows, Running, Worker
 
 # Computed vectors that are measured in one batch.
 _COMPUTED = 32
+# Between two records of the tasks in progress; each waits for the disk.
+_RECORD_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,14 @@ class StudyProgress:
         done: texts of the study that have a row.
         total: texts of the study; for models not loaded yet, duplicates are counted.
         seconds_left: estimate from the speed so far; None before the first row.
+        cells: the cells of the study, in the spec's order; they sum up to `total`.
     """
 
     label: str
     done: int
     total: int
     seconds_left: float | None
+    cells: Sequence[CellProgress] = ()
 
 
 OnProgress = Callable[[StudyProgress], None]
@@ -169,7 +176,11 @@ class _Session:
         self._wanted = limit
         self._workers = workers
         self._on_progress = on_progress
-        self._counts = store.counts()
+        self._label, self._model = "", 0
+        self._running: dict[int, Sequence[str]] = {}
+        self._recorded_at = float("-inf")
+        self._tasks: dict[str, PlannedTask] = {}
+        self._cells = self._counted()
 
     def wants_more(self) -> bool:
         """Return whether the limit allows another text."""
@@ -178,7 +189,9 @@ class _Session:
     def left(self) -> str:
         """Say how many texts are stored, and how to continue."""
         done, begun = self.store.counts().done, self.in_progress.count
-        kept = f"{done} of {self._total()} texts" + (f" and {begun} in progress" if begun else "")
+        kept = f"{done} of {sum(cell.total for cell in self._cells)} texts" + (
+            f" and {begun} in progress" if begun else ""
+        )
         folder = str(self.store.folder)
         return f"{kept} are kept in {folder!r}; run the command again to continue"
 
@@ -187,7 +200,8 @@ class _Session:
         self._report(f"loading {self.spec.loads[model].entry.id}")
         tasks = self._workers.load(self.spec, model, self.store.finished())
         self.store.plan(self.spec.study.name, model, tasks)
-        self._counts = self.store.counts()
+        self._model, self._tasks, self._running = model, {task.id: task for task in tasks}, {}
+        self._cells = self._counted()
         wanted: list[PlannedTask] = []
         for recipe in dict.fromkeys(task.recipe for task in tasks):
             wanted += self._pick([task for task in tasks if task.recipe == recipe])
@@ -230,30 +244,52 @@ class _Session:
             case Rows(rows):
                 self.store.add(rows, self.run)
                 self.in_progress.drop(row.task for row, _ in rows)
-                self._counts = self.store.counts()
+                self._cells = self._counted()
             case Failed(tasks, reason):
                 for task in tasks:
                     self.store.fail(task, reason, self.run)
                 self.in_progress.drop(tasks)
-                self._counts = self.store.counts()
+                self._cells = self._counted()
             case Checkpoints(texts):
                 self.in_progress.update(texts)
-            case Running(label):
+            case Running(label, tasks):
                 self._label = label
+                self._running[worker] = tasks
+                self._record_running()
         self._report(self._label)
 
-    def _total(self) -> int:
-        """Count the texts: as planned, or for models not loaded yet as the spec says."""
-        each = sum(cell_samples(self.spec, cell) for cell in cells(self.spec))
-        planned = [self.store.planned(model) for model in range(len(self.spec.loads))]
-        return sum(each if count is None else count for count in planned)
+    def _record_running(self) -> None:
+        """Record the tasks in progress in the store, for those who watch it."""
+        if time.monotonic() - self._recorded_at >= _RECORD_SECONDS:
+            self._recorded_at = time.monotonic()
+            self.store.set_running([*chain(*self._running.values())], self.run)
+
+    def _counted(self) -> list[CellProgress]:
+        """List the cells: as stored, or for models not loaded yet as the spec says."""
+        stored = self.store.cells()
+        found: list[CellProgress] = []
+        for model in range(len(self.spec.loads)):
+            if self.store.planned(model) is None:
+                found += expected_cells(self.spec, model)
+            else:
+                found += [cell for cell in stored if cell.model == model]
+        return found
 
     def _report(self, label: str) -> None:
         """Report the progress of the study."""
         self._label = label
         if self._on_progress is not None:
-            counts = self._counts
-            self._on_progress(StudyProgress(label, counts.done, self._total(), counts.seconds_left))
+            tasks = [self._tasks[task] for task in chain(*self._running.values())]
+            cells = with_running(self._cells, [(self._model, task.cell) for task in tasks])
+            self._on_progress(
+                StudyProgress(
+                    label,
+                    done=sum(cell.done for cell in cells),
+                    total=sum(cell.total for cell in cells),
+                    seconds_left=sum_known(cell.seconds_left for cell in cells),
+                    cells=cells,
+                )
+            )
 
 
 def _end_failed(store: Store, run: int) -> None:

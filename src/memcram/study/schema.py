@@ -24,6 +24,20 @@ def _row_columns() -> str:
     return ",\n  ".join(lines)
 
 
+# Stores of earlier versions get this table when they are continued.
+CELLS = """
+CREATE TABLE IF NOT EXISTS cells (
+  task TEXT PRIMARY KEY REFERENCES tasks (id),
+  model TEXT NOT NULL,
+  condition TEXT NOT NULL,
+  recipe TEXT NOT NULL,
+  source TEXT NOT NULL,
+  length INTEGER,
+  vectors INTEGER NOT NULL,
+  running INTEGER NOT NULL DEFAULT 0
+);
+"""
+
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE runs (
@@ -50,6 +64,7 @@ CREATE TABLE tasks (
 CREATE TABLE rows (
   {_row_columns()}
 );
+{CELLS}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """

@@ -9,7 +9,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,29 +17,13 @@ from typing import Any
 from memcram.errors import UsageError
 from memcram.files import locked, new_folder, write_atomically
 from memcram.study.planned import PlannedTask
+from memcram.study.progress import CellProgress, Counts, cells_of, counts_of, labels_of
 from memcram.study.records import damaged, read_record, record_bytes
 from memcram.study.results import ResultRow, TokenRecord, column_types
-from memcram.study.schema import APPLICATION_ID, SCHEMA, VERSION, row_from, row_to
+from memcram.study.schema import APPLICATION_ID, CELLS, SCHEMA, VERSION, row_from, row_to
 
 _TABLES = ("meta", "tasks", "rows", "runs")
 _SPEC, _DATABASE, _VECTORS, _LOCK = "study.toml", "store.sqlite", "vectors", "lock"
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Progress of a study, over the tasks of its spec that are known.
-
-    Attributes:
-        pending, done, failed: number of tasks.
-        kept_aside: rows of earlier versions of the spec.
-        seconds_left: estimate for the pending tasks; None before the first row.
-    """
-
-    pending: int
-    done: int
-    failed: int
-    kept_aside: int
-    seconds_left: float | None
 
 
 class Store:
@@ -125,12 +108,16 @@ class Store:
         Rows get the current names of the study and of its sources, which are not part of a task.
         """
         with self._transaction():
+            self._db.execute(CELLS)
             self._db.execute("UPDATE tasks SET in_spec = 0 WHERE model = ?", (model,))
             self._db.executemany(
                 "INSERT INTO tasks (id, model, place, in_spec, status, cost) "
                 "VALUES (?, ?, ?, 1, 'pending', ?) ON CONFLICT (id) DO UPDATE SET "
                 "model = excluded.model, place = excluded.place, in_spec = 1",
                 [(task.id, model, place, task.cost) for place, task in enumerate(tasks)],
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, 0)", labels_of(tasks)
             )
             self._db.executemany(
                 "UPDATE rows SET study = ?, source = ? WHERE task = ?",
@@ -176,20 +163,19 @@ class Store:
 
     def counts(self) -> Counts:
         """Count the tasks of the spec by status, and estimate the time left."""
-        query = "SELECT status, count(*) FROM tasks WHERE in_spec GROUP BY status"
-        by_status = dict(tuple(one) for one in self._select(query))
-        aside = "SELECT count(*) FROM rows JOIN tasks ON id = task WHERE NOT in_spec"
-        spent = "SELECT sum(seconds), sum(cost) FROM rows JOIN tasks ON id = task"
-        seconds, cost = self._select(spent)[0]
-        left = "SELECT coalesce(sum(cost), 0) FROM tasks WHERE in_spec AND status = 'pending'"
-        known = cost and seconds is not None
-        return Counts(
-            pending=by_status.get("pending", 0),
-            done=by_status.get("done", 0),
-            failed=by_status.get("failed", 0),
-            kept_aside=self._select(aside)[0][0],
-            seconds_left=seconds / cost * self._select(left)[0][0] if known else None,
-        )
+        return counts_of(self._select)
+
+    def cells(self) -> list[CellProgress]:
+        """Count the tasks of each cell of the spec, in its order."""
+        return cells_of(self._select)
+
+    def set_running(self, tasks: Sequence[str], run: int) -> None:
+        """Record which tasks are in progress, as a sign of life of a run."""
+        with self._transaction():
+            self._db.execute("UPDATE cells SET running = 0 WHERE running")
+            running = [(task,) for task in tasks]
+            self._db.executemany("UPDATE cells SET running = 1 WHERE task = ?", running)
+            self._db.execute("UPDATE runs SET ended = ? WHERE id = ?", (_now(), run))
 
     # -- rows -----------------------------------------------------------------------------------
 
@@ -271,6 +257,11 @@ class Store:
         """Return all runs, oldest first."""
         found = [dict(one) for one in self._select("SELECT * FROM runs ORDER BY id")]
         return [one | {"settings": json.loads(one["settings"])} for one in found]
+
+    def last_run(self) -> tuple[str, str] | None:
+        """Return the outcome of the last run, and when it last wrote; None before the first."""
+        query = "SELECT outcome, coalesce(ended, started) FROM runs ORDER BY id DESC LIMIT 1"
+        return next((tuple(one) for one in self._select(query)), None)
 
     def measured_by(self) -> dict[str, int]:
         """Return the number of the run that measured each row, by task."""
