@@ -9,6 +9,9 @@ class _Nothing:
     def __repr__(self) -> str:
         return "nothing"
 
+    def __reduce__(self) -> str:
+        return "NOTHING"  # an error from another process has the same object
+
 
 NOTHING: Final = _Nothing()
 """Stands for a value that was not given, where None is a value."""

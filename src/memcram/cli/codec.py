@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from memcram.cli import complete, options
+from memcram.cli.backend import Backend, crammer_of, with_backend
 from memcram.cli.command import Command
 from memcram.cli.console import (
     STREAM,
@@ -60,12 +61,13 @@ if TYPE_CHECKING:
 )
 @options.stacked(options.store, options.seed, options.device, options.dtype)
 @options.stacked(options.compute_dtype, options.compile_trunk)
+@with_backend
 @options.stacked(options.force, options.json, options.quiet)
 @options.with_loader
 def compress(
     text: str,
     output: str | None,
-    load: "Callable[[], FrozenLM]",
+    load: options.Loader,
     vectors: int,
     chunk_tokens: int | None,
     recipe: str,
@@ -77,6 +79,7 @@ def compress(
     seed: int,
     compute_dtype: "ComputeDtype",
     compile_trunk: bool,
+    backend: Backend,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -90,6 +93,8 @@ def compress(
     With --init, each chunk starts from the vectors that the other archive has at the same token of
     its text; restarts, and chunks after its last token, start from the recipe's init.
 
+    With --backend ray several workers cram the chunks of a long text.
+
     \b
     Examples:
       memcram compress poem.txt
@@ -98,10 +103,12 @@ def compress(
       memcram compress poem.txt --model model.gguf --margin 1
       memcram compress poem.txt --init draft.mem.safetensors --steps 2000
       memcram compress poem.txt --store least
+      memcram compress book.txt --chunk-tokens 32 --backend ray --workers 2
       cat poem.txt | memcram compress - -o - > poem.mem.safetensors
     """
     started = time.perf_counter()
     output = _archive_name(text) if output is None else output
+    backend.check()
     check_input(text, "text")
     check_output(output, force=force, as_json=as_json)
     initial = None if init is None else _open_init(init, text)
@@ -114,7 +121,10 @@ def compress(
     lm = load()
     # Finished chunks are kept next to the output, so that an interrupted run can resume.
     partial = None if output == STREAM else Path(output.removesuffix(ARCHIVE_SUFFIX) + ".partial")
-    with progress_bar("cramming", unit="tokens", quiet=quiet) as show:
+    with (
+        backend.connect() as cluster,
+        progress_bar("cramming", unit="tokens", quiet=quiet) as show,
+    ):
         archive = codec.compress(
             content,
             lm,
@@ -130,6 +140,7 @@ def compress(
             partial=partial,
             force=force,
             on_progress=_chunks(show),
+            crammer=crammer_of(cluster, load),
         )
     _write_archive(output, archive.to_bytes(), partial)
     report = {

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -160,6 +161,25 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
 _LOADING = ("revision", "config", "device", "dtype")
 
 
+@dataclass(frozen=True)
+class Loader:
+    """Loads the model that the options name.
+
+    Attributes:
+        model: its name.
+        how: keyword arguments of `load_lm`.
+    """
+
+    model: str
+    how: dict[str, Any]
+
+    def __call__(self) -> "FrozenLM":
+        """Load the model."""
+        from memcram.models import load_lm
+
+        return load_lm(self.model, **self.how)
+
+
 def with_loader(command: Callable[..., None]) -> Callable[..., None]:
     """Pass `load`, which loads the model, instead of the options that name it.
 
@@ -169,13 +189,6 @@ def with_loader(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def decorated(model: str, **rest: Any) -> None:
-        how = {name: rest.pop(name) for name in _LOADING}
-
-        def load() -> "FrozenLM":
-            from memcram.models import load_lm
-
-            return load_lm(model, **how)
-
-        command(load=load, **rest)
+        command(load=Loader(model, {name: rest.pop(name) for name in _LOADING}), **rest)
 
     return decorated

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memcram.cli import complete, options
+from memcram.cli.backend import Backend, with_backend
 from memcram.cli.command import Group
 from memcram.cli.console import (
     STREAM,
@@ -116,12 +117,14 @@ def new(
 )
 @options.number("--limit", help="Maximum number of texts to measure.")
 @click.option("--dry-run", is_flag=True, help="Show the grid without measuring.")
+@with_backend
 @options.stacked(options.device, options.json, options.quiet)
 def run(
     spec: str,
     store: str | None,
     limit: int | None,
     dry_run: bool,
+    backend: Backend,
     device: str | None,
     as_json: bool,
     quiet: bool,
@@ -131,14 +134,18 @@ def run(
     Finished texts are skipped and texts in progress continue where they were, so after Ctrl-C, a
     kill or a full disk the same command continues.
 
+    With --backend ray the texts are crammed by several workers, on this machine or on a cluster.
+
     \b
     Examples:
       memcram study run pocket.toml
       memcram study run pocket.toml --dry-run
       memcram study run pocket.study --limit 100
+      memcram study run pocket.toml --backend ray --workers 2
     """
     from memcram.study.read import read_spec
 
+    backend.check()
     place = Path(spec)
     if place.is_dir():
         if store is not None:
@@ -158,9 +165,15 @@ def run(
 
     from memcram.study.runner import open_store, run_study
 
-    opened = open_store(folder, read)
-    with opened.lock(), study_progress(quiet=quiet) as report:
-        run_study(read, opened, device=device, limit=limit, on_progress=report)
+    with backend.connect() as cluster:
+        workers = None
+        if cluster is not None:
+            from memcram.distributed.study import RayWorkers
+
+            workers = RayWorkers(cluster, device)
+        opened = open_store(folder, read)
+        with opened.lock(), study_progress(quiet=quiet) as report:
+            run_study(read, opened, device=device, limit=limit, on_progress=report, workers=workers)
     _show_status(opened, as_json=as_json)
 
 

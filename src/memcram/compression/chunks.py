@@ -51,6 +51,9 @@ class CodecProgress:
 
 OnProgress = Callable[[CodecProgress], None]
 
+ChunkCrammer = Callable[..., Iterator[Chunk]]
+"""`cram_chunks`, or a function with its arguments and results."""
+
 
 @dataclass(frozen=True)
 class ChunkPlan:

@@ -15,6 +15,7 @@ from memcram.archive.format import MAX_CHUNK_TOKENS, Archive
 from memcram.archive.partial import Chunk, PartialArchive
 from memcram.archive.pieces import tokenize
 from memcram.compression.chunks import (
+    ChunkCrammer,
     ChunkPlan,
     CodecProgress,
     OnProgress,
@@ -140,6 +141,7 @@ def compress(
     partial: Path | None = None,
     force: bool = False,
     on_progress: OnProgress | None = None,
+    crammer: ChunkCrammer = cram_chunks,
 ) -> Archive:
     """Cram a text of any length, chunk by chunk, without loss.
 
@@ -168,6 +170,8 @@ def compress(
             archive is written. None keeps nothing.
         force: drop what a run with other settings left in `partial`.
         on_progress: called as chunks advance.
+        crammer: who crams the chunks, such as `memcram.distributed.chunks.RayChunks`; by default
+            this process.
 
     Raises:
         TextError: the text is empty or not UTF-8.
@@ -194,7 +198,7 @@ def compress(
     keeper = None
     if partial is not None:
         keeper = PartialArchive(partial, _job(lm, settings, plan, data, stored), force=force)
-    cramming = _Cramming(lm, chosen, computed, compile_trunk, initial, stored)
+    cramming = _Cramming(lm, chosen, computed, compile_trunk, initial, stored, crammer)
     chunks = _cram_text(cramming, ids, plan, keeper, on_progress)
     tensors = tensors_of(lm, chunks, ids, tokenized, stored)
     update = {"tensors_sha256": tensors.sha256(), **storage_of(chunks, stored)}
@@ -211,6 +215,7 @@ class _Cramming:
     compile_trunk: bool
     initial: InitialVectors | None
     store: str | None
+    crammer: ChunkCrammer
 
 
 def _cram_text(
@@ -232,7 +237,7 @@ def _cram_text(
             on_progress(progress)
 
     try:
-        cramming = cram_chunks(
+        cramming = how.crammer(
             how.lm,
             how.recipe,
             ids,

@@ -1,5 +1,6 @@
 """Count the tasks of a study by cell, and estimate the time left."""
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -87,6 +88,7 @@ def cells_of(select: Select) -> list[CellProgress]:
         select: queries the store.
     """
     rate = _rate(select(f"SELECT {_SPENT} FROM tasks {_WITH_ROWS}")[0])
+    workers = _workers(select)
     query = _BY_CELL if select(_HAS_CELLS) else _BY_MODEL
     return [
         CellProgress(
@@ -96,7 +98,7 @@ def cells_of(select: Select) -> list[CellProgress]:
             running=int(one["running"]),
             done=one["done"],
             failed=one["failed"],
-            seconds_left=_left(one, rate),
+            seconds_left=_left(one, rate, workers),
         )
         for one in select(query)
     ]
@@ -149,7 +151,14 @@ def _rate(sums: sqlite3.Row) -> float | None:
     return sums["seconds"] / sums["spent"] if known else None
 
 
-def _left(cell: sqlite3.Row, rate: float | None) -> float | None:
+def _left(cell: sqlite3.Row, rate: float | None, workers: int) -> float | None:
     own = _rate(cell)
     chosen = rate if own is None else own
-    return None if chosen is None else chosen * cell["cost_left"]
+    return None if chosen is None else chosen * cell["cost_left"] / workers
+
+
+def _workers(select: Select) -> int:
+    """Return the number of workers of the last run; 1 for runs that did not record it."""
+    for last in select("SELECT settings FROM runs ORDER BY id DESC LIMIT 1"):
+        return int(json.loads(last["settings"]).get("workers", {}).get("count", 1))
+    return 1

@@ -28,7 +28,19 @@ def read_spec(path: Path, folder: Path | None = None) -> Spec:
     with reading(path, "spec", UsageError):
         text = path.read_bytes().decode("utf-8-sig")
     # Editors of some systems end a line with two characters; TOML allows both.
-    text = text.replace("\r\n", "\n")
+    return parse_spec(text.replace("\r\n", "\n"), path, folder)
+
+
+def parse_spec(text: str, path: Path, folder: Path | None = None) -> Spec:
+    """Check a spec that was read before, perhaps on another machine.
+
+    Args:
+        text: its TOML.
+        path, folder: as for `read_spec`.
+
+    Raises:
+        UsageError: as of `read_spec`.
+    """
     try:
         content = tomllib.loads(text)
     except RecursionError as error:

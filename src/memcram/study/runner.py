@@ -4,13 +4,11 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -22,10 +20,9 @@ from memcram.study.planned import PlannedTask
 from memcram.study.progress import CellProgress, Counts, sum_known, with_running
 from memcram.study.spec import Spec
 from memcram.study.store import Store
-from memcram.study.worker import Batch, Checkpoints, Failed, Message, Rows, Running, Worker
+from memcram.study.worker import Batch, Checkpoints, Failed, Message, Rows, Running
+from memcram.study.workers import InProcess, Workers
 
-# Computed vectors that are measured in one batch.
-_COMPUTED = 32
 # Between two records of the tasks in progress; each waits for the disk.
 _RECORD_SECONDS = 5.0
 
@@ -59,6 +56,7 @@ def run_study(
     device: str | None = None,
     limit: int | None = None,
     on_progress: OnProgress | None = None,
+    workers: Workers | None = None,
 ) -> Counts:
     """Measure the tasks of a study that have no row yet.
 
@@ -68,6 +66,8 @@ def run_study(
         device: as for `load_lm`.
         limit: maximum number of texts; groups that share parameters are not split.
         on_progress: called as texts advance.
+        workers: who crams the texts, such as `memcram.distributed.study.RayWorkers`; None: this
+            process.
 
     Raises:
         UsageError: the spec does not fit a model or its texts, or the disk is full.
@@ -75,8 +75,9 @@ def run_study(
         Interrupted: at Ctrl-C; finished texts are kept.
     """
     store.set_spec(spec.text, spec.folder)
-    run = store.begin_run(_settings(spec, device, limit))
-    session = _Session(spec, store, run, limit, InProcess(device), on_progress)
+    chosen = InProcess(device) if workers is None else workers
+    run = store.begin_run(_settings(spec, device, limit) | {"workers": chosen.settings})
+    session = _Session(spec, store, run, limit, chosen, on_progress)
     try:
         for model in range(len(spec.loads)):
             if not store.is_done(model) and session.wants_more():
@@ -92,68 +93,6 @@ def run_study(
         raise type(error)(problem, argument=error.argument) from error
     store.end_run(run, "done")
     return store.counts()
-
-
-class Workers(Protocol):
-    """Those who cram and measure the tasks of a run; this process alone writes the store."""
-
-    def load(self, spec: Spec, model: int, finished: AbstractSet[str]) -> list[PlannedTask]:
-        """Load a model of the spec instead of the one before, and list its tasks.
-
-        Args:
-            spec: the study.
-            model: index in the spec's `loads`.
-            finished: ids of all tasks that have a row.
-        """
-
-    def run(
-        self,
-        tasks: Sequence[PlannedTask],
-        batch_of: Callable[[Sequence[PlannedTask]], Batch],
-        handle: Callable[[int, Message], None],
-    ) -> None:
-        """Work until every one of these tasks has a row or a reason for its failure.
-
-        Args:
-            tasks: all of them crammed, or all of them computed.
-            batch_of: adds what tasks of one recipe need from the store; called when their turn
-                comes.
-            handle: called with the number of a worker, and what it reports.
-        """
-
-
-class InProcess:
-    """One worker, in this process.
-
-    Args:
-        device: as for `load_lm`.
-    """
-
-    def __init__(self, device: str | None) -> None:
-        self._device = device
-        self._worker: Worker | None = None
-
-    def load(self, spec: Spec, model: int, finished: AbstractSet[str]) -> list[PlannedTask]:
-        """Load a model, and list its tasks."""
-        self._worker = None  # frees the model before
-        self._worker = Worker(spec, model, self._device, finished)
-        return self._worker.planned()
-
-    def run(
-        self,
-        tasks: Sequence[PlannedTask],
-        batch_of: Callable[[Sequence[PlannedTask]], Batch],
-        handle: Callable[[int, Message], None],
-    ) -> None:
-        """Put all tasks of a recipe through one engine."""
-        assert self._worker is not None
-        for recipe in dict.fromkeys(task.recipe for task in tasks):
-            of_recipe = [task for task in tasks if task.recipe == recipe]
-            # The vectors that computed ones need are read from the store a few at a time.
-            size = len(of_recipe) if of_recipe[0].needs is None else _COMPUTED
-            for first in range(0, len(of_recipe), size):
-                batch = batch_of(of_recipe[first : first + size])
-                self._worker.work(batch, partial(handle, 0))
 
 
 class _Session:

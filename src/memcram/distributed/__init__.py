@@ -1,0 +1,1 @@
+"""Spread studies and long texts over several processes or machines, with Ray."""
