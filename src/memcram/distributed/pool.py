@@ -118,6 +118,7 @@ class Cluster:
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE_BYTES,
                 "_temp_dir": self._folder.name,
+                "_system_config": {"worker_niceness": 0},  # as without Ray
             }
         else:
             usual |= {"address": self.backend.address}
