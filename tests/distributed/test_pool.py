@@ -88,6 +88,8 @@ class Squares:
             if number in self.hooks:
                 self.hooks[number](emit)
             emit([number], number**2)
+        if "end" in self.hooks:
+            self.hooks["end"](emit)
 
 
 @pytest.fixture
@@ -110,8 +112,21 @@ def test_all_messages_arrive_with_the_number_of_their_worker(cluster):
     found = list(pool.run(numbers(100), keys))
     assert sorted(message for _, message in found) == [i**2 for i in range(100)]
     assert {worker for worker, _ in found} == {0, 1}
-    assert list(pool.run(numbers(3), keys))  # a second time
+    assert all(member.events is None for member in pool._members)
+    assert len(list(pool.run(numbers(3), keys))) == 3  # a second time
     assert len(cluster.processes) == 2
+
+
+def test_what_is_reported_after_the_last_item_arrives_before_the_next_work(cluster):
+    def end(emit):
+        time.sleep(0.05)
+        emit([], "end")
+
+    pool = Pool(cluster, Squares(end=end))
+    pool.load("ready")
+    for _ in range(2):
+        messages = [message for _, message in pool.run(numbers(1), keys)]
+        assert messages == [0, "end"]
 
 
 def test_a_lost_worker_is_replaced_and_its_work_done_by_others(cluster):

@@ -232,7 +232,7 @@ class Pool:
         """
         schedule = Schedule(items, self._cluster.count)
         idle_since = time.monotonic()
-        while not schedule.is_finished:
+        while not schedule.is_finished or any(m.events is not None for m in self._members):
             for member in self._members:
                 if member.loading is None and member.events is None:
                     self._start(member, schedule.take(member.number), batch_of)
