@@ -75,8 +75,8 @@ class Cluster:
 class Squares:
     """Squares numbers; the text that `slow` names waits until it is told to stop."""
 
-    def __init__(self, cluster=None, **hooks):
-        self.cluster, self.hooks, self.loads = cluster, hooks, 0
+    def __init__(self, **hooks):
+        self.hooks, self.loads = hooks, 0
 
     def load(self, argument):
         self.loads += 1
@@ -134,7 +134,7 @@ def test_a_lost_worker_is_replaced_and_its_work_done_by_others(cluster):
         victim = next(one for one in cluster.processes if not one.dead)
         victim.dead = True
 
-    job = Squares(**{})
+    job = Squares()
     job.hooks[5] = lambda _: job.hooks.pop(5) and kill(_)
     pool = Pool(cluster, job)
     pool.load("ready")
@@ -150,7 +150,7 @@ def test_work_that_kills_every_worker_is_given_up(cluster):
         for process in cluster.processes:
             process.dead = True
 
-    pool = Pool(cluster, Squares(**{"load": None}))
+    pool = Pool(cluster, Squares())
     pool._job.hooks[0] = kill
     pool.load("ready")
     with pytest.raises(ModelError, match="3 workers were lost with the same work"):

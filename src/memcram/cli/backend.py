@@ -80,12 +80,10 @@ def with_backend(command: Callable[..., None]) -> Callable[..., None]:
     )(decorated)
 
 
-def crammer_of(cluster: "Cluster | None", load: options.Loader) -> "ChunkCrammer":
-    """Who crams the chunks: the workers of a cluster, or this process."""
+def crammer_of(cluster: "Cluster | None", load: options.Loader) -> "ChunkCrammer | None":
+    """Who crams the chunks: the workers of a cluster, or None for this process."""
     if cluster is None:
-        from memcram.compression.chunks import cram_chunks
-
-        return cram_chunks
+        return None
 
     from memcram.distributed.chunks import RayChunks
 

@@ -141,7 +141,7 @@ def compress(
     partial: Path | None = None,
     force: bool = False,
     on_progress: OnProgress | None = None,
-    crammer: ChunkCrammer = cram_chunks,
+    crammer: ChunkCrammer | None = None,
 ) -> Archive:
     """Cram a text of any length, chunk by chunk, without loss.
 
@@ -170,8 +170,8 @@ def compress(
             archive is written. None keeps nothing.
         force: drop what a run with other settings left in `partial`.
         on_progress: called as chunks advance.
-        crammer: who crams the chunks, such as `memcram.distributed.chunks.RayChunks`; by default
-            this process.
+        crammer: who crams the chunks, such as `memcram.distributed.chunks.RayChunks`; None: this
+            process.
 
     Raises:
         TextError: the text is empty or not UTF-8.
@@ -198,7 +198,9 @@ def compress(
     keeper = None
     if partial is not None:
         keeper = PartialArchive(partial, _job(lm, settings, plan, data, stored), force=force)
-    cramming = _Cramming(lm, chosen, computed, compile_trunk, initial, stored, crammer)
+    cramming = _Cramming(
+        lm, chosen, computed, compile_trunk, initial, stored, crammer or cram_chunks
+    )
     chunks = _cram_text(cramming, ids, plan, keeper, on_progress)
     tensors = tensors_of(lm, chunks, ids, tokenized, stored)
     update = {"tensors_sha256": tensors.sha256(), **storage_of(chunks, stored)}
