@@ -136,11 +136,13 @@ class _Session:
 
     def run_model(self, model: int) -> None:
         """Measure the tasks of one model that have no row yet."""
-        self._report(f"loading {self.spec.loads[model].entry.id}")
+        name = self.spec.loads[model].entry.id
+        self._report(f"loading {name}")
         tasks = self._workers.load(self.spec, model, self.store.finished())
         self.store.plan(self.spec.study.name, model, tasks)
         self._model, self._tasks, self._running = model, {task.id: task for task in tasks}, {}
         self._cells = self._counted()
+        self._report(name)
         wanted: list[PlannedTask] = []
         for recipe in dict.fromkeys(task.recipe for task in tasks):
             wanted += self._pick([task for task in tasks if task.recipe == recipe])
