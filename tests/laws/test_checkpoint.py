@@ -127,6 +127,20 @@ def test_a_contradictory_checkpoint_is_ignored(tiny_lm, name):
     assert (found.steps, found.token_steps) == (whole.steps, whole.token_steps)
 
 
+def test_texts_that_have_begun_are_listed(tiny_lm):
+    engine = Engine(tiny_lm, get_recipe("default").with_steps(3), batch_tokens=20)
+    seen, done = [], []
+    for crammed in engine.run(requests(), lambda status: seen.append((status, engine.begun))):
+        done.append(crammed.key)
+        assert crammed.key not in engine.begun
+    assert len(done) == 3
+    for status, begun in seen:
+        assert len(set(begun)) == len(begun) == status.active
+        assert status.active + status.waiting + status.done == 3
+    assert {key for _, begun in seen for key in begun} == {0, 1, 2}
+    assert max(len(begun) for _, begun in seen) < 3  # not all fit into a batch
+
+
 SPEC = """\
 name = "long"
 kind = "horizon"
