@@ -37,12 +37,14 @@ KEYS = {
     "repeat": "",
     "seeds": "starts = 3",
     "depth": "layers = [1, 2]",
+    "prefix": 'prefix_recipes = ["direct@lr=0.3"]',
 }
 ROWS = {
     "context": 2 * 2 * 3,
     "repeat": 2 * 2 * 2,
     "seeds": 2 * 2 * (3 + 9),
     "depth": 2 * 2 * 2,
+    "prefix": 2 * 2 * 2,
 }
 
 
@@ -155,7 +157,7 @@ def test_only_solutions_have_a_path(spec_of, measured, tiny_lm):
         assert torch.equal(record.path, alone.path)
 
 
-@pytest.mark.parametrize("kind", ["context", "repeat", "depth"])
+@pytest.mark.parametrize("kind", ["context", "repeat", "depth", "prefix"])
 def test_other_kinds_store_no_path(kind, spec_of, measured):
     store = measured(spec_of(kind))
     for row in store.rows():

@@ -31,6 +31,11 @@ class Cell:
     prefix: int = 0
 
     @property
+    def kv_prefix(self) -> int:
+        """K where the vectors are positions of keys and values, else 0."""
+        return self.vectors if self.condition.prefix_recipe else 0
+
+    @property
     def inputs(self) -> int:
         """Vectors and visible tokens that are fed before the text."""
         return (self.vectors or self.condition.context) + self.prefix
@@ -49,7 +54,14 @@ def cells(spec: Spec) -> list[Cell]:
             for k in entry.vectors or study.vectors:
                 for length in [None] if own or lengths is None else lengths:
                     found += [
-                        Cell(i, recipe, 0 if condition.context else k, length, condition, prefix)
+                        Cell(
+                            i,
+                            condition.prefix_recipe or recipe,
+                            0 if condition.context else k,
+                            length,
+                            condition,
+                            prefix,
+                        )
                         for condition in conditions
                     ]
     return list(dict.fromkeys(found))

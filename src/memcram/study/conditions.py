@@ -25,6 +25,8 @@ class Condition:
         ends: two crammed conditions; the vectors of this one are interpolated between theirs.
             None: this one is crammed itself.
         fraction: position between them: 0 is the first, 1 the second.
+        prefix_recipe: trains K positions of keys and values (`PrefixLM`) in place of K vectors,
+            instead of the study's recipes; None trains vectors.
     """
 
     name: str = ""
@@ -33,6 +35,7 @@ class Condition:
     context: int = 0
     ends: "tuple[Condition, Condition] | None" = None
     fraction: float = 0.0
+    prefix_recipe: str | None = None
 
     @property
     def is_crammed(self) -> bool:
@@ -61,6 +64,11 @@ def starts(count: int) -> list[Condition]:
     ends = (solutions[0], solutions[1])
     line = [Condition(f"line={f:g}", ends=ends, fraction=f) for f in _FRACTIONS]
     return solutions + line
+
+
+def prefixes(recipes: Sequence[str]) -> list[Condition]:
+    """Return `[mem]`, and a prefix of keys and values trained with each of `recipes`."""
+    return [Condition(), *(Condition("prefix", prefix_recipe=name) for name in recipes)]
 
 
 @dataclass(frozen=True)

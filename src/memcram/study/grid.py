@@ -29,6 +29,7 @@ from memcram.study.horizon import longest_sample
 from memcram.study.kinds import KINDS
 from memcram.study.planned import CellLabel, PlannedTask
 from memcram.study.probe import ProbeInputs, ProbePlan
+from memcram.study.readers import Readers
 from memcram.study.spec import PATH_OPTIONS, Spec, TextEntry
 from memcram.texts.sample import TextSample
 from memcram.texts.sources import make_source
@@ -59,6 +60,7 @@ class Task:
         init: (K, width) vectors to start from; None: the recipe's init.
         prefix: (p,) visible tokens that are fed between the vectors and the text.
         probe: what the probe of the text needs; None in other kinds.
+        kv_prefix: K where the vectors are positions of keys and values (`PrefixLM`), else 0.
     """
 
     id: str
@@ -78,6 +80,7 @@ class Task:
     init: Tensor | None = None
     prefix: Tensor = field(default_factory=no_tokens)
     probe: ProbeInputs | None = None
+    kv_prefix: int = 0
 
     def positions(self, lm: FrozenLM) -> int:
         """Input positions under teacher forcing, with the vectors that are crammed."""
@@ -155,6 +158,7 @@ class _Grid:
         self._probe = ProbePlan(spec, lm) if KINDS[spec.study.kind].probes else None
         self._tail = 0 if self._probe is None else self._probe.continuation
         self._initial: dict[tuple[str, int], InitialVectors] = {}
+        self._readers = Readers(lm)
         self._longest: dict[str, int] = {}
         self._count: dict[str, int] = {}
         self._drawn: dict[str, list[TextSample]] = {}
@@ -220,7 +224,7 @@ class _Grid:
     ) -> tuple[Task, dict[str, Any]]:
         """Make a task without its id and group, and the content that its id is a hash of."""
         ids = self._text(cell, recipe, i, sample)
-        positions = self.lm.input_length(cell.inputs, len(ids))
+        positions = self._readers.of(cell.kv_prefix).input_length(cell.inputs, len(ids))
         initial = self._initial.get((cell.recipe, cell.vectors)) if derived is None else None
         label = label_of(self.spec, self._load, cell)
         task = Task(
@@ -241,6 +245,7 @@ class _Grid:
             init=None if initial is None else initial.mems[0],
             prefix=sample.ids[: cell.prefix],
             probe=self._probed(cell, i, len(ids) - self._has_bos(recipe)),
+            kv_prefix=cell.kv_prefix,
         )
         return task, self._content(cell, task, None if initial is None else initial.sha256)
 
@@ -314,9 +319,9 @@ class _Grid:
 
     def _max_tokens(self, cell: Cell) -> int:
         entry = self.spec.study.texts[cell.entry]
-        vectors = cell.vectors or cell.condition.context
+        vectors, lm = cell.vectors or cell.condition.context, self._readers.of(cell.kv_prefix)
         given = entry.lengths_up_to or cell.length
-        return given or longest_sample(self.lm, vectors, cell.prefix) - self._tail
+        return given or longest_sample(lm, vectors, cell.prefix) - self._tail
 
     def _read_init(self, cell: Cell) -> None:
         """Read the vectors that the texts of a cell start from."""
@@ -348,7 +353,8 @@ class _Grid:
         if n <= recipe.first_token_given:
             raise self.spec.error(key, got=n, allowed=f"2 or more for {recipe.name!r}")
         positions = self.lm.max_positions
-        most = room(positions, cell.inputs + self._tail, len(self.lm.prefix))
+        before = len(self._readers.of(cell.kv_prefix).prefix)
+        most = room(positions, cell.inputs + self._tail, before)
         if most is not None and n > most:
             raise self.spec.error(
                 key,

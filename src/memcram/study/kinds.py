@@ -66,6 +66,14 @@ KINDS: dict[str, Kind] = {
         conditions=conditions.starts,
         keeps_path=True,
     ),
+    # As much of each text as fits, into vectors and into a prefix of keys and values.
+    "prefix": Kind(
+        finds_length=True,
+        recipe=Recipe.for_horizon,
+        key="prefix_recipes",
+        key_type=Annotated[list[str], Field(min_length=1)],
+        conditions=conditions.prefixes,
+    ),
     # As much of each text as fits, with the first n layers of the model.
     "depth": Kind(finds_length=True, recipe=Recipe.for_horizon, key="layers", key_type=Positives),
     # What a passage's vectors say about its continuation, and where the model attends to them.

@@ -66,11 +66,16 @@ def _check(spec: Spec) -> None:
         raise spec.error(("kind",), got=study.kind, allowed=", ".join(KINDS))
     kind = KINDS[study.kind]
     _check_key(spec, kind)
-    for i, name in enumerate(study.recipes):
-        try:
-            kind.recipe(get_recipe(name))
-        except UsageError as error:
-            raise spec.error_from(("recipes", i), error) from error
+    of_prefix = [c.prefix_recipe for c in kind.conditions_of(study) if c.prefix_recipe]
+    for key, names in (("recipes", study.recipes), ("prefix_recipes", of_prefix)):
+        for i, name in enumerate(names):
+            try:
+                kind.recipe(get_recipe(name))
+            except UsageError as error:
+                raise spec.error_from((key, i), error) from error
+    if study.init is not None and of_prefix:
+        problem = f"got an archive, but {study.kind!r} trains more than input vectors"
+        raise spec.error(("init",), problem)
     if study.init is not None and any(c.init for c in kind.conditions_of(study)):
         problem = f"got an archive, but {study.kind!r} compares random inits"
         raise spec.error(("init",), problem)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from memcram.errors import Interrupted, MemcramError, ModelError, UsageError
-from memcram.study.cells import expected_cells
+from memcram.study.cells import cells, expected_cells
 from memcram.study.grid import study_recipe
 from memcram.study.in_progress import InProgress
 from memcram.study.planned import PlannedTask
@@ -240,7 +240,7 @@ def _end_failed(store: Store, run: int) -> None:
 
 def _settings(spec: Spec, device: str | None, limit: int | None) -> dict[str, Any]:
     """Collect what determines a run beyond its spec, such as the settings of each recipe."""
-    recipes = [study_recipe(spec, name) for name in spec.study.recipes]
+    recipes = [study_recipe(spec, name) for name in dict.fromkeys(c.recipe for c in cells(spec))]
     names = ("memcram", "torch", "transformers", "tokenizers", "safetensors", "numpy")
     return {
         "versions": {name: version(name) for name in names} | {"python": platform.python_version()},

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from memcram.study.in_progress import Copies
 from memcram.study.kinds import KINDS
 from memcram.study.measure import BareScores, Finished, Labels, measure, untrained
 from memcram.study.planned import PlannedTask
+from memcram.study.readers import Readers
 from memcram.study.results import ResultRow, TokenRecord
 from memcram.study.spec import KeyPath, Spec
 
@@ -106,6 +107,7 @@ class Worker:
         self.tasks = {task.id: task for task in tasks}
         self.labels = Labels(spec.study.name, spec.study.kind, spec.loads[model].entry.id)
         self.bare = BareScores(self.lm, tasks)
+        self._readers = Readers(self.lm)
 
     def planned(self) -> list[PlannedTask]:
         """List all tasks of the model, in the spec's order."""
@@ -121,7 +123,9 @@ class Worker:
             batch: what to do.
             emit: called with all that the store has to know.
         """
-        _Run(self, batch, emit).work()
+        for k in dict.fromkeys(self.tasks[task].kv_prefix for task in batch.tasks):
+            tasks = [task for task in batch.tasks if self.tasks[task].kv_prefix == k]
+            _Run(self, replace(batch, tasks=tasks), self._readers.of(k), emit).work()
 
 
 def _load(spec: Spec, model: int, device: str | None) -> FrozenLM:
@@ -167,9 +171,9 @@ def _tasks(spec: Spec, model: int, lm: FrozenLM, finished: AbstractSet[str]) -> 
 class _Run:
     """Crams and measures the tasks of one batch with one engine."""
 
-    def __init__(self, worker: Worker, batch: Batch, emit: Emit) -> None:
+    def __init__(self, worker: Worker, batch: Batch, lm: FrozenLM, emit: Emit) -> None:
         self._worker = worker
-        self._lm = worker.lm
+        self._lm = lm
         self._emit = emit
         self._mems = batch.mems
         self._left = {task: worker.tasks[task] for task in batch.tasks}
