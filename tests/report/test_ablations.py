@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import plausible
-from memcram.report import ablation_data, ablation_figures, style
+from memcram.report import ablation_data, ablation_figures, prefixes, style
 from memcram.report.data import ReportData, with_label
 from memcram.report.horizons import published_horizons
 from memcram.report.sections import sections
@@ -454,3 +454,60 @@ def test_a_model_cut_short_keeps_its_label():
     assert set(with_label(table(*rows))["label"]) == {"pocket"}
     other = row("d", "depth", "layers=1", fingerprint="g1")
     assert with_label(table(*rows, other))["label"].nunique() == 3
+
+
+def prefix_rows(**changes):
+    found = []
+    for text, held, held_by_prefix in (("a", 10, 30), ("b", 20, 30)):
+        usual = {"text": text, "width": 256, "dtype": "float32", "budget_ended": False}
+        found.append(row(f"m{text}", "prefix", horizon=held, **usual))
+        values = {"horizon": held_by_prefix, "recipe": "direct", "layout": "mem+bos"}
+        found.append(row(f"p{text}", "prefix", "prefix", **usual | {"width": 3072} | values))
+    return table(*found).assign(**changes)
+
+
+def test_prefix():
+    data = prefixes.prefix_data(prefix_rows()).set_index("holder")
+    assert data.loc["[mem]", ["n", "horizon", "numbers", "bytes"]].tolist() == [2, 15, 256, 1024]
+    of_prefix = data.loc["prefix"]
+    assert of_prefix[["n", "horizon", "numbers", "bytes"]].tolist() == [2, 30, 3072, 12288]
+    assert of_prefix["tokens_per_position"] == 30
+    assert of_prefix["tokens_per_thousand_numbers"] == pytest.approx(30 / 3.072)
+    assert of_prefix["tokens_per_kilobyte"] == pytest.approx(30 / 12.288)
+    assert (of_prefix["ratio"], of_prefix["ratio_low"], of_prefix["ratio_high"]) == (2, 1.5, 3)
+    assert np.isnan(data.loc["[mem]", "ratio"])
+    halved = prefixes.prefix_data(prefix_rows(vectors=2, dtype="bfloat16+float16"))
+    halved = halved.set_index("holder")
+    assert halved.loc["prefix", ["numbers", "bytes", "tokens_per_position"]].tolist() == [
+        6144,
+        12288,
+        15,
+    ]
+
+
+def test_prefix_figure():
+    data = prefixes.prefix_data(prefix_rows())
+    figure = prefixes.prefixes(data)
+    panels = figure.axes
+    drawn = [list(axes.containers) for axes in panels]
+    assert [[c.get_label() for c in bars] for bars in drawn] == 3 * [["[mem]", "prefix"]]
+    means = [[c.lines[0].get_xdata()[0] for c in bars] for bars in drawn]
+    assert np.allclose(means, [[15, 30], [15 / 0.256, 30 / 3.072], [15 / 1.024, 30 / 12.288]])
+    names = [name.get_text().replace("\n", "") for name in panels[0].get_yticklabels()]
+    assert names == ["prefix, direct", "[mem], default"]
+    assert "2.00 [1.50, 3.00] times the tokens in 12 times the numbers" in (
+        prefixes.prefix_words(data)
+    )
+    spent = prefixes.prefixes(prefixes.prefix_data(prefix_rows(budget_ended=True)))
+    assert [note.get_text() for note in spent.axes[0].texts] == ["≥ 15", "≥ 30"]
+
+
+def test_prefix_section_and_labels():
+    rows = with_label(prefix_rows(layout=["mem", "mem+bos"] * 2))
+    assert set(rows["label"]) == {"pocket · default", "pocket · direct"}
+    [section] = drawn_sections(rows, None).values()
+    assert [one.name for one in section.figures] == ["prefix-pocket-books-k1"]
+    assert "2.00 [1.50, 3.00] times" in section.figures[0].alt
+    without = table(*(r for r in prefix_rows().to_dict("records") if r["condition"]))
+    assert prefixes.prefix_data(without)["ratio"].isna().all()
+    assert prefixes.prefix_words(prefixes.prefix_data(without)) == ""

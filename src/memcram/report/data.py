@@ -230,11 +230,13 @@ def with_label(rows: DataFrame) -> DataFrame:
     """Add the column `label` to rows: the shortest label that distinguishes their settings."""
     rows = rows.copy()
     labels = rows["model"].map(short_models(rows["model"].unique())).astype(str)
-    # A model cut to its first layers has its own fingerprint, which is not another setting.
-    loaded = rows["model"] + rows["condition"].fillna("").where(rows["kind"] == "depth", "")
+    # A model cut to its first layers has its own fingerprint, and a prefix its own layout, which
+    # are no other settings.
+    own = rows["kind"].isin(["depth", "prefix"])
+    loaded = rows["model"] + rows["condition"].fillna("").where(own, "")
     for column in _APART:
         values = rows[column].fillna("").astype(str)
-        of = loaded if column == "fingerprint" else rows["model"]
+        of = loaded if column in ("fingerprint", "layout") else rows["model"]
         varies = values.groupby(of).transform("nunique") > 1
         # A revision that differs makes the fingerprint differ too: said once.
         shown = values.str[:8] if column == "fingerprint" else values

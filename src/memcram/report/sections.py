@@ -16,6 +16,7 @@ from memcram.report import (
     bars,
     figure_data,
     figures,
+    prefixes,
     token_figures,
 )
 from memcram.report.data import ReportData
@@ -308,6 +309,12 @@ _ROW_PLANS = (
         lambda given: ablation_data.depth_data(given.rows),
         {"depth": _Picture(ablation_figures.depth)},
         "{label}-k{vectors}",
+    ),
+    _Plan(
+        "prefix",
+        lambda given: prefixes.prefix_data(given.rows),
+        {"prefix": _Picture(prefixes.prefixes, prefixes.prefix_words)},
+        "{label}-{source}-k{vectors}",
     ),
     _Plan(
         "repeat",
