@@ -72,6 +72,10 @@ MISTAKES = {
         "prefix_recipes[0]: ",
     ),
     "no recipe": (('["direct@lr=1.0,first=1"]', "[]"), "prefix_recipes: got [], allowed: "),
+    "compiled": (
+        ("steps = 8", 'steps = 8\ncompute_dtype = "bfloat16"\ncompile = true'),
+        "compile: got True, allowed: false for 'prefix'",
+    ),
     "an archive to start from": (
         ("steps = 8", 'steps = 8\ninit = "a.safetensors"'),
         "init: got an archive, but 'prefix' trains more than input vectors",

@@ -114,10 +114,6 @@ class PrefixLM(FrozenLM):
         lm = self._lm.in_dtype(dtype)
         return self if lm is self._lm else PrefixLM(lm, self.vectors, self._cached)
 
-    def compiled(self) -> "FrozenLM":
-        """The same prefix before the model with compiled decoder layers."""
-        return PrefixLM(self._lm.compiled(), self.vectors, self._cached)
-
     @property
     def takes_padding(self) -> bool:
         """False: the K positions of a prefix are read at once, at the beginning of a cache."""

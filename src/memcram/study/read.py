@@ -73,9 +73,11 @@ def _check(spec: Spec) -> None:
                 kind.recipe(get_recipe(name))
             except UsageError as error:
                 raise spec.error_from((key, i), error) from error
-    if study.init is not None and of_prefix:
+    if of_prefix and study.init is not None:
         problem = f"got an archive, but {study.kind!r} trains more than input vectors"
         raise spec.error(("init",), problem)
+    if of_prefix and study.compile:
+        raise spec.error(("compile",), got=True, allowed=f"false for {study.kind!r}")
     if study.init is not None and any(c.init for c in kind.conditions_of(study)):
         problem = f"got an archive, but {study.kind!r} compares random inits"
         raise spec.error(("init",), problem)
