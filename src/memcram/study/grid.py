@@ -352,9 +352,8 @@ class _Grid:
             )
         if n <= recipe.first_token_given:
             raise self.spec.error(key, got=n, allowed=f"2 or more for {recipe.name!r}")
-        positions = self.lm.max_positions
-        before = len(self._readers.of(cell.kv_prefix).prefix)
-        most = room(positions, cell.inputs + self._tail, before)
+        lm, positions = self._readers.of(cell.kv_prefix), self.lm.max_positions
+        most = room(positions, cell.inputs + self._tail, len(lm.prefix))
         if most is not None and n > most:
             raise self.spec.error(
                 key,
