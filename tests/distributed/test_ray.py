@@ -89,7 +89,7 @@ def start(folder, *words):
 @ray
 def test_store_of_two_workers_one_of_which_is_killed_is_that_of_a_local_run(tmp_path, tiny_folder):
     before = set(Path("/tmp").glob("ray-*"))
-    prepare(tmp_path, tiny_folder, steps=120)
+    prepare(tmp_path, tiny_folder, steps=60)
     process = start(tmp_path, "-c", KILL_ONE)
     out, err = process.communicate()
     assert process.returncode == 0, err

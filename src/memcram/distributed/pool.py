@@ -352,4 +352,6 @@ def _import_ray(*, local: bool) -> Any:
     require("studies and texts on several workers", "ray", extra="ray", argument="backend")
     import ray
 
+    # It prints lost workers on stdout, which is the command's own; they are reported as progress.
+    ray._private.worker._worker_logs_enabled = False
     return ray
