@@ -85,7 +85,7 @@ def main(output: Path | None, workers: int, turns: int, samples: int, token_step
                 "ratio": local / shared,
             }
         )
-        print(f"turn {turn}: {found[-1]}")
+        print(f"turn {turn}: {found[-1]}", flush=True)
     report = {
         "texts": samples,
         "token_steps": token_steps,
