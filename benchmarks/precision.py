@@ -258,7 +258,7 @@ def figure(results: tuple[Path, ...], output: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    shape = {"sharey": True, "squeeze": False, "figsize": (3.6 * len(results), 3.4)}
+    shape = {"sharex": True, "sharey": True, "squeeze": False, "figsize": (3.6 * len(results), 3.4)}
     drawn, axes = plt.subplots(1, len(results), layout="constrained", **shape)
     for axis, path in zip(axes[0], results, strict=True):
         report = json.loads(path.read_text("utf-8"))
@@ -273,7 +273,10 @@ def figure(results: tuple[Path, ...], output: Path) -> None:
         axis.set_xticks([1, 2, 3, 4, 6, 8, 32], ["1", "2", "3", "4", "6", "8", "32"])
         axis.minorticks_off()
         name = report["model"].removesuffix(".gguf").split("-Instruct")[0]
-        axis.set_title(f"{name}, K = {report['vectors']}, n = {report['n']}", fontsize=10)
+        texts = report["texts"]
+        budget = f"{report['steps']} steps" if isinstance(texts, list) else Path(texts).stem
+        title = f"{name}, K = {report['vectors']}\n{budget}, n = {report['n']}"
+        axis.set_title(title, fontsize=10)
     axes[0][0].set_ylabel("tokens")
     axes[0][0].legend()
     drawn.savefig(output, dpi=150)
