@@ -6,8 +6,9 @@ import torch
 from click.testing import CliRunner
 
 import plausible
-import plausible_store
 import precision
+from memcram.study.results import ResultRow
+from memcram.study.store import Store
 
 BOOK = "The lamp went out at nine, and nobody noticed until the ferry was late. " * 20
 
@@ -57,7 +58,12 @@ def test_storing_side_by_side_gives_the_same_vectors(tmp_path):
 def test_vectors_of_a_study_are_read(tmp_path):
     rows, records = plausible.study(samples=1, vectors=(2,), models=("pocket",))
     rows = rows[rows["kind"] == "horizon"]
-    folder = plausible_store.make_store(tmp_path, "a", rows, records)
+    folder = tmp_path / "a.study"
+    store = Store.create(folder, "", tmp_path)
+    kept = [ResultRow(**row) for row in rows.astype(object).to_dict("records")]
+    store.adopt(kept)
+    store.add([(row, records[row.task]) for row in kept], store.begin_run({}))
+    store.close()
     ids, found = precision.from_study(folder, 2)
     first = rows.iloc[:2]
     assert [one.n_correct for one in found] == list(first["horizon"])
