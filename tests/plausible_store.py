@@ -1,8 +1,7 @@
 """Make a store of plausible rows."""
 
-from types import SimpleNamespace
-
 from memcram.recipes.catalogue import get_recipe
+from memcram.study.planned import CellLabel, PlannedTask
 from memcram.study.results import ResultRow
 from memcram.study.store import Store
 
@@ -21,6 +20,12 @@ source = "random-words"
 """
 
 
+def planned(task, source):
+    """A task of the one recipe."""
+    cell = CellLabel("pocket", "", "default", source, 16, 1)
+    return PlannedTask(task, source, None, 1, "default", None, cell)
+
+
 def make_store(folder, name, rows, records, steps=300, pending=0, recorded=True, **changes):
     """A store of these rows, with so many tasks that have none yet.
 
@@ -29,9 +34,9 @@ def make_store(folder, name, rows, records, steps=300, pending=0, recorded=True,
     store = Store.create(folder / f"{name}.study", SPEC.format(name=name, steps=steps), folder)
     named = rows.assign(study=name).astype(object)
     kept = [ResultRow(**row) for row in named.to_dict("records")]
-    tasks = [SimpleNamespace(id=row.task, cost=1, source=row.source) for row in kept]
-    tasks += [SimpleNamespace(id=f"{name}{i}", cost=1, source="random") for i in range(pending)]
-    store.plan(name, 0, tasks)
+    tasks = [(row.task, row.source) for row in kept]
+    tasks += [(f"{name}{i}", "random") for i in range(pending)]
+    store.plan(name, 0, [planned(*task) for task in tasks])
     recipe = get_recipe("default").with_steps(steps)
     noted = {"recipes": {"default": recipe.settings() | changes}} if recorded else {}
     run = store.begin_run({"spec": "told once", "threads": 1} | noted)
