@@ -1,5 +1,6 @@
 """A pool of workers, with actors in this process instead of Ray's."""
 
+import socket
 import time
 from types import SimpleNamespace
 
@@ -243,3 +244,16 @@ def test_stop_returns_what_is_still_to_come(cluster):
 def test_backend_is_checked(numbers, message):
     with pytest.raises(UsageError, match=message):
         RayBackend(**numbers)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:", ":6379", "127.0.0.1:99999", "a:b"])
+def test_an_address_without_a_port_is_refused(address):
+    with pytest.raises(UsageError, match=r"address: got .*, allowed: HOST:PORT or auto"):
+        pools.Cluster(RayBackend(address=address))
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(UsageError, match=f"address: no Ray cluster at '127.0.0.1:{port}'"):
+        pools.Cluster(RayBackend(address=f"127.0.0.1:{port}"))

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,9 @@ from memcram.distributed.actor import Actor, Job
 from memcram.distributed.schedule import Item, Schedule
 from memcram.errors import MemcramError, ModelError, UsageError, first_line, require
 
-# Waits for reports of the workers, and for all of them to stop after Ctrl-C; seconds.
+# Waits for reports of the workers, for an address, and for all workers to stop after Ctrl-C.
 _POLL_SECONDS = 1.0
+_CONNECT_SECONDS = 10.0
 _STOP_SECONDS = 60.0
 # How long no worker may be available before the run is given up.
 _START_SECONDS = 600.0
@@ -68,6 +70,7 @@ class Cluster:
 
     def __init__(self, backend: RayBackend) -> None:
         self.backend = backend
+        _check_address(backend.address)
         self.ray = _import_ray(local=backend.address is None)
         self._folder = None if backend.address else _folder()
         try:
@@ -332,6 +335,21 @@ class Pool:
             member.actor, member.events = self._cluster.actor(self._job), None
             member.started = member.actor.ping.remote()
         member.loading = member.actor.load.remote(self._argument)
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse an address that nothing listens at; Ray would try for minutes."""
+    if address in (None, "auto"):
+        return
+    host, _, port = str(address).removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UsageError(argument="address", got=address, allowed="HOST:PORT or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        problem = f"no Ray cluster at {address!r} ({reason})"
+        raise UsageError(problem, argument="address") from error
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
