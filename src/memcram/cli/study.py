@@ -232,12 +232,16 @@ def export(
 ) -> None:
     """Write the rows of one or more STOREs to one Parquet file and one CSV file.
 
+    The measures of rows of the kind probe are also written, to PREFIX.probe.parquet and
+    PREFIX.probe.csv.
+
     \b
     Examples:
       memcram study export pocket.study -o pocket
       memcram study export pocket.study -o pocket --run-file
       memcram study export pocket.study pythia-160m.study -o results/ --force
     """
+    from memcram.study.probe_values import table_of
     from memcram.study.results import export_rows
     from memcram.study.runfile import run_file_bytes
     from memcram.study.store import gather
@@ -247,7 +251,8 @@ def export(
     opened = [_open(store) for store in stores]
     rows = gather(opened)
     runs = run_file_bytes(opened) if run_file else None
-    files = export_rows(rows, Path(output), force=force, run_file=runs)
+    probes = table_of(opened)
+    files = export_rows(rows, Path(output), force=force, run_file=runs, probes=probes)
     print_report({"rows": len(rows), "files": [str(path) for path in files]}, as_json=as_json)
 
 

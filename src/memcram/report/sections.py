@@ -1,7 +1,7 @@
 """Define the sections of a report in a table: the data of each, its groups and its figures."""
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.resources import files
@@ -17,6 +17,8 @@ from memcram.report import (
     figure_data,
     figures,
     prefixes,
+    probe_data,
+    probe_figures,
     token_figures,
 )
 from memcram.report.data import ReportData
@@ -37,13 +39,18 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Section:
-    """Figures that belong together, with the table that they are drawn from (`key`.csv)."""
+    """Figures that belong together, with the table that they are drawn from (`key`.csv).
+
+    `header` and `rows` are a table of the page; a cell has words and small print.
+    """
 
     key: str
     heading: str
     caption: str
     figures: tuple[Drawn, ...]
     data: DataFrame
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[tuple[str, str]]] = ()
 
 
 @dataclass(frozen=True)
@@ -82,17 +89,22 @@ class _Plan:
         pictures: by the start of their file names.
         of: end of the file names, with the columns that the data is grouped by in braces; empty
             where the section has one group.
+        header: of a table of the page.
+        rows: computes the rows of that table from the data.
     """
 
     key: str
     data: Callable[[_Inputs], DataFrame]
     pictures: Mapping[str, _Picture]
     of: str = ""
+    header: Sequence[str] = ()
+    rows: Callable[[DataFrame], Sequence[Sequence[tuple[str, str]]]] = lambda _: ()
 
     def section(self, inputs: _Inputs) -> Section:
         data, words = self.data(inputs), _captions()[self.key]
         drawn = tuple(self._drawn(data, words["alt"])) if len(data) else ()
-        return Section(self.key, words["heading"], words["caption"], drawn, data)
+        rows = self.rows(data)
+        return Section(self.key, words["heading"], words["caption"], drawn, data, self.header, rows)
 
     def _drawn(self, data: DataFrame, alts: Mapping[str, str]) -> Iterator[Drawn]:
         by = [name for name in ("label", "source", "vectors", "length") if f"{{{name}}}" in self.of]
@@ -345,5 +357,13 @@ _ROW_PLANS = (
         lambda given: ablation_data.line_data(given.rows),
         {"seeds-line": _Picture(ablation_figures.line)},
         _CELL,
+    ),
+    _Plan(
+        "probe",
+        lambda given: probe_data.probe_data(given.recorded, given.records),
+        {"probe": _Picture(probe_figures.probe, probe_figures.words)},
+        "{label}-{source}-k{vectors}",
+        probe_data.SUMMARY_HEADER,
+        probe_data.summary,
     ),
 )

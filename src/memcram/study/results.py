@@ -7,7 +7,7 @@ bare LM predicts too; t₁ has separate columns.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -172,10 +172,38 @@ class TokenRecord:
     probe_items: Tensor | None = None
 
 
-def column_types() -> dict[str, tuple[type, bool]]:
+@dataclass(frozen=True)
+class ProbeValue:
+    """One line of the table of probes: one measure of one text.
+
+    Attributes:
+        task, model, recipe, source, text_id, vectors, tokens, exact: of the text's row.
+        measure, context, layer, head, value: see `memcram.study.probe_values`.
+    """
+
+    task: str
+    model: str
+    recipe: str
+    source: str
+    text_id: str
+    vectors: int
+    tokens: int
+    exact: bool
+    measure: str
+    context: str
+    layer: int
+    head: int
+    value: float
+
+
+_Table = type[ResultRow] | type[ProbeValue]
+_Rows = Sequence[ResultRow] | Sequence[ProbeValue]
+
+
+def column_types(table: _Table = ResultRow) -> dict[str, tuple[type, bool]]:
     """Return the type of each column and whether it may be None, in the table's order."""
     found = {}
-    for field in fields(ResultRow):
+    for field in fields(table):
         union = isinstance(field.type, UnionType)
         kinds = [kind for kind in get_args(field.type) if kind is not NoneType]
         found[field.name] = (kinds[0] if union else field.type, union)
@@ -188,6 +216,7 @@ def export_rows(
     *,
     force: bool = False,
     run_file: bytes | None = None,
+    probes: Sequence[ProbeValue] = (),
 ) -> list[Path]:
     """Write rows as `PREFIX.parquet` and `PREFIX.csv`, each completely or not at all.
 
@@ -196,42 +225,47 @@ def export_rows(
         output: the prefix, or a folder, where the files are called `rows`.
         force: replace existing files.
         run_file: also write this as `PREFIX.run.json`.
+        probes: also write these as `PREFIX.probe.parquet` and `PREFIX.probe.csv`, if there are any.
 
     Raises:
         UsageError: a file exists, the folder can't be written, or pyarrow is not installed.
     """
     prefix = output / "rows" if output.is_dir() else output
-    parquet = prefix.with_name(f"{prefix.name}.parquet")
-    table = prefix.with_name(f"{prefix.name}.csv")
-    runs = prefix.with_name(f"{prefix.name}.run.json")
-    paths = [parquet, table] + [runs] * (run_file is not None)
-    for path in paths:
-        check_writable(path, force=force)
-    write_atomically(parquet, parquet_bytes(rows))
-    write_atomically(table, _csv_bytes(rows))
+    files: dict[str, Callable[[], bytes]] = {
+        "parquet": lambda: parquet_bytes(rows),
+        "csv": lambda: _csv_bytes(rows),
+    }
     if run_file is not None:
-        write_atomically(runs, run_file)
-    return paths
+        files["run.json"] = lambda: run_file
+    if probes:
+        files["probe.parquet"] = lambda: parquet_bytes(probes, ProbeValue)
+        files["probe.csv"] = lambda: _csv_bytes(probes, ProbeValue)
+    paths = {end: prefix.with_name(f"{prefix.name}.{end}") for end in files}
+    for path in paths.values():
+        check_writable(path, force=force)
+    for end, content in files.items():
+        write_atomically(paths[end], content())
+    return list(paths.values())
 
 
-def _csv_bytes(rows: Sequence[ResultRow]) -> bytes:
+def _csv_bytes(rows: _Rows, table: _Table = ResultRow) -> bytes:
     """Convert rows to CSV, with a header; None is empty."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(column_types()), lineterminator="\n")
+    writer = csv.DictWriter(text, list(column_types(table)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return text.getvalue().encode()
 
 
-def parquet_bytes(rows: Sequence[ResultRow]) -> bytes:
+def parquet_bytes(rows: _Rows, table: _Table = ResultRow) -> bytes:
     """Convert rows to Parquet; each column has its type even if all its values are None."""
-    schema = _schema()
+    schema = _schema(table)
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    found = pyarrow.Table.from_pylist([asdict(row) for row in rows], schema=schema)
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink)
+    pyarrow.parquet.write_table(found, sink)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -274,8 +308,8 @@ def rows_from_parquet(data: bytes, count: int) -> list[ResultRow]:
         raise UsageError(f"not a Parquet file ({first_line(error)})") from error
 
 
-def _schema() -> Any:
-    """Arrow schema of the results table."""
+def _schema(table: _Table = ResultRow) -> Any:
+    """Arrow schema of a table."""
     require("Parquet files", "pyarrow")
     import pyarrow
 
@@ -287,5 +321,5 @@ def _schema() -> Any:
     }
     return pyarrow.schema(
         pyarrow.field(name, types[kind], nullable=optional)
-        for name, (kind, optional) in column_types().items()
+        for name, (kind, optional) in column_types(table).items()
     )
