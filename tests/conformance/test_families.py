@@ -12,7 +12,9 @@ from fake_cuda import CUDA, fake_cuda, on_cuda
 from memcram.archive.format import Archive
 from memcram.engine.batch import CramRequest
 from memcram.engine.loop import Engine
+from memcram.errors import ModelError
 from memcram.models import decoding
+from memcram.models.attention import attention_mass, check_attention, hidden_without
 from memcram.recipes.strategies import Outcome
 from memcram.recipes.strategies.fixed import Fixed
 
@@ -256,3 +258,28 @@ def test_forward_and_backward_do_not_wait_for_a_gpu(lm):
         hidden.sum().backward()
         assert device.waits == []
         torch.testing.assert_close(hidden.detach().cpu(), lm.hidden(embeds), rtol=1e-3, atol=1e-3)
+
+
+def test_attention_is_measured_and_cut(lm64, family, embeds, rounding, note):
+    if lm64.is_recurrent:
+        with pytest.raises(ModelError, match="has no attention"):
+            check_attention(lm64)
+        return
+    check_attention(lm64)
+    text, other = embeds[0], embeds[0].clone()
+    other[0] = embeds[0, 0].flip(0)
+    nothing = torch.zeros(1, lm64.layers, dtype=torch.bool)
+    uncut = hidden_without(lm64, text, 1, nothing)
+    scale = uncut.abs().max()
+    eager = (uncut - lm64.hidden(text[None])).abs().max() / scale
+    # Eager attention of many families takes its softmax in float32.
+    assert eager < max(rounding, 1e-5)
+    cut = hidden_without(lm64, text, 1, ~nothing)[0, 1:]
+    changed = hidden_without(lm64, other, 1, ~nothing)[0, 1:]
+    note("cut", (cut - changed).abs().max().item())
+    assert torch.allclose(cut, changed, atol=1e-9 * scale)
+    assert not torch.allclose(uncut[0, 1:], hidden_without(lm64, other, 1, nothing)[0, 1:])
+    mass = attention_mass(lm64, text, 1)
+    assert mass.shape == (lm64.layers, lm64.module.config.num_attention_heads)
+    assert ((mass >= 0) & (mass <= 1)).all()
+    assert mass.max() > 0

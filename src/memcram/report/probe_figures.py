@@ -1,5 +1,6 @@
 """Draw the figure of a probe: advantage, cut attention, heat map and items of one model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
+from memcram.report.data import as_dicts
 from memcram.report.drawing import MEAN, errors, note_at, percent, series, titled
 from memcram.report.probe_data import chosen, name_of
 from memcram.report.style import LIGHT, WIDTH, Theme, applied, finish, lengths_map, wrapped
@@ -61,13 +63,12 @@ def words(data: DataFrame) -> str:
 def _advantage(axes: Axes, data: DataFrame, theme: Theme) -> None:
     """Advantage after each context, with the paired difference from nothing."""
     found = chosen(data, "advantage").set_index("context").reindex(CONTEXTS)
-    over = chosen(data, "advantage_over_none").set_index("context")
     _dots(axes, found, 0.0, theme, 0, "_advantage")
-    for at, context in enumerate(CONTEXTS):
-        if context in over.index:
-            one = over.loc[context]
-            right = max(found.loc[context, ["value", "high"]].dropna().astype(float))
-            note_at(axes, _interval(one), (right, at), (5, 0), fontsize=7.5)
+    for row in as_dicts(chosen(data, "advantage_over_none")):
+        context = str(row["context"])
+        ends = [float(found["value"][context]), float(found["high"][context])]
+        at = (float(np.nanmax(ends)), CONTEXTS.index(context))
+        note_at(axes, _interval(row), at, (5, 0), fontsize=7.5)
     axes.axvline(0, color=theme.muted, linewidth=0.9, linestyle=":", label="_zero")
     axes.set_yticks(range(len(CONTEXTS)), [name_of(one) for one in CONTEXTS])
     axes.set_ylim(len(CONTEXTS) - 0.5, -0.5)
@@ -136,7 +137,7 @@ def _dots(axes: Axes, found: DataFrame, shift: float, theme: Theme, place: int, 
     axes.errorbar(found["value"], at, xerr=ends, capsize=2.5, label=label, **style)
 
 
-def _interval(one: "pd.Series[Any]") -> str:
+def _interval(one: Mapping[str, Any]) -> str:
     ends = "" if pd.isna(one["low"]) else f" [{one['low']:+.2f}, {one['high']:+.2f}]"
     return f"{one['value']:+.2f}{ends}".replace("-", "−")
 
