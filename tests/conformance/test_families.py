@@ -277,7 +277,7 @@ def test_attention_is_measured_and_cut(lm64, family, embeds, rounding, note):
     cut = hidden_without(lm64, text, 1, ~nothing)[0, 1:]
     changed = hidden_without(lm64, other, 1, ~nothing)[0, 1:]
     note("cut", (cut - changed).abs().max().item())
-    assert torch.allclose(cut, changed, atol=1e-9 * scale)
+    assert torch.allclose(cut, changed, atol=1e-9 * scale.item())
     assert not torch.allclose(uncut[0, 1:], hidden_without(lm64, other, 1, nothing)[0, 1:])
     mass = attention_mass(lm64, text, 1)
     assert mass.shape == (lm64.layers, lm64.module.config.num_attention_heads)

@@ -69,7 +69,8 @@ def test_cut_layers_are_those_of_the_reference(tiny_lm64, embeds):
     found = hidden_without(tiny_lm64, embeds, FIRST, cut)
     for states, case in zip(found, cases, strict=True):
         expected, _ = reference(tiny_lm64.module, embeds, case)
-        assert torch.allclose(states, expected, atol=1e-10)
+        # The model computes norms, softmax and rotations in float32 whatever the dtype.
+        assert torch.allclose(states, expected, atol=1e-5)
     assert not torch.allclose(found[1], found[2], atol=1e-3)
 
 
@@ -132,7 +133,7 @@ def test_layers_without_a_mask_are_refused(tiny_lm64, monkeypatch):
 
 
 def test_model_without_weights_is_refused(tiny_lm64, monkeypatch):
-    monkeypatch.setattr(tiny_lm64.module, "_can_set_attn_implementation", lambda: False)
+    monkeypatch.setattr(type(tiny_lm64.module), "_can_set_attn_implementation", lambda _: False)
     with pytest.raises(
         ModelError, match="no attention weights unless loaded with attention 'eager'"
     ):

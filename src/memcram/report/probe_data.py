@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from memcram.report.data import as_dicts
+from memcram.report.data import as_dicts, joined
 from memcram.report.figure_data import Records
 from memcram.report.html import figure_of
 from memcram.report.tables import means, with_passages
@@ -24,9 +24,8 @@ def probe_data(rows: DataFrame, records: Records) -> DataFrame:
     same for all texts. `bare_correct` is the fraction of t₂ … t_N that the bare LM predicts.
     """
     probed = with_passages(rows[rows["kind"] == "probe"])
-    probed = probed[[records(task).probe_nats is not None for task in probed["task"]]]
-    frames = [_of_cell(cell, records) for _, cell in probed.groupby(KEY, sort=False)]
-    return pd.concat(frames, ignore_index=True) if frames else DataFrame(columns=COLUMNS)
+    cells = probed.groupby(KEY, sort=False)
+    return joined([_of_cell(cell, records) for _, cell in cells], COLUMNS)
 
 
 def _of_cell(cell: DataFrame, records: Records) -> DataFrame:
@@ -34,9 +33,9 @@ def _of_cell(cell: DataFrame, records: Records) -> DataFrame:
     texts = []
     for row in as_dicts(exact):
         place = {name: row[name] for name in (*KEY, "passage")}
-        for one in probe_values(records(row["task"]), row["n_counted"]):
-            texts.append(place | {name: getattr(one, name) for name in (*_AT, "value")})
-        if row["tokens"] > 1:
+        values = list(probe_values(records(row["task"]), row["n_counted"]))
+        texts += [place | {name: getattr(one, name) for name in (*_AT, "value")} for one in values]
+        if values and row["tokens"] > 1:
             bare = row["lm_right"] / (row["tokens"] - 1)
             texts.append(
                 place | dict(zip(_AT, ("bare_correct", "", 0, 0), strict=True), value=bare)
