@@ -73,7 +73,7 @@ def _advantage(axes: Axes, data: DataFrame, theme: Theme) -> None:
     axes.set_yticks(range(len(CONTEXTS)), [name_of(one) for one in CONTEXTS])
     axes.set_ylim(len(CONTEXTS) - 0.5, -0.5)
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high + 0.45 * (high - low))  # for the notes
+    axes.set_xlim(low, high + 0.6 * (high - low))  # for the notes
     axes.set_xlabel("nats per token, other − true (right: over nothing, paired)", loc="right")
     _heading(axes, "Advantage of the true continuation after …")
 
