@@ -84,7 +84,7 @@ def test_means_are_over_exact_texts_and_differences_are_paired():
 
 def test_figure_draws_the_table():
     figure = probe_figures.probe(data())
-    advantage, curve, heat, items = (
+    advantage, wins, curve, heat, items = (
         axes for axes in figure.axes if axes.get_label() != "<colorbar>"
     )
     [points] = [one for one in advantage.containers if one.get_label() == "_advantage"]
@@ -93,6 +93,8 @@ def test_figure_draws_the_table():
     assert names == ["[mem]", "the passage", "nothing", "a random vector"]
     notes = [one.get_text() for one in advantage.texts]
     assert notes == ["+1.00 [+1.00, +1.00]", "+3.00 [+3.00, +3.00]", "−1.00 [−1.00, −1.00]"]
+    [points] = wins.containers
+    assert list(points.lines[0].get_xdata()) == [1.0, 1.0, 0.0]
     lines = {one.get_label(): one.lines[0].get_ydata().tolist() for one in curve.containers}
     assert lines == {"cut in layer i only": [0.4, 0.8], "cut in layers 1 to i": [1.0, 0.4, 0.2]}
     [bare] = [line for line in curve.lines if line.get_label() == "bare LM"]
@@ -105,12 +107,12 @@ def test_figure_draws_the_table():
     assert "n = 2 texts of 5 tokens (median), 1 not exact and left out" in note
 
 
-def test_figure_without_items_has_three_panels():
+def test_figure_without_items_has_four_panels():
     records = {"a": record(items=False), "b": record(1.0, items=False)}
     found = data(ROWS[:2], records)
     assert not len(chosen(found, "items"))
     figure = probe_figures.probe(found)
-    assert len([axes for axes in figure.axes if axes.get_label() != "<colorbar>"]) == 3
+    assert len([axes for axes in figure.axes if axes.get_label() != "<colorbar>"]) == 4
     assert "all exact" in probe_figures.words(found)
 
 

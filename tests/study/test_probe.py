@@ -184,6 +184,9 @@ def test_values_of_a_record_by_hand(probed):
     assert advantages == [3.0, 1.0, -1.0, 0.0]
     assert found["advantage_over_none", "mem", 0, 0] == 4.0
     assert ("advantage_over_none", "none", 0, 0) not in found
+    # Over nothing, [mem] gains 4 for the true continuation and 0 for the other one.
+    won = [found["wins_over_none", one, 0, 0] for one in ("mem", "passage", "random")]
+    assert won == [1.0, 1.0, 1.0]
     assert found["attention", "mem", 1, 2] == 0.75
     assert found["attention_mean", "random", 0, 0] == 0.25
     assert found["correct", "layer", 0, 0] == 1.0

@@ -19,22 +19,22 @@ from memcram.study.probe_record import CONTEXTS, CUTS, ITEM_CONTEXTS
 _CUT_NAMES = {"layer": "layer i only", "first": "layers 1 to i"}
 _ITEM_NAMES = {"items": "by likelihood", "items_by_length": "by likelihood per character"}
 # Inches: heights of the panels.
-_ADVANTAGE, _CURVE, _MAP, _ITEMS = 1.75, 2.2, 2.2, 1.6
+_ADVANTAGE, _WINS, _CURVE, _MAP, _ITEMS = 1.75, 1.4, 2.1, 2.1, 1.5
 
 
 def probe(data: DataFrame, theme: Theme = LIGHT) -> Figure:
     """Draw the probe of one model, source and K.
 
-    Panels: advantage of the true continuation after each context; tokens that stay correct where
-    attention to `[mem]` is cut; attention to `[mem]` by layer and head; and, if there are items,
-    the fraction answered.
+    Panels: advantage of the true continuation after each context, and over how many others it
+    wins; tokens that stay correct where attention to `[mem]` is cut; attention to `[mem]` by layer
+    and head; and, if there are items, the fraction answered.
 
     Args:
         data: of `probe_data`.
         theme: colours.
     """
     has_items = len(chosen(data, "items")) > 0
-    heights = [_ADVANTAGE, _CURVE, _MAP] + [_ITEMS] * has_items
+    heights = [_ADVANTAGE, _WINS, _CURVE, _MAP] + [_ITEMS] * has_items
     with applied(theme):
         figure = Figure(figsize=(WIDTH, sum(heights) + 1.1), layout="constrained")
         grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
@@ -43,12 +43,13 @@ def probe(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         title = titled(f"{first['label']}: {first['source']}", data)
         figure.suptitle(wrapped(title, 48), x=0.01, ha="left", fontsize=10, fontweight="bold")
         _advantage(panels[0], data, theme)
-        _curve(panels[1], data, theme)
-        _heat(figure, panels[2], data, theme)
+        _wins(panels[1], data, theme)
+        _curve(panels[2], data, theme)
+        _heat(figure, panels[3], data, theme)
         if has_items:
-            _items(panels[3], data, theme)
-        handles = [*panels[1].get_legend_handles_labels()[0]]
-        handles += panels[3].get_legend_handles_labels()[0] if has_items else []
+            _items(panels[4], data, theme)
+        handles = [*panels[2].get_legend_handles_labels()[0]]
+        handles += panels[4].get_legend_handles_labels()[0] if has_items else []
         return finish(figure, theme, f"{words(data)}; bars: {MEAN}", handles=handles)
 
 
@@ -76,6 +77,19 @@ def _advantage(axes: Axes, data: DataFrame, theme: Theme) -> None:
     axes.set_xlim(low, high + 0.6 * (high - low))  # for the notes
     axes.set_xlabel("nats per token, other − true (right: over nothing, paired)", loc="right")
     _heading(axes, "Advantage of the true continuation after …")
+
+
+def _wins(axes: Axes, data: DataFrame, theme: Theme) -> None:
+    """Over how many other continuations the true one wins, by rank; half by chance."""
+    contexts = [one for one in CONTEXTS if one != "none"]
+    found = chosen(data, "wins_over_none").set_index("context").reindex(contexts)
+    _dots(axes, found, 0.0, theme, 0, "_wins")
+    axes.axvline(0.5, color=theme.muted, linewidth=0.9, linestyle=":", label="_chance")
+    axes.set_yticks(range(len(contexts)), [name_of(one) for one in contexts])
+    axes.set_ylim(len(contexts) - 0.5, -0.5)
+    axes.set_xlim(-0.03, 1.03)
+    percent(axes.xaxis)
+    _heading(axes, "Other continuations that lose more over nothing")
 
 
 def _curve(axes: Axes, data: DataFrame, theme: Theme) -> None:

@@ -16,6 +16,8 @@ MEASURES = {
     "other_nats": "the same of other texts' continuations, their mean",
     "advantage": "other_nats − true_nats",
     "advantage_over_none": "advantage − that with nothing before the continuation",
+    "wins_over_none": "fraction of the other continuations that lose more over nothing, or gain "
+    "less, than the true one; 0.5 if the context says nothing about it",
     "attention": "attention to the vectors of one head of one layer",
     "attention_mean": "attention to the vectors, mean over all heads and layers",
     "correct": "fraction of the passage's counted tokens that stay correct without attention",
@@ -104,14 +106,19 @@ def _continuations(nats: Tensor) -> Iterator[Value]:
     per_token = nats[:, :, 1:].double().mean(-1)  # (contexts, 1 + others)
     true, other = per_token[:, 0], per_token[:, 1:].mean(1)
     advantage = other - true
-    over = advantage - advantage[CONTEXTS.index("none")]
+    none = CONTEXTS.index("none")
+    over = advantage - advantage[none]
+    lost = per_token - per_token[none]
+    # Ranks, because a vector that breaks the model makes a few continuations very unlikely.
+    wins = (lost[:, 1:] > lost[:, :1]).double() + (lost[:, 1:] == lost[:, :1]).double() / 2
     columns = {"true_nats": true, "other_nats": other, "advantage": advantage}
     for measure, values in columns.items():
         for context, value in zip(CONTEXTS, values.tolist(), strict=True):
             yield Value(measure, context, 0, 0, value)
-    for context, value in zip(CONTEXTS, over.tolist(), strict=True):
-        if context != "none":
-            yield Value("advantage_over_none", context, 0, 0, value)
+    for measure, values in (("advantage_over_none", over), ("wins_over_none", wins.mean(1))):
+        for context, value in zip(CONTEXTS, values.tolist(), strict=True):
+            if context != "none":
+                yield Value(measure, context, 0, 0, value)
 
 
 def _items(nats: Tensor, items: Tensor) -> Iterator[Value]:
