@@ -32,7 +32,7 @@ models = ["{model}"]
 vectors = [1, 2]
 lengths = [4]
 samples = 3
-steps = 60
+steps = 40
 
 [probe]
 continuation = 6
@@ -125,7 +125,7 @@ def test_nothing_cut_is_the_row(probed):
         single, first = record.probe_cuts
         mean = (row.first_nats + row.mem_nats) / row.n_counted
         assert torch.allclose(single[0], torch.tensor([row.n_right, mean]), atol=1e-4)
-        assert torch.equal(single[0], first[0])
+        assert torch.allclose(single[0], first[0])
         assert torch.allclose(single[1], first[1])
 
 
@@ -201,11 +201,10 @@ def test_values_of_a_record_by_hand(probed):
 
 def test_resumed_is_uninterrupted(probed, spec_of, measured):
     path = spec_of()
-    for limit in (1, 3):
-        measured(path, limit=limit)
+    measured(path, limit=2)
     store = measured(path)
     assert_same(store, probed)
-    assert [one["texts"] for one in store.runs()] == [1, 3, 2]
+    assert [one["texts"] for one in store.runs()] == [2, 4]
 
 
 def test_each_probe_is_committed_by_itself(spec_of, measured, monkeypatch):
@@ -260,7 +259,7 @@ def test_export_has_one_measure_per_line(probed, tmp_path, capsys):
 
     table = pyarrow.parquet.read_table(tmp_path / "p.probe.parquet")
     assert table.num_rows == len(found)
-    assert table["value"].to_pylist() == [float(one["value"]) for one in found]
+    assert [repr(value) for value in table["value"].to_pylist()] == [one["value"] for one in found]
     assert run(["study", "export", str(probed.folder), "-o", str(tmp_path / "p")]) == 2
 
 
