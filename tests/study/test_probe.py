@@ -218,7 +218,7 @@ def test_each_probe_is_committed_by_itself(spec_of, measured, monkeypatch):
         return real(*args)
 
     monkeypatch.setattr(measure, "probe", interrupted)
-    monkeypatch.setattr("memcram.study.runner._GROUP_SECONDS", 1e9)
+    monkeypatch.setattr("memcram.study.worker._GROUP_SECONDS", 1e9)
     path = spec_of(("vectors = [1, 2]", "vectors = [1]"))
     with pytest.raises(Interrupted, match="2 of 3 texts"):
         measured(path)

@@ -127,7 +127,7 @@ def _heat(figure: Figure, axes: Axes, data: DataFrame, theme: Theme) -> None:
     axes.set_xlabel("layer")
     axes.set_ylabel("head")
     means = {one: chosen(data, "attention_mean", one)["value"].iloc[0] for one in ("mem", "random")}
-    mean = f"mean {100 * means['mem']:.0f} %, to a random vector {100 * means['random']:.0f} %"
+    mean = f"mean {100 * means['mem']:.0f} %, random: {100 * means['random']:.0f} %"
     _heading(axes, f"Attention to [mem] ({mean})")
 
 
