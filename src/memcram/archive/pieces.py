@@ -87,6 +87,34 @@ def detokenize(
     return b"".join([*parts, bytes(decoded[position:])])
 
 
+def leading(
+    text: TokenizedText, n: int, data: bytes, tokenizer: Tokenizer
+) -> tuple[TokenizedText, bytes]:
+    """Cut a text after its first tokens, between two characters.
+
+    Args:
+        text: the text as tokens.
+        n: maximum tokens to keep.
+        data: its bytes.
+        tokenizer: of the text.
+
+    Returns:
+        As many of its first tokens as give the beginning of the text, and that beginning.
+    """
+    for kept in range(n, 0, -1):
+        counts, left = [], kept
+        for count in text.piece_tokens:
+            counts += [min(count, left)] * (left > 0)
+            left -= count
+        ids = text.ids[:kept]
+        size = len(detokenize(ids, counts, [], tokenizer))
+        raw = [piece for piece in text.raw if piece.offset + piece.removed <= size]
+        found = detokenize(ids, counts, raw, tokenizer)
+        if data.startswith(found):
+            return TokenizedText(ids, counts, raw), found
+    return TokenizedText([], [], []), b""
+
+
 class LeadingText:
     """Detokenizes a text from its first token on, as tokens arrive.
 

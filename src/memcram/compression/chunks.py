@@ -9,6 +9,7 @@ resumed run ends in the same vectors as an uninterrupted one.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from memcram.engine.result import Crammed
 from memcram.metrics.bound import capacity_bound
 from memcram.models.frozen_lm import FrozenLM
 from memcram.recipes.recipe import Recipe
-from memcram.recipes.strategies import Outcome
+from memcram.recipes.strategies import Measurement, Outcome
 
 # Restarts of a chunk of given length that did not come out exact: often only its init was bad.
 RESTARTS = 3
@@ -35,6 +36,24 @@ _MIN_CHUNK_TOKENS = 4
 
 
 @dataclass(frozen=True)
+class ChunkProgress:
+    """Progress of one chunk that `compress` is cramming.
+
+    Attributes:
+        start: its first token.
+        n_correct: correct tokens so far; those before the first wrong one, where chunks are cut to
+            fit.
+        loss: mean loss over the tokens that are optimised now.
+        min_margin: smallest margin over these, in logits.
+    """
+
+    start: int
+    n_correct: int
+    loss: float
+    min_margin: float
+
+
+@dataclass(frozen=True)
 class CodecProgress:
     """Progress of `compress` or `decompress`.
 
@@ -42,14 +61,24 @@ class CodecProgress:
         chunks_done: finished chunks.
         tokens_correct: correct tokens so far, including those of chunks in progress.
         tokens_total: all tokens.
+        held: first token and end of each stretch that finished chunks hold, in no fixed order; only
+            where this process crams the chunks.
+        active: the chunks in progress; only there.
     """
 
     chunks_done: int
     tokens_correct: int
     tokens_total: int
+    held: tuple[tuple[int, int], ...] = ()
+    active: tuple[ChunkProgress, ...] = ()
 
 
 OnProgress = Callable[[CodecProgress], None]
+
+
+class _Stopped(KeyboardInterrupt):
+    """Ends a run of the engine as Ctrl-C does, because the caller asked for it."""
+
 
 ChunkCrammer = Callable[..., Iterator[Chunk]]
 """`cram_chunks`, or a function with its arguments and results."""
@@ -104,6 +133,7 @@ def cram_chunks(
     compile_trunk: bool = False,
     initial: InitialVectors | None = None,
     store: str | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[Chunk]:
     """Yield the chunks that are not in `finished`, each when it is done, in no fixed order.
 
@@ -118,6 +148,9 @@ def cram_chunks(
         compile_trunk: as for `Engine`.
         initial: vectors to start from; None, and chunks after their end: the recipe's init.
         store: precision in which the vectors are stored; None: the model's dtype.
+        stop: asked after each measurement; once it returns True, chunks in progress that are cut to
+            fit are yielded with the tokens that they hold, and no other chunk begins. Not for runs
+            that continue later.
     """
     chosen = recipe.for_horizon() if plan.fit else recipe
     storer = Storer(lm, chosen, store) if store else None
@@ -127,20 +160,33 @@ def cram_chunks(
     def report(active_correct: int) -> None:
         if on_progress is not None:
             correct = work.tokens_done + active_correct
-            on_progress(CodecProgress(len(work.done), correct, len(ids)))
+            active = tuple(_progress_of(key, one) for key, one in engine.latest.items())
+            on_progress(CodecProgress(len(work.done), correct, len(ids), work.held, active))
+        if stop is not None and stop():
+            raise _Stopped
 
     def polled(status: EngineStatus) -> None:
         report(status.tokens_correct)
 
+    interrupted: list[Crammed] = []
     requests = work.first_requests()
-    while requests:
-        for _ in engine.run(requests, polled, work.follow_up):
-            yield from work.take_chunks()
-        if work.unstored:
-            work.store()
-            yield from work.take_chunks()
-            report(0)
-        requests = work.take_requests()
+    try:
+        while requests:
+            for crammed in engine.run(requests, polled, work.follow_up):
+                interrupted += [crammed] * (crammed.outcome == Outcome.INTERRUPTED)
+                yield from work.take_chunks()
+            if work.unstored:
+                work.store()
+                yield from work.take_chunks()
+                report(0)
+            requests = work.take_requests()
+    except _Stopped:
+        work.keep(interrupted)
+        yield from work.take_chunks()
+
+
+def _progress_of(key: Any, measured: Measurement) -> ChunkProgress:
+    return ChunkProgress(key.start, measured.max_held, measured.loss, measured.min_margin)
 
 
 def fits(chunk: Chunk, plan: ChunkPlan, lm: FrozenLM, store: str | None) -> bool:
@@ -190,6 +236,7 @@ class _Work:
         self.done = done
         self.storer = storer
         self._tokens_stored = sum(chunk.n_tokens for chunk in done.values())
+        self._spans = tuple((start, start + chunk.n_tokens) for start, chunk in done.items())
         self._best: dict[int, Crammed] = {}
         self.unstored: list[tuple[_Place, Crammed]] = []
         self._chunks: list[Chunk] = []
@@ -199,6 +246,12 @@ class _Work:
     def tokens_done(self) -> int:
         """Tokens of finished chunks, and those held by chunks that are not stored yet."""
         return self._tokens_stored + sum(crammed.n_correct for _, crammed in self.unstored)
+
+    @property
+    def held(self) -> tuple[tuple[int, int], ...]:
+        """First token and end of what these chunks hold."""
+        unstored = ((one.start, one.start + crammed.n_correct) for one, crammed in self.unstored)
+        return (*self._spans, *unstored)
 
     def take_chunks(self) -> Iterator[Chunk]:
         """Yield the chunks finished since the last call."""
@@ -232,13 +285,25 @@ class _Work:
             if crammed.outcome != Outcome.CORRECT and place.attempt < RESTARTS:
                 return self._request(replace(place, attempt=place.attempt + 1))
             crammed = self._best.pop(place.start)
+        self._add(place, crammed)
+        return self._requests.pop(0) if self._requests else None
+
+    def keep(self, interrupted: Iterable[Crammed]) -> None:
+        """Finish chunks in progress with what they hold, where chunks are cut to fit."""
+        for crammed in interrupted:
+            if self.plan.fit and crammed.n_correct:
+                self._add(crammed.key, crammed)
+        if self.unstored:
+            self.store()
+
+    def _add(self, place: Any, crammed: Crammed) -> None:
+        """Finish a chunk, or let it wait until chunks are stored side by side."""
         if self.storer is None:
             self._finish(place, crammed, None)
-        else:
-            self.unstored.append((place, crammed))
-            if self.storer.fills_a_batch([one for _, one in self.unstored]):
-                self.store()
-        return self._requests.pop(0) if self._requests else None
+            return
+        self.unstored.append((place, crammed))
+        if self.storer.fills_a_batch([one for _, one in self.unstored]):
+            self.store()
 
     def store(self) -> None:
         """Finish the unstored chunks in the storage precision, side by side."""
@@ -257,6 +322,7 @@ class _Work:
         self._tokens_stored += n_tokens
         self._chunks.append(chunk)
         following = place.start + n_tokens
+        self._spans = (*self._spans, (place.start, following))
         if following < place.end:
             self._requests.append(self._request(_Place(following, place.end)))
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from memcram.archive.corrections import GUARD_MARGINS
 from memcram.archive.format import MAX_CHUNK_TOKENS, Archive
 from memcram.archive.partial import Chunk, PartialArchive
-from memcram.archive.pieces import tokenize
+from memcram.archive.pieces import leading, tokenize
 from memcram.compression.chunks import (
     ChunkCrammer,
     ChunkPlan,
@@ -171,7 +172,8 @@ def compress(
         force: drop what a run with other settings left in `partial`.
         on_progress: called as chunks advance.
         crammer: who crams the chunks, such as `memcram.distributed.chunks.RayChunks`; None: this
-            process.
+            process. If it ends early, as `cram_chunks` does where it is told to stop, the archive
+            has the text's first tokens, as far as they are held without a gap.
 
     Raises:
         TextError: the text is empty or not UTF-8.
@@ -202,6 +204,14 @@ def compress(
         lm, chosen, computed, compile_trunk, initial, stored, crammer or cram_chunks
     )
     chunks = _cram_text(cramming, ids, plan, keeper, on_progress)
+    held = sum(chunk.n_tokens for chunk in chunks)
+    if held < len(ids):
+        tokenized, data = leading(tokenized, held, data, lm)
+        ids = ids[: len(tokenized.ids)]
+        if not len(ids):
+            raise UsageError("stopped before the first token was held", argument="crammer")
+        chunks = _first_tokens(chunks, len(ids))
+        manifest = manifest_of(lm, settings, seed, data, len(ids))
     tensors = tensors_of(lm, chunks, ids, tokenized, stored)
     update = {"tensors_sha256": tensors.sha256(), **storage_of(chunks, stored)}
     return Archive(manifest.model_copy(update=update), tensors)
@@ -269,6 +279,15 @@ def _cram_text(
         if keeper:
             keeper.close()
     return [chunks[start] for start in in_order(chunks)]
+
+
+def _first_tokens(chunks: Sequence[Chunk], n: int) -> list[Chunk]:
+    """The chunks of a text's first `n` tokens; the last of them may be cut."""
+    return [
+        replace(chunk, n_tokens=min(chunk.n_tokens, n - chunk.start))
+        for chunk in chunks
+        if chunk.start < n
+    ]
 
 
 def decompress(

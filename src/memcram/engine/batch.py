@@ -81,6 +81,7 @@ class Slot:
         path: measured `[mem]` (K, width) by step, evenly spread; None unless requested, and until
             the text joins a batch for the first time.
         n_noted: measurements that the host has seen.
+        latest: the last of them.
     """
 
     request: CramRequest
@@ -96,6 +97,7 @@ class Slot:
     rises: list[tuple[int, int, int]] = field(default_factory=list)
     path: Subsampled[Tensor] | None = None
     n_noted: int = 0
+    latest: Measurement | None = None
 
     def begin(self, state: TextState) -> None:
         """Set the initial state, and begin a path if one is requested."""
@@ -117,6 +119,7 @@ class Slot:
 
     def note(self, measured: Measurement) -> None:
         """Add a measurement to the rises and, on its stride, to the curve."""
+        self.latest = measured
         if self.curve.wants(self.n_noted):
             self.curve.keep(self.n_noted, (measured.step, measured.n_held, measured.loss))
         self.n_noted += 1

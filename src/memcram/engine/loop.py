@@ -195,6 +195,11 @@ class Engine:
         batch, waiting = self._in_progress
         return [slot.request.key for slot in [*batch.slots, *waiting] if slot.has_begun]
 
+    @property
+    def latest(self) -> dict[Any, Measurement]:
+        """Last measurement of each text in the batch, by key; only to be read by `on_poll`."""
+        return {slot.request.key: slot.latest for slot in self._in_progress[0].slots if slot.latest}
+
     def _begun_or_new(self, request: CramRequest, checkpoint: Checkpoint | None) -> Slot:
         """Create a slot; it has begun where there is a checkpoint to continue from."""
         slot = self._new_slot(request)
