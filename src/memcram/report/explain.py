@@ -12,6 +12,7 @@ from torch import Tensor
 from memcram.archive import Archive
 from memcram.compression.verify import check_model
 from memcram.models import decoding
+from memcram.models.decoding import Decoded
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.scoring import score
 from memcram.report.html import render
@@ -104,6 +105,13 @@ def view_of_archive(archive: Archive, lm: FrozenLM, name: str) -> TokenView:
     """
     check_model(archive, lm)
     decoded = decoding.greedy(lm, archive.mems, archive.chunk_tokens, archive.forced())
+    return view_of_decoded(archive, lm, name, decoded)
+
+
+def view_of_decoded(
+    archive: Archive, lm: FrozenLM, name: str, decoded: Sequence[Decoded]
+) -> TokenView:
+    """Create the view of an archive whose chunks have been decoded along its corrections."""
     ids = [one.ids for one in decoded]
     bare, with_mem = score(lm, ids), score(lm, ids, archive.mems)
     joined = [token for chunk in ids for token in chunk.tolist()]
@@ -220,19 +228,27 @@ def explain_page(view: TokenView, home: str | None = None) -> bytes:
     return render(
         "explain.html.j2",
         view=view,
-        tokens=_tokens(view),
+        tokens=marked_tokens(view),
         data=data,
         home=home,
-        margin_levels=_ranges(MARGIN_LEVELS),
-        surprisal_levels=_ranges(SURPRISAL_LEVELS),
+        **legends(),
     )
+
+
+def legends() -> dict[str, Any]:
+    """Words for the colour levels, by the name that templates use."""
+    return {
+        "margin_levels": _ranges(MARGIN_LEVELS),
+        "surprisal_levels": _ranges(SURPRISAL_LEVELS),
+    }
 
 
 def _rounded(values: Sequence[float | None]) -> list[float | None]:
     return [None if x is None else float(f"{x:.4g}") for x in values]
 
 
-def _tokens(view: TokenView) -> list[dict[str, Any]]:
+def marked_tokens(view: TokenView) -> list[dict[str, Any]]:
+    """Text of each token, its classes in `tokens.css`, and whether a line ends there."""
     tokens = []
     for place, piece in enumerate(view.pieces):
         classes = [

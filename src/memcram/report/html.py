@@ -82,9 +82,10 @@ def breakable(name: str) -> Markup:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment(package: str) -> jinja2.Environment:
+    shared = jinja2.PackageLoader("memcram.report")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("memcram.report"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package), shared]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -101,9 +102,15 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def render(template: str, **values: Any) -> bytes:
-    """Render a template as UTF-8; characters that HTML forbids become U+FFFD."""
-    text = _environment().get_template(template).render(**values)
+def render(template: str, package: str = "memcram.report", **values: Any) -> bytes:
+    """Render a template as UTF-8; characters that HTML forbids become U+FFFD.
+
+    Args:
+        template: its name, in the package's folder `templates` or in that of the report.
+        package: whose template it is.
+        values: what the template uses.
+    """
+    text = _environment(package).get_template(template).render(**values)
     return text.translate(_FORBIDDEN).encode("utf-8", "replace")
 
 
