@@ -31,7 +31,7 @@ demo: setup ## compress a passage with the packaged model and restore it
 test: setup lint ## check style and types, and run the tests
 	$(PYTEST) -m "not slow and not real"
 
-test-all: setup lint $(VENV)/.docs $(VENV)/.ray ## the same, with the slow tests
+test-all: setup lint $(VENV)/.docs $(VENV)/.ray $(VENV)/.ui ## the same, with the slow tests
 	$(PYTEST) -m "not real"
 
 test-real: setup $(VENV)/.real ## test on SmolLM2-135M and Gemma-3-270M
@@ -83,6 +83,11 @@ $(VENV)/.docs: $(VENV)/.installed
 # Ray; without it, its slow tests are skipped.
 $(VENV)/.ray: $(VENV)/.installed
 	-$(PIP) -e '.[ray]'
+	@touch $@
+
+# The page, and what drives a browser; without them, or without Chromium, its test is skipped.
+$(VENV)/.ui: $(VENV)/.installed
+	-$(PIP) -e '.[ui]' playwright
 	@touch $@
 
 # Packages that carry the weights; without them the real tests are skipped, with the reason.

@@ -21,6 +21,7 @@ from memcram.cli.hub import pull, push
 from memcram.cli.models import models
 from memcram.cli.plan import plan
 from memcram.cli.study import study
+from memcram.cli.ui import ui
 from memcram.errors import Interrupted, MemcramError
 
 INTERRUPTED = 130
@@ -56,6 +57,7 @@ for command in (
     study,
     bound,
     models,
+    ui,
     completion,
 ):
     cli.add_command(command)
