@@ -269,7 +269,7 @@ TABLES = [
 ]
 COMMANDS = [
     *([name] for name in ["compress", "decompress", "inspect", "verify", "explain"]),
-    *([name] for name in ["horizon", "plan", "bound", "models", "study", "push", "pull"]),
+    *([name] for name in ["horizon", "plan", "bound", "models", "study", "push", "pull", "ui"]),
     *(["study", name] for name in ["new", "run", "status", "export", "report"]),
 ]
 
