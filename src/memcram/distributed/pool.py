@@ -127,7 +127,7 @@ class Cluster:
             usual |= {"address": self.backend.address}
         try:
             self.ray.init(**usual)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray raises it bare where it starts too slowly
             if self.backend.address is None:
                 raise UsageError(f"Ray does not start here ({first_line(error)})") from error
             raise UsageError(
