@@ -1,7 +1,7 @@
 """Measure how many tokens vectors hold at each number of bits per dimension.
 
     python benchmarks/precision.py measure MODEL --text BOOK.txt --text BOOK.txt -o pocket_k1.json
-    python benchmarks/precision.py measure MODEL --study NAME.study --recipe averaged -o full.json
+    python benchmarks/precision.py measure MODEL --study NAME.study -o full.json
     python benchmarks/precision.py side-by-side MODEL --text BOOK.txt -o side_by_side.json
     python benchmarks/precision.py figure pocket_k1.json pocket_k4.json -o precision.png
 
@@ -35,6 +35,7 @@ from memcram.models.accounting import exact_prefix
 from memcram.quantisation import PRECISIONS, decode, encode, scales_of
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Outcome
+from memcram.study.read import read_spec
 from memcram.study.store import Store
 
 NAMES = ("float32", *(f"int{bits}" for bits in (8, 6, 5, 4, 3, 2, 1)))
@@ -187,7 +188,8 @@ def measure(
             "width": lm.input_width,
             "vocab_size": lm.vocab_size,
             "recipe": recipe,
-            "steps": steps,
+            "steps": steps if study is None else None,
+            "token_steps": study and read_spec(study / "study.toml").study.token_steps,
             "precisions": found,
             "versions": {one: version(one) for one in ("memcram", "torch", "transformers")},
         }
@@ -273,8 +275,8 @@ def figure(results: tuple[Path, ...], output: Path) -> None:
         axis.set_xticks([1, 2, 3, 4, 6, 8, 32], ["1", "2", "3", "4", "6", "8", "32"])
         axis.minorticks_off()
         name = report["model"].removesuffix(".gguf").split("-Instruct")[0]
-        texts = report["texts"]
-        budget = f"{report['steps']} steps" if isinstance(texts, list) else Path(texts).stem
+        steps, token_steps = report["steps"], report.get("token_steps")
+        budget = f"{token_steps:,} token-steps" if token_steps else f"{steps} steps"
         title = f"{name}, K = {report['vectors']}\n{budget}, n = {report['n']}"
         axis.set_title(title, fontsize=10)
     axes[0][0].set_ylabel("tokens")
