@@ -77,7 +77,7 @@ class _Panel:
     def __init__(self, text: str) -> None:
         self.html = gr.HTML(note(text), padding=False)
         with gr.Row():
-            hidden = {"visible": False, "size": "md", "scale": 0, "min_width": 210}
+            hidden = {"visible": False, "size": "md", "scale": 0, "min_width": 240}
             self.archive = gr.DownloadButton("Download archive", **hidden)
             self.adapter = gr.DownloadButton("Download PEFT adapter", **hidden)
 
@@ -146,8 +146,8 @@ def _study_tab(tab: gr.Tab, study: StudyReport) -> None:
 def _gallery_tab(handlers: Handlers) -> None:
     entries = gallery.entries()
     gr.HTML(note("Ready archives; a click decodes one."), padding=False)
-    with gr.Row():
-        buttons = [gr.Button(one.title, size="md", min_width=140) for one in entries]
+    with gr.Row(elem_classes="mc-gallery"):
+        buttons = [gr.Button(one.title, size="md", min_width=0) for one in entries]
     panel = _Panel("")
 
     def opener(name: str) -> Callable[[gr.Request], Iterator[list[Any]]]:
