@@ -242,6 +242,8 @@ def test_report_of_the_study(visit):
     tab(page, "Study")
     frame = panel(page).frame_locator("iframe")
     frame.get_by_role("heading", level=1).wait_for()
+    # Figures are loaded once they are near what is shown.
+    frame.locator("figure").first.scroll_into_view_if_needed()
     frame.locator("figure img").first.wait_for()
     drawn = frame.locator("figure img").first
     assert drawn.evaluate("image => image.complete && image.naturalWidth > 0")
