@@ -19,6 +19,7 @@ COMMANDS = [
     "compress",
     "decompress",
     "inspect",
+    "ui",
     "verify",
     "explain",
     "export",

@@ -248,7 +248,7 @@ def test_backend_is_checked(numbers, message):
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:", ":6379", "127.0.0.1:99999", "a:b"])
 def test_an_address_without_a_port_is_refused(address):
-    with pytest.raises(UsageError, match=r"address: got .*, allowed: HOST:PORT or auto"):
+    with pytest.raises(UsageError, match=r"address: got .*, allowed: a host and a port, such as"):
         pools.Cluster(RayBackend(address=address))
 
 

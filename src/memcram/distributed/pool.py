@@ -343,7 +343,11 @@ def _check_address(address: str | None) -> None:
         return
     host, _, port = str(address).removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UsageError(argument="address", got=address, allowed="HOST:PORT or auto")
+        raise UsageError(
+            argument="address",
+            got=address,
+            allowed="a host and a port, such as 10.0.0.1:6379, or auto",
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except (OSError, UnicodeError) as error:
