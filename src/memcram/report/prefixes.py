@@ -16,9 +16,9 @@ from memcram.report.style import LIGHT, WIDTH, Theme, applied, finish, wrapped
 from memcram.report.tables import means, with_passages
 
 _MEASURES = {
-    "tokens_per_position": "tokens per position",
-    "tokens_per_thousand_numbers": "per 1,000 numbers",
-    "tokens_per_kilobyte": "per 1,000 bytes",
+    "tokens_per_position": "tokens per\nposition",
+    "tokens_per_thousand_numbers": "tokens per\n1,000 numbers",
+    "tokens_per_kilobyte": "tokens per\n1,000 bytes",
 }
 _KEYS = ["label", "source", "vectors", "holder", "recipe", "numbers", "bytes"]
 _PUBLISHED = "published for Llama-3.2-1B: 10 times the tokens for 16 times the numbers"
