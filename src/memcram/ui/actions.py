@@ -1,4 +1,4 @@
-"""The work behind the page: cram a text, decode an archive, export an adapter."""
+"""Cram a text, decode an archive and export an adapter for the page."""
 
 import shutil
 import time
