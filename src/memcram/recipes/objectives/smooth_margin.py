@@ -36,6 +36,6 @@ class SmoothMargin:
     def with_margin(self, at_least: float) -> "SmoothMargin":
         """The same loss with τ of at least half the margin.
 
-        At 2 logits that holds four times the tokens of τ = 0.1 (docs/findings.md).
+        At 2 logits that holds four times the tokens of τ = 0.1 (docs/findings-pocket.md).
         """
         return replace(self, tau=max(self.tau, at_least / 2))
