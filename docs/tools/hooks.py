@@ -27,7 +27,7 @@ OUTSIDE = {
 }
 DECISIONS = "decisions/index.md"
 # Sections of the README that are on another page of the site, or that its navigation replaces.
-ELSEWHERE = ("From Python", "Exit codes", "More")
+ELSEWHERE = ("From Python", "More")
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 _HELP = re.compile(r"<!-- help: memcram ?(.*?) -->")
