@@ -208,11 +208,26 @@ def test_files_of_the_machine_stay_there(server, tmp_path):
     file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     body = {"data": [file], "fn_index": ids[0], "session_hash": "a"}
     headers = {"content-type": "application/json"}
-    address = f"{server[0]}gradio_api/queue/join"
-    with pytest.raises(HTTPError, match="403"):
-        urlopen(Request(address, json.dumps(body).encode(), headers))
-    with pytest.raises(HTTPError, match="403"):
-        urlopen(f"{server[0]}gradio_api/file={secret}")
+    for to in ("queue/join", "run/upload", "api/upload/"):
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(Request(f"{server[0]}gradio_api/{to}", json.dumps(body).encode(), headers))
+    for what in (secret, "https://192.0.2.1/"):
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(f"{server[0]}gradio_api/file={what}")
+
+
+def test_a_gallery_entry_that_is_still_opened_gives_way_to_the_next(visit, server):
+    page = visit()
+    tab(page, "Gallery")
+    first, last = gallery.entries()[0], gallery.entries()[1]
+    for entry in (first, last):
+        panel(page).get_by_role("button", name=entry.title).click()
+    panel(page).get_by_text("Exact: decoding").wait_for()
+    panel(page).get_by_text(last.source).wait_for()
+    while server[1].running():
+        time.sleep(0.1)
+    page.wait_for_timeout(1000)  # for what the first run might still send
+    assert panel(page).locator(".mc-decoded").inner_text() == last.text.strip()
 
 
 def test_closed_page_frees_the_work(visit, server):

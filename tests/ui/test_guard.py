@@ -8,8 +8,10 @@ import pytest
 
 from memcram.ui.guard import MAX_BODY_BYTES, Guard
 
+HOST = "127.0.0.1:7860"
 
-def answer(path="/", host="127.0.0.1:7860", origin=None, body=None, uploads=Path("/uploads")):
+
+def answer(path="/", host=HOST, origin=None, body=None, uploads=Path("/uploads"), kind="http"):
     """Status and headers of the answer to a request, and the body that the application got."""
     sent, got = [], []
     parts = [] if body is None else [body[:10], body[10:]]
@@ -29,9 +31,9 @@ def answer(path="/", host="127.0.0.1:7860", origin=None, body=None, uploads=Path
     headers = [(b"Host", host.encode())]
     headers += [] if origin is None else [(b"Origin", origin.encode())]
     method = "GET" if body is None else "POST"
-    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    scope = {"type": kind, "method": method, "path": path, "headers": headers}
     asyncio.run(Guard(app, "/study/", uploads)(scope, receive, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(got)
+    return sent[0].get("status"), dict(sent[0].get("headers", [])), b"".join(got)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:7860", "[::1]:7860", "127.0.0.1"])
@@ -50,6 +52,8 @@ def test_this_machine_is_answered(host):
         {"host": "[::1"},
         {"host": ""},
         {"origin": "https://evil.example"},
+        {"origin": "http://127.0.0.1:8000"},
+        {"origin": "https://127.0.0.1:7860"},
         {"origin": "null"},
     ],
 )
@@ -58,7 +62,13 @@ def test_other_sites_are_refused(request_of):
 
 
 def test_frame_of_the_report_is_answered():
-    assert answer(path="/study/index.html", origin="null")[0] == 200
+    status, headers, _ = answer(path="/study/index.html", origin="null")
+    assert status == 200
+    assert headers[b"cache-control"] == b"no-cache"
+
+
+def test_websocket_is_closed():
+    assert answer(kind="websocket") == (None, {}, b"")
 
 
 def test_uploaded_file_is_passed_on(tmp_path):
@@ -67,17 +77,32 @@ def test_uploaded_file_is_passed_on(tmp_path):
     assert (status, got) == (200, body)
 
 
-@pytest.mark.parametrize(
+OTHER_FILES = pytest.mark.parametrize(
     "path", ["/etc/hosts", "https://evil.example/a", "x", "{uploads}/../secret", "a\0b", 3, ["/"]]
 )
-def test_other_files_are_refused(path, tmp_path):
+
+
+@OTHER_FILES
+@pytest.mark.parametrize("to", ["queue/join", "run/upload", "call/upload"])
+def test_other_files_are_refused(path, to, tmp_path):
     path = path.format(uploads=tmp_path) if isinstance(path, str) else path
     body = json.dumps({"data": ["text", [{"a": {"path": path}}]]}).encode()
-    status, _, got = answer(body=body, uploads=tmp_path)
+    status, _, got = answer(f"/gradio_api/{to}", body=body, uploads=tmp_path)
     assert (status, got) == (403, b"")
+
+
+@OTHER_FILES
+@pytest.mark.parametrize("to", ["file=", "file/"])
+def test_other_files_are_not_read(path, to, tmp_path):
+    assert answer(f"/gradio_api/{to}{path}".format(uploads=tmp_path), uploads=tmp_path)[0] == 403
+
+
+def test_uploaded_file_is_read(tmp_path):
+    assert answer(f"/gradio_api/file={tmp_path}/a/b", uploads=tmp_path)[0] == 200
 
 
 def test_body_over_the_limit_is_refused():
     assert answer(body=b"0" * MAX_BODY_BYTES)[0] == 200
     assert answer(body=b"0" * (MAX_BODY_BYTES + 1))[0] == 413
     assert answer(body=b"[" * 100_000)[0] == 200  # the application refuses what is not JSON
+    assert answer("/gradio_api/upload", body=b"0" * (MAX_BODY_BYTES + 1))[0] == 200

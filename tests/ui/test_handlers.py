@@ -56,7 +56,31 @@ def test_closed_page_ends_its_work(pages):
     running = pages.cram("a", TEXT * 50, "pocket", 1, "default")
     next(running)
     pages.close("a")
-    assert "Cancelled" in list(running)[-1].html
+    assert list(running)[-1] is None
+
+
+def test_work_that_nobody_watched_for_long_says_so(pages, monkeypatch):
+    monkeypatch.setattr(jobs, "_ABANDONED", 0.0)
+    last = list(pages.cram("a", TEXT, "pocket", 1, "default"))[-1]
+    assert "Cancelled" in last.html
+    assert not last.running
+
+
+def test_a_panel_shows_the_last_entry_that_was_chosen(pages):
+    first, second = gallery.entries()[:2]
+    before = pages.open_entry("a", first.name)
+    next(before)
+    after = pages.open_entry("a", second.name)
+    next(after)
+    assert list(before)[-1] is None
+    assert second.source in list(after)[-1].html
+
+
+def test_an_entry_does_not_end_what_is_crammed(pages):
+    crammed = pages.cram("a", TEXT, "pocket", 1, "default")
+    next(crammed)
+    assert "Exact: decoding" in list(pages.open_entry("a", gallery.entries()[0].name))[-1].html
+    assert "Exact: decoding" in list(crammed)[-1].html
 
 
 @pytest.mark.parametrize(
@@ -96,6 +120,19 @@ def test_gallery_entry_and_upload(pages, tmp_path):
             assert last.archive.name == "x.mem.safetensors"
             assert last.archive.read_bytes() == entry.archive
     assert entry.text in last.html.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize("name", [".mem.safetensors", "..", "\u202e", "a (1)"])
+def test_download_of_an_oddly_named_upload(pages, tmp_path, name):
+    entry = gallery.entries()[0]
+    folder = tmp_path / "files"
+    archive = Archive.from_bytes(entry.archive)
+    opened = actions.Opened(handlers._printable(name), archive, "", None, [], None, 0.0)
+    folder.mkdir()
+    path, adapter, problem = actions.write_files(opened, pages._models.load("pocket"), folder)
+    assert problem == ""
+    assert {path.parent, adapter.parent} == {folder}
+    assert path.read_bytes() == entry.archive
 
 
 def test_entry_of_a_model_that_is_not_offered(pages):

@@ -5,7 +5,9 @@ import threading
 import pytest
 
 from memcram.ui import jobs
-from memcram.ui.jobs import Cancelled, Job, Jobs
+from memcram.ui.jobs import Cancelled, Job, Jobs, Panel
+
+A, B = Panel("a", "cram"), Panel("b", "cram")
 
 
 @pytest.fixture(autouse=True)
@@ -60,18 +62,35 @@ def test_work_that_nobody_watches_ends(monkeypatch):
         started(until_stopped).result()
 
 
-def test_a_page_has_one_job():
+def test_watching_does_not_wait_for_cancelled_work():
+    go = threading.Event()
+    job = started(lambda job: go.wait())
+    job.cancel()
+    assert list(job.watch()) == []
+    assert job.is_running()
+    go.set()
+    job.result()
+
+
+def test_a_panel_has_one_job():
     every = Jobs()
-    first, second, other = Job(until_stopped), Job(until_stopped), Job(until_stopped)
-    every.begin("a", first)
-    every.begin("b", other)
-    every.begin("a", second)
+    first, second, beneath, other = (Job(until_stopped) for _ in range(4))
+    every.begin(A, first)
+    every.begin(Panel("a", "open"), beneath)
+    every.begin(B, other)
+    every.begin(A, second)
     with pytest.raises(Cancelled):
         first.result()
-    every.stop("a")
+    assert not every.end(A, first)
+    every.stop(A)
     assert second.result() > 0
+    assert every.end(A, second)
+    assert not beneath.is_stopped()
+    every.cancel("a")
+    with pytest.raises(Cancelled):
+        beneath.result()
     assert not other.is_stopped()
-    every.stop("nobody")
+    every.stop(Panel("nobody", "cram"))
     every.cancel_all()
     with pytest.raises(Cancelled):
         other.result()
@@ -81,7 +100,7 @@ def test_a_page_has_one_job():
 def test_running_jobs_are_counted():
     every, go = Jobs(), threading.Event()
     job = Job(lambda job: go.wait())
-    every.begin("a", job)
+    every.begin(A, job)
     every.cancel("a")  # its thread is still at work
     assert every.running() == 1
     go.set()

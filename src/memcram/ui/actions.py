@@ -192,11 +192,9 @@ def write_files(opened: Opened, lm: FrozenLM, folder: Path) -> tuple[Path, Path 
     """
     path = folder / opened.name
     opened.archive.write(path)
-    adapter = folder / opened.name.removesuffix(ARCHIVE_SUFFIX)
+    adapter = folder / f"{opened.name.removesuffix(ARCHIVE_SUFFIX)}-peft"
     try:
         export(opened.archive, lm, "peft", adapter)
     except MemcramError as error:
         return path, None, error.problem or str(error)
-    zipped = shutil.make_archive(f"{adapter}-peft", "zip", folder, adapter.name)
-    shutil.rmtree(adapter)
-    return path, Path(zipped), ""
+    return path, Path(shutil.make_archive(str(adapter), "zip", folder, adapter.name)), ""

@@ -1,6 +1,7 @@
 """Keep the page to this machine: what may ask it, and what it may load."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ MAX_BODY_BYTES = 2**20
 # A page loads nothing from elsewhere, whatever its libraries ask for.
 _POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"
 _PLAIN = [(b"content-type", b"text/plain")]
+# Requests of Gradio that upload a file, and that read one or download an address.
+_UPLOAD = "/gradio_api/upload"
+_FILE = re.compile(r"/file[=/](.*)", re.DOTALL)
 
 
 class Guard:
     """Refuses requests that another site makes through the visitor's browser, and foreign files.
 
     A request has to name this machine as its host, which a name that another site points here does
-    not, and must not come from another site's page. A file that it names has to be an upload:
-    Gradio would read any file of this machine, or download one. Every answer carries a policy that
-    keeps the page from loading anything from elsewhere.
+    not, and must not come from the page of another site or port. A file that it names has to be an
+    upload: Gradio would read any file of this machine, or download one. Every answer carries a
+    policy that keeps the page from loading anything from elsewhere.
 
     Args:
         app: the application that answers.
@@ -38,13 +42,19 @@ class Guard:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or answer 403 or 413."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # the page has no WebSocket
+            await send({"type": "websocket.close"})
             return
         if not self._is_from_here(scope):
             await _refuse(send, 403, b"only for this machine")
             return
-        if scope["method"] not in ("GET", "HEAD") and not scope["path"].endswith("/upload"):
+        if not all(self._is_upload(path) for path in _FILE.findall(scope["path"])):
+            await _refuse(send, 403, b"only uploaded files")
+            return
+        if scope["method"] not in ("GET", "HEAD") and scope["path"] != _UPLOAD:
             body = await _body(receive)
             if body is None:
                 await _refuse(send, 413, b"up to %d bytes" % MAX_BODY_BYTES)
@@ -54,20 +64,23 @@ class Guard:
                 return
             receive = _replayed(body, receive)
 
+        added = [(b"content-security-policy", _POLICY.encode())]
+        if scope["path"].startswith(self._frames):  # drawn again under the same names
+            added.append((b"cache-control", b"no-cache"))
+
         async def send_with_policy(message: Any) -> None:
             if message["type"] == "http.response.start":
-                policy = (b"content-security-policy", _POLICY.encode())
-                message["headers"] = [*message.get("headers", []), policy]
+                message["headers"] = [*message.get("headers", []), *added]
             await send(message)
 
         await self._app(scope, receive, send_with_policy)
 
     def _is_from_here(self, scope: Any) -> bool:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        origin = headers.get(b"origin")
-        hosts = ["//" + headers.get(b"host", ""), *([] if origin is None else [origin])]
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
         is_frame = origin == "null" and scope["path"].startswith(self._frames)
-        return all(_is_local(host) for host in hosts[: 1 if is_frame else 2])
+        own = origin in (None, f"http://{host}") or is_frame
+        return own and _is_local(f"//{host}")
 
     def _is_upload(self, path: Any) -> bool:
         try:

@@ -11,11 +11,12 @@ from memcram.files import ARCHIVE_SUFFIX
 from memcram.models import FrozenLM
 from memcram.ui import gallery, limits
 from memcram.ui.actions import Growing, Opened, cram_text, open_archive, write_files
-from memcram.ui.jobs import Cancelled, Job, Jobs
+from memcram.ui.jobs import Cancelled, Job, Jobs, Panel
 from memcram.ui.models import Models
 from memcram.ui.panels import live, note, problem, result
 
 _log = logging.getLogger(__name__)
+_CRAM, _OPEN, _GALLERY = "cram", "open", "gallery"  # panels of a page
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Shown:
 class Handlers:
     """The buttons of all pages; a page is named by the session of its browser tab.
 
+    Those that yield what to show yield None for no change: the panel shows a later run.
+
     Args:
         models: that pages offer.
         folder: for files to download.
@@ -60,7 +63,7 @@ class Handlers:
 
     def cram(
         self, page: str, text: str | None, model: str, vectors: float | None, recipe: str
-    ) -> Iterator[Shown]:
+    ) -> Iterator[Shown | None]:
         """Cram a text; yields what to show."""
 
         def work(job: Job[Growing, Done], folder: Path) -> Done:
@@ -68,9 +71,9 @@ class Handlers:
             lm = self._models.load(model)
             return _done(cram_text(checked, lm, k, recipe, job), lm, folder)
 
-        yield from self._run(page, work)
+        yield from self._run(Panel(page, _CRAM), work)
 
-    def open_upload(self, page: str, path: str | None) -> Iterator[Shown]:
+    def open_upload(self, page: str, path: str | None) -> Iterator[Shown | None]:
         """Decode an uploaded archive; yields what to show."""
 
         def work(job: Job[Growing, Done], folder: Path) -> Done:
@@ -81,9 +84,9 @@ class Handlers:
             lm = self._models.load_for(archive)
             return _done(open_archive(name, archive, lm, job), lm, folder)
 
-        yield from self._run(page, work)
+        yield from self._run(Panel(page, _OPEN), work)
 
-    def open_entry(self, page: str, name: str) -> Iterator[Shown]:
+    def open_entry(self, page: str, name: str) -> Iterator[Shown | None]:
         """Decode an archive of the gallery; yields what to show."""
         entry = next(one for one in gallery.entries() if one.name == name)
 
@@ -94,25 +97,31 @@ class Handlers:
             return _done(open_archive(file, archive, lm, job), lm, folder)
 
         source = note(f"{entry.source}; an archive of {entry.model}.")
-        for shown in self._run(page, work):
-            yield replace(shown, html=source + shown.html)
+        for shown in self._run(Panel(page, _GALLERY), work):
+            yield shown and replace(shown, html=source + shown.html)
 
     def stop(self, page: str) -> None:
-        """End what a page runs, keeping what is held."""
-        self._jobs.stop(page)
+        """End what a page crams, keeping what is held."""
+        self._jobs.stop(Panel(page, _CRAM))
 
     def close(self, page: str) -> None:
         """End what a page runs; it was closed."""
         self._jobs.cancel(page)
 
-    def _run(self, page: str, work: Callable[[Job[Growing, Done], Path], Done]) -> Iterator[Shown]:
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+    def _run(
+        self, panel: Panel, work: Callable[[Job[Growing, Done], Path], Done]
+    ) -> Iterator[Shown | None]:
+        # Work that is cancelled may still write when its folder is removed.
+        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
             job: Job[Growing, Done] = Job(lambda job: work(job, Path(folder)))
-            self._jobs.begin(page, job)
-            yield Shown(note("Starting …"), running=True)
-            for state in job.watch():
-                yield Shown(live(state), running=True)
-            yield _ended(job)
+            self._jobs.begin(panel, job)
+            try:
+                yield Shown(note("Starting …"), running=True)
+                for state in job.watch():
+                    yield Shown(live(state), running=True)
+            finally:
+                is_latest = self._jobs.end(panel, job)
+            yield _ended(job) if is_latest else None
 
 
 def _ended(job: Job[Growing, Done]) -> Shown:
@@ -135,5 +144,5 @@ def _done(opened: Opened, lm: FrozenLM, folder: Path) -> Done:
 
 def _printable(name: str) -> str:
     """A file name for messages and downloads: short, and without invisible characters."""
-    shown = "".join(one for one in name if one.isprintable())
-    return shown[-80:] or "archive"
+    shown = "".join(one for one in name if one.isprintable())[-80:].lstrip(".")
+    return shown or "archive"

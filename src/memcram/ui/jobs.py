@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 Status = TypeVar("Status")
@@ -15,7 +16,7 @@ _ABANDONED = 30.0  # seconds after which nobody watches any more
 
 
 class Cancelled(Exception):  # noqa: N818
-    """The page that asked for the work was closed, or started other work."""
+    """The page that asked for the work was closed, or its panel was given other work."""
 
 
 class Job(Generic[Status, Result]):
@@ -91,10 +92,10 @@ class Job(Generic[Status, Result]):
     def watch(self) -> Iterator[Status]:
         """Yield the latest state, at most every `INTERVAL` seconds, until the work ends.
 
-        An iterator that is closed before that cancels the work.
+        It does not wait for work that is cancelled. An iterator that is closed early cancels it.
         """
         try:
-            while not self._ended.is_set():
+            while not self._ended.is_set() and not self._cancelled.is_set():
                 self._watched = time.monotonic()
                 if self._changed.wait(INTERVAL) and not self._ended.wait(INTERVAL):
                     self._changed.clear()
@@ -113,41 +114,66 @@ class Job(Generic[Status, Result]):
         return self._result
 
 
+@dataclass(frozen=True)
+class Panel:
+    """Where a job is shown.
+
+    Attributes:
+        page: session of a browser tab.
+        name: of a part of that page, which shows one job at a time.
+    """
+
+    page: str
+    name: str
+
+
 class Jobs:
-    """The work of all open pages: at most one job per page."""
+    """The work of all open pages: at most one job per panel."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._of_page: dict[str, Job[Any, Any]] = {}
-        self._begun: list[Job[Any, Any]] = []
+        self._latest: dict[Panel, Job[Any, Any]] = {}
+        self._running: list[Job[Any, Any]] = []
 
-    def begin(self, page: str, job: Job[Any, Any]) -> None:
-        """Start a job; one that the page already has is cancelled."""
-        self.cancel(page)
+    def begin(self, panel: Panel, job: Job[Any, Any]) -> None:
+        """Start a job; one that the panel already has is cancelled."""
         with self._lock:
-            self._of_page[page] = job
-            self._begun = [one for one in self._begun if one.is_running()] + [job]
+            before = self._latest.get(panel)
+            if before is not None:
+                before.cancel()
+            self._latest[panel] = job
+            self._running = [one for one in self._running if one.is_running()] + [job]
             job.start()
 
-    def stop(self, page: str) -> None:
-        """Ask a page's job to end with what there is."""
+    def end(self, panel: Panel, job: Job[Any, Any]) -> bool:
+        """Drop a job that nobody watches any more; return whether it was the panel's latest."""
+        job.cancel()
         with self._lock:
-            job = self._of_page.get(page)
+            is_latest = self._latest.get(panel) is job
+            if is_latest:
+                del self._latest[panel]
+            return is_latest
+
+    def stop(self, panel: Panel) -> None:
+        """Ask a panel's job to end with what there is."""
+        with self._lock:
+            job = self._latest.get(panel)
         if job is not None:
             job.stop()
 
     def cancel(self, page: str) -> None:
-        """Drop a page's job."""
+        """Drop the jobs of a page."""
         with self._lock:
-            job = self._of_page.pop(page, None)
-        if job is not None:
-            job.cancel()
+            for panel in [one for one in self._latest if one.page == page]:
+                self._latest.pop(panel).cancel()
 
     def cancel_all(self) -> None:
         """Drop the jobs of all pages."""
-        for page in list(self._of_page):
-            self.cancel(page)
+        with self._lock:
+            for job in self._latest.values():
+                job.cancel()
+            self._latest.clear()
 
     def running(self) -> int:
         """Count the jobs whose threads are at work, also those that are to end."""
-        return sum(job.is_running() for job in self._begun)
+        return sum(job.is_running() for job in self._running)

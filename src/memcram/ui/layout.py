@@ -55,7 +55,7 @@ def build(models: Models, handlers: Handlers, study: StudyReport) -> gr.Blocks:
         handlers.close(request.session_hash)
 
     with gr.Blocks(
-        title="memcram", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
+        title="memcram", analytics_enabled=False, delete_cache=(3600, 86_400), fill_width=True
     ) as page:
         gr.HTML(_HEAD, padding=False)
         with gr.Tab("Cram"):
@@ -85,8 +85,10 @@ class _Panel:
     def outputs(self) -> list[Any]:
         return [self.html, self.archive, self.adapter]
 
-    def values(self, shown: Shown) -> list[Any]:
+    def values(self, shown: Shown | None) -> list[Any]:
         """Values of `outputs`."""
+        if shown is None:
+            return [gr.skip()] * len(self.outputs)
         files = [shown.archive, shown.adapter]
         updates = [gr.update(value=path and str(path), visible=path is not None) for path in files]
         return [shown.html, *updates]
@@ -110,8 +112,8 @@ def _cram_tab(models: Models, handlers: Handlers) -> None:
         text: str, model: str, vectors: float, recipe: str, request: gr.Request
     ) -> Iterator[list[Any]]:
         for shown in handlers.cram(request.session_hash, text, model, vectors, recipe):
-            buttons = [gr.update(interactive=not shown.running)]
-            buttons += [gr.update(interactive=shown.running)]
+            running = shown is not None and shown.running
+            buttons = [gr.update(interactive=one) for one in (not running, running)]
             yield [*panel.values(shown), *buttons]
 
     def stopped(request: gr.Request) -> None:
@@ -132,7 +134,7 @@ def _open_tab(handlers: Handlers) -> None:
         for shown in handlers.open_upload(request.session_hash, path):
             yield panel.values(shown)
 
-    file.upload(opened, file, panel.outputs, **_RUNS)
+    file.upload(opened, file, panel.outputs, trigger_mode="multiple", **_RUNS)
 
 
 def _study_tab(tab: gr.Tab, study: StudyReport) -> None:

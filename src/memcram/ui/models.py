@@ -1,7 +1,7 @@
 """The models that a page offers: those that were named when it was started."""
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -12,6 +12,7 @@ from memcram.models import FrozenLM, load_lm
 from memcram.models.sources import find_model, local_source
 
 _LOADED = 3  # models that stay in memory
+_Key = tuple[str, str, str]  # label, dtype, layout
 
 
 class Models:
@@ -33,7 +34,8 @@ class Models:
             find_model(name)
         self._device = device
         self._names = _labelled(list(dict.fromkeys(names)))
-        self._loaded: OrderedDict[tuple[str, str, str], FrozenLM] = OrderedDict()
+        self._loaded: OrderedDict[_Key, FrozenLM] = OrderedDict()
+        self._loading: defaultdict[_Key, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
 
     @property
@@ -51,19 +53,19 @@ class Models:
         if label not in self._names:
             raise UsageError(argument="model", got=label, allowed=", ".join(self._names))
         key = label, dtype, layout
-        with self._lock:  # a second page waits, instead of loading the model a second time
-            if key not in self._loaded:
+        with self._lock:
+            loading = self._loading[key]
+        with loading:  # a second page waits, instead of loading the model a second time
+            lm = self._loaded.get(key)
+            if lm is None:
                 name = self._names[label]
                 lm = load_lm(name, device=self._device, dtype=dtype, layout=layout)
+            with self._lock:
                 self._loaded[key] = lm
-            self._loaded.move_to_end(key)
-            while len(self._loaded) > _LOADED:
-                self._loaded.popitem(last=False)
-            return self._loaded[key]
-
-    def has(self, name: str) -> bool:
-        """Whether an archive's model is offered, by its name or that of its file."""
-        return self._label_of(name) is not None
+                self._loaded.move_to_end(key)
+                while len(self._loaded) > _LOADED:
+                    self._loaded.popitem(last=False)
+            return lm
 
     def load_for(self, archive: Archive) -> FrozenLM:
         """Return the model that an archive names.
@@ -74,18 +76,17 @@ class Models:
         made = archive.manifest
         label = self._label_of(made.model.id)
         if label is None:
-            raise ArchiveError(missing(made.model.id), argument="archive")
+            problem = (
+                f"needs the model {made.model.id!r}; start this page again with that folder, file "
+                "or hub id"
+            )
+            raise ArchiveError(problem, argument="archive")
         return self.load(label, made.dtype, made.layout)
 
     def _label_of(self, name: str) -> str | None:
         by_name = {known: label for label, known in self._names.items()}
         by_file = {PurePath(known).name: label for known, label in by_name.items()}
         return by_name.get(name) or by_file.get(PurePath(name).name)
-
-
-def missing(name: str) -> str:
-    """Say which model a page lacks."""
-    return f"needs the model {name!r}; start this page again with that folder, file or hub id"
 
 
 def _labelled(names: list[str]) -> dict[str, str]:
