@@ -116,7 +116,6 @@ def download(page, tmp_path):
 def test_cram_download_upload_decode(visit, tmp_path, pocket):
     page = visit()
     cram(page, SHORT)
-    panel(page).get_by_text("tokens held exactly").wait_for()
     panel(page).get_by_text("Exact: decoding").wait_for()
     tokens = panel(page).locator(".tokens")
     assert tokens.inner_text().replace("␣", " ").replace("\n", "") == SHORT
@@ -151,6 +150,13 @@ def test_stop_keeps_what_is_held(visit, tmp_path, pocket):
     page = visit()
     cram(page, LONG)
     page.wait_for_function("parseInt(document.querySelector('.mc-live dd')?.innerText) > 0")
+    shown = panel(page).locator(".mc-live dt").all_inner_texts()
+    assert shown[:4] == [
+        "tokens held exactly",
+        "loss",
+        "smallest margin, logits",
+        "tokens per second",
+    ]
     page.get_by_role("button", name="Stop").click()
     panel(page).get_by_text("Stopped: the archive has the first").wait_for()
     data = memcram.decompress(download(page, tmp_path), pocket)
