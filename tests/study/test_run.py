@@ -13,6 +13,7 @@ from memcram.engine.loop import Engine
 from memcram.errors import Interrupted, ModelError, UsageError
 from memcram.models.folder import FolderFormat
 from memcram.recipes.catalogue import RECIPES
+from memcram.recipes.objectives.smooth_margin import SmoothMargin
 from memcram.recipes.strategies import Outcome
 from memcram.study.grid import expand
 from memcram.study.read import read_spec
@@ -214,6 +215,16 @@ def test_another_spec_in_the_same_store(place, measured, write_spec):
     kept = {row.task: row for row in before}
     again = [row for row in store.rows() if row.task in kept]
     assert [row.seconds for row in again] == [kept[row.task].seconds for row in again]
+
+
+def test_a_recipe_that_changed_is_measured_again(place, measured, monkeypatch):
+    before = {row.task for row in measured(place / "small.toml").rows()}
+    changed = dataclasses.replace(RECIPES["default"], objective=SmoothMargin(tau=0.3))
+    monkeypatch.setitem(RECIPES, "default", changed)
+    store = measured(place / "small.toml")
+    assert len(store.rows()) == len(before)
+    assert not before & {row.task for row in store.rows()}
+    assert store.counts().kept_aside == len(before)
 
 
 def test_rows_equal_a_direct_computation(place, whole, tiny_folder):

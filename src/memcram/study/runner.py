@@ -74,9 +74,10 @@ def run_study(
         ModelError: a model can't be loaded.
         Interrupted: at Ctrl-C; finished texts are kept.
     """
-    store.set_spec(spec.text, spec.folder)
+    settings = _settings(spec, device, limit)
+    store.set_spec(spec.text, spec.folder, settings["recipes"])
     chosen = InProcess(device) if workers is None else workers
-    run = store.begin_run(_settings(spec, device, limit) | {"workers": chosen.settings})
+    run = store.begin_run(settings | {"workers": chosen.settings})
     session = _Session(spec, store, run, limit, chosen, on_progress)
     try:
         for model in range(len(spec.loads)):

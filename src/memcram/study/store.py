@@ -88,12 +88,20 @@ class Store:
         """Folder where the spec's relative paths start."""
         return Path(self._meta("spec_folder") or ".")
 
-    def set_spec(self, text: str, folder: Path) -> None:
-        """Store the spec; if it has changed, no task belongs to it until it is planned again."""
+    def set_spec(self, text: str, folder: Path, recipes: Mapping[str, Any]) -> None:
+        """Store the spec; if it has changed, no task belongs to it until it is planned again.
+
+        Args:
+            text: the spec.
+            folder: where its relative paths start.
+            recipes: settings of its recipes by name, which another version may have changed.
+        """
         if self._meta("spec_folder") != str(folder):
             with self._transaction():
                 self._set_meta("spec_folder", str(folder))
-        if self.spec_path.is_file() and self.spec_path.read_bytes() == text.encode():
+        same = self.spec_path.is_file() and self.spec_path.read_bytes() == text.encode()
+        before = [run["settings"]["recipes"] for run in self.runs() if "recipes" in run["settings"]]
+        if same and before[-1:] in ([], [json.loads(json.dumps(recipes))]):
             return
         with self._transaction():
             self._db.execute("UPDATE tasks SET in_spec = 0")
