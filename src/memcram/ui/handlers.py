@@ -96,7 +96,7 @@ class Handlers:
             file = name + ARCHIVE_SUFFIX
             return _done(open_archive(file, archive, lm, job), lm, folder)
 
-        source = note(f"{entry.source}; an archive of {entry.model}.")
+        source = note(f"Source: {entry.source}. An archive of {entry.model}.")
         for shown in self._run(Panel(page, _GALLERY), work):
             yield shown and replace(shown, html=source + shown.html)
 

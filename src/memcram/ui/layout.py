@@ -139,7 +139,7 @@ def _open_tab(handlers: Handlers) -> None:
 
 def _study_tab(tab: gr.Tab, study: StudyReport) -> None:
     frame = gr.HTML(padding=False)
-    again = gr.Button("Draw again", size="sm", visible=study.has_stores)
+    again = gr.Button("Draw again", size="md", scale=0, min_width=150, visible=study.has_stores)
     drawing = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 1}
     tab.select(study.show, None, frame, **drawing)
     again.click(partial(study.show, again=True), None, frame, **drawing)

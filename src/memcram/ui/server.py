@@ -1,5 +1,6 @@
 """Serve the page on this machine alone, until Ctrl-C."""
 
+import logging
 import os
 import socket
 import tempfile
@@ -24,7 +25,15 @@ from memcram.ui.layout import build, theme
 from memcram.ui.models import Models
 from memcram.ui.panels import styles
 
-_SHUTDOWN = 2  # seconds that open pages get
+_SHUTDOWN = 1  # second that open pages get
+
+
+class _Server(uvicorn.Server):
+    """A server that prints nothing about the pages that are open when it ends."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
 
 
 def application(
@@ -100,6 +109,6 @@ def serve(
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_SHUTDOWN)
         on_start(f"http://{shown}:{listening.getsockname()[1]}/")
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            _Server(config).run(sockets=[listening])
         finally:
             jobs.cancel_all()
