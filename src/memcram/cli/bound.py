@@ -17,15 +17,17 @@ from memcram.cli.console import print_json, print_table
     type=click.FloatRange(min=0, min_open=True),
     default=16,
     show_default=True,
+    metavar="B",
     help="Bits per coordinate.",
 )
 @options.revision
 @options.json
 def bound(models: tuple[str, ...], bits: float, revision: str | None, as_json: bool) -> None:
-    """Compute the maximum tokens that one input vector of each MODEL can hold: d · bits / log₂|V|.
+    """Compute the capacity bound of one input vector of each MODEL.
 
-    A MODEL is a hub id, a local folder or a packaged name; the default is the paper's models. Their
-    widths and vocabularies are in the package, so nothing is downloaded.
+    The bound is width · bits / log₂|V| tokens. A MODEL is a hub id, a local folder or a packaged
+    name; the default is the paper's models, whose widths and vocabularies are in the package, so
+    nothing is downloaded.
 
     \b
     Examples:

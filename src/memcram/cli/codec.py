@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     "--margin",
     type=float,
     metavar="LOGITS",
-    help="Optimise until every margin exceeds this; 1 or more for llama-cpp.",
+    help="Optimise until every margin exceeds this; 1 or more for llama-cpp."
+    "  [default: the recipe's]",
 )
 @click.option(
     "--init",
@@ -86,14 +87,14 @@ def compress(
 ) -> None:
     """Cram TEXT (a UTF-8 file, or - for standard input) into vectors.
 
-    With --chunk-tokens N a chunk that is not exact is restarted up to three times. --force also
-    drops the finished chunks of an interrupted run with other settings. --store least takes the
-    fewest bits per dimension that hold a chunk; in int8 or int4 a chunk may get shorter instead.
+    An interrupted run continues with the same command; --force drops the finished chunks of a run
+    with other settings. With --chunk-tokens N a chunk that is not exact is restarted up to three
+    times. With --store in fewer bits, a chunk that no longer fits is cut shorter.
 
     With --init, each chunk starts from the vectors that the other archive has at the same token of
     its text; restarts, and chunks after its last token, start from the recipe's init.
 
-    With --backend ray several workers cram the chunks of a long text.
+    With --backend ray, several workers cram the chunks of a long text.
 
     \b
     Examples:

@@ -42,8 +42,8 @@ def push(
     """Upload an ARCHIVE or a study's STORE to REPO, OWNER/NAME on the Hugging Face Hub.
 
     An archive becomes a model repository with a card that says how to decode it, a study a data set
-    with its rows and tokens as Parquet. Who can read the repository can restore the text. Log in
-    with `hf auth login` or set HF_TOKEN; HF_ENDPOINT names another hub.
+    with its rows and tokens as Parquet. Anyone who can read the repository can restore the text.
+    Log in with `hf auth login` or set HF_TOKEN; HF_ENDPOINT names another hub.
 
     \b
     Examples:
@@ -72,7 +72,7 @@ def push(
 @options.output(
     "FILE|DIR", "Archive or store to write.  [default: the archive's name, or NAME.study]"
 )
-@click.option("--file", metavar="NAME", help="Which archive, where the repository has several.")
+@click.option("--file", metavar="NAME", help="The archive to download, if there are several.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit.  [default: main]")
 @options.stacked(options.force, options.json, options.quiet)
 def pull(

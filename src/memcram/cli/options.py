@@ -60,7 +60,7 @@ def output(
 
 
 json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar or lines.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Do not show progress.")
 force = click.option("--force", is_flag=True, help="Replace an existing output file.")
 device = click.option(
     "--device", metavar="NAME", help="cuda, cuda:1, mps or cpu.  [default: the first available]"
@@ -117,6 +117,7 @@ seed = click.option(
     type=click.IntRange(min=0, max=2**32 - 1),
     default=0,
     show_default=True,
+    metavar="N",
     help="The same seed gives the same result on the same machine.",
 )
 dtype = click.option(
@@ -129,7 +130,8 @@ dtype = click.option(
 store = click.option(
     "--store",
     type=click.Choice(["float32", "bfloat16", "float16", "int8", "int4", "least"]),
-    help="Precision in which the vectors are stored.  [default: that of --dtype]",
+    help="Precision of the stored vectors; least takes the fewest bits that hold each chunk."
+    "  [default: that of --dtype]",
 )
 compute_dtype = click.option(
     "--compute-dtype",
@@ -142,7 +144,7 @@ compile_trunk = click.option(
     "--compile",
     "compile_trunk",
     is_flag=True,
-    help="Compile the model of --compute-dtype bfloat16; pays from about 300 steps on.",
+    help="Compile the model of --compute-dtype bfloat16; worthwhile from about 300 steps.",
 )
 
 

@@ -184,15 +184,15 @@ def run(
     "--interval",
     type=float,
     metavar="S",
-    help="Seconds between two looks with --watch.  [default: 2]",
+    help="Seconds between refreshes, with --watch.  [default: 2]",
 )
 @options.json
 def status(store: str, watching: bool, interval: float | None, as_json: bool) -> None:
     """Show the progress of STORE, its failures and an estimate of the time left.
 
     With --watch, a terminal shows one line per cell that has work left: texts done, in progress and
-    failed, and the time left. Elsewhere a line is printed per look, with --json one JSON object. It
-    ends when nothing is left to do, when the run that writes the store ends, or at Ctrl-C.
+    failed, and the time left. Elsewhere each refresh prints one line, with --json one JSON object.
+    It ends when nothing is left to do, when the run that writes the store ends, or at Ctrl-C.
 
     \b
     Examples:

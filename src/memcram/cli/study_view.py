@@ -109,7 +109,7 @@ def watch(store: "Store", seconds: float, *, as_json: bool) -> None:
 
     Args:
         store: is only read.
-        seconds: between two looks.
+        seconds: between refreshes.
         as_json: print a line of JSON each time.
 
     Raises:

@@ -56,8 +56,8 @@ def ui(
     """Serve a page on this machine: cram a text and watch it, open archives, see a study's report.
 
     The page offers pocket and each --model; a visitor can't name another one. It has a gallery of
-    ready archives. Nothing is sent to other machines, except that a --model which is a hub id is
-    downloaded when the command starts. Ctrl-C ends it.
+    ready archives. Nothing is sent to other machines; only a hub id in --model is downloaded, when
+    the command starts. Ctrl-C ends it.
 
     \b
     Examples:
