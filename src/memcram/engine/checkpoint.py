@@ -1,4 +1,4 @@
-"""Copy the state of a text in progress, and continue from it as if nothing had happened."""
+"""Copy the state of a text in progress, and continue from it exactly."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Read the bytes of texts under usual coders and `[mem]`, as `benchmarks/bytes.py` writes them."""
+"""Read the bytes of texts under common coders and `[mem]`, as `benchmarks/bytes.py` writes them."""
 
 import json
 from pathlib import Path

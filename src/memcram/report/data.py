@@ -1,4 +1,4 @@
-"""Define the data of a report, and combine several studies to one table."""
+"""Define the data of a report, and combine several studies into one table."""
 
 import json
 from collections import Counter
@@ -116,7 +116,7 @@ def combine(
     pieces: Callable[[str, Sequence[int]], list[str]],
     exported: Mapping[str, Progress | None] | None = None,
 ) -> ReportData:
-    """Combine several studies to one table; a task in two of them counts once.
+    """Combine several studies into one table; a task in two of them counts once.
 
     Recipes with the same name but different settings are renamed `NAME [STUDY]`, and
     `NAME [STUDY, run N]` if they differ within a study. Settings that were not recorded count as

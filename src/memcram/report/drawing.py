@@ -101,7 +101,7 @@ def titled(title: str, data: DataFrame) -> str:
 
 
 def by_source(data: DataFrame) -> Iterator[tuple[str, DataFrame]]:
-    """Rows of each text source, known ones first, each by rising K."""
+    """Rows of each text source, known ones first, each by increasing K."""
     index = places(list(data["source"]))
     for source in sorted(data["source"].unique(), key=index.__getitem__):
         yield source, data[data["source"] == source].sort_values("vectors")

@@ -1,4 +1,4 @@
-"""Those who cram the texts of a study: this process, or others that satisfy `Workers`."""
+"""Workers that cram the texts of a study: this process, or others that satisfy `Workers`."""
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,7 +14,7 @@ _COMPUTED = 32
 
 
 class Workers(Protocol):
-    """Those who cram and measure the tasks of a run; this process alone writes the store."""
+    """Interface of workers that cram and measure tasks; this process alone writes the store."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def cram_text(text: str, lm: FrozenLM, vectors: int, recipe: str, job: Job[Growi
         lm: the model.
         vectors: K, per chunk.
         recipe: name of a recipe.
-        job: is told the progress, and says when to stop with what is held.
+        job: gets the progress, and says when to stop and keep what is held.
 
     Raises:
         MemcramError: as `compress` raises.

@@ -1,4 +1,4 @@
-"""Keep the page to this machine: what may ask it, and what it may load."""
+"""Restrict the page to this machine: which requests it answers, and which files it reads."""
 
 import json
 import re
@@ -24,10 +24,11 @@ _FILE = re.compile(r"/file[=/](.*)", re.DOTALL)
 class Guard:
     """Refuses requests that another site makes through the visitor's browser, and foreign files.
 
-    A request has to name this machine as its host, which a name that another site points here does
-    not, and must not come from the page of another site or port. A file that it names has to be an
-    upload: Gradio would read any file of this machine, or download one. Every answer carries a
-    policy that keeps the page from loading anything from elsewhere.
+    The host that a request names has to be this machine, which also excludes domain names that
+    another site has pointed at it. The request must not come from the page of another site or port.
+    A file that it names has to be an upload: Gradio would read any file of this machine, or
+    download one. Every answer carries a policy that keeps the page from loading anything from
+    elsewhere.
 
     Args:
         app: the application that answers.

@@ -48,7 +48,7 @@ class Shown:
 class Handlers:
     """The buttons of all pages; a page is named by the session of its browser tab.
 
-    Those that yield what to show yield None for no change: the panel shows a later run.
+    Methods that yield what to show yield None for no change, because the panel shows a later run.
 
     Args:
         models: that pages offer.
