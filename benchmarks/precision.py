@@ -76,10 +76,12 @@ def cram(
     return [Text(kept[f"mem{i}"], held) for i, held in enumerate(kept["held"].tolist())]
 
 
-def from_study(folder: Path, texts: int) -> tuple[list[Tensor], list[Text]]:
-    """Token ids, vectors and horizons of the first texts of a study of horizons, with one K."""
+def from_study(folder: Path, texts: int, vectors: int) -> tuple[list[Tensor], list[Text]]:
+    """Token ids, vectors and horizons of the first texts with K vectors in a study of horizons."""
     opened = Store(folder)
-    rows = opened.rows()[:texts]
+    rows = [row for row in opened.rows() if row.vectors == vectors][:texts]
+    if not rows:
+        raise click.BadParameter(f"{folder.name} has no texts with {vectors} vectors")
     records = [opened.record(row.task) for row in rows]
     opened.close()
     found = [Text(one.mem, row.horizon) for row, one in zip(rows, records, strict=True)]
@@ -162,8 +164,7 @@ def measure(
         ids = passages(lm, files, texts, tokens)
         plain = cram(lm, chosen, ids, vectors, work)
     else:
-        ids, plain = from_study(study, texts)
-        vectors = len(plain[0].mem)
+        ids, plain = from_study(study, texts, vectors)
     found: dict[str, Any] = {}
     for name in names:
         mems, finishing = store(lm, chosen, name, ids, plain)
