@@ -1,7 +1,10 @@
 """A pool of workers, with actors in this process instead of Ray's."""
 
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -230,6 +233,21 @@ def test_stop_returns_what_is_still_to_come(cluster):
     assert left[-1] == "kept"
     assert begun == [1]
     assert all(member.events is None for member in pool._members)
+
+
+def test_folder_of_a_ray_that_did_not_start_is_removed_at_the_end():
+    """Its processes are still writing when the cluster is closed."""
+    code = """
+from pathlib import Path
+from memcram.distributed.pool import _folder
+folder = _folder()
+folder.cleanup()
+Path(folder.name, "late").mkdir(parents=True)
+print(folder.name)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stderr == ""
+    assert not Path(out.stdout.strip()).exists()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import plausible
 from memcram.report import ablation_data, ablation_figures, prefixes, style
@@ -483,6 +484,15 @@ def test_prefix():
         12288,
         15,
     ]
+
+
+def test_title_of_the_prefix_figure_is_wrapped():
+    data = prefixes.prefix_data(prefix_rows()).assign(label="a/b-1.5B-Instruct.Q4_K_M.gguf")
+    figure = prefixes.prefixes(data)
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    [title] = [text for text in figure.texts if text.get_text() == figure.get_suptitle()]
+    assert title.get_window_extent().x1 <= figure.bbox.width
 
 
 def test_prefix_figure():

@@ -1,5 +1,6 @@
 """A pool of Ray actors that share work; one that is lost is replaced."""
 
+import atexit
 import os
 import secrets
 import socket
@@ -359,7 +360,11 @@ def _check_address(address: str | None) -> None:
 def _folder() -> tempfile.TemporaryDirectory[str]:
     """Create a folder for Ray's logs and sockets, whose paths must be short."""
     place = "/tmp" if Path("/tmp").is_dir() else None
-    return tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
+    folder = tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
+    # Where Ray fails to start, the processes that it did start write here until it ends them, in a
+    # hook that it registers after this one and that therefore runs before it.
+    atexit.register(folder.cleanup)
+    return folder
 
 
 def _import_ray(*, local: bool) -> Any:

@@ -12,7 +12,7 @@ from pandas import DataFrame
 from memcram.metrics.statistics import paired_ratio
 from memcram.report.data import as_dicts
 from memcram.report.drawing import MEAN, errors, largest, note_at, series, texts_per_mark, titled
-from memcram.report.style import LIGHT, WIDTH, Theme, applied, finish, wrapped
+from memcram.report.style import LIGHT, LINE, WIDTH, Theme, applied, finish, n_lines, wrapped
 from memcram.report.tables import means, with_passages
 
 _MEASURES = {
@@ -88,27 +88,31 @@ def prefixes(data: DataFrame, theme: Theme = LIGHT) -> Figure:
         theme: colours.
     """
     data = data.sort_values(["holder", "horizon"], ascending=[False, True])
+    title = titled(f"{data['label'].iloc[0]}: vectors and a prefix of keys and values", data)
+    title = wrapped(title, 48)
     with applied(theme):
-        figure = Figure(figsize=(WIDTH, 1.9 + 0.45 * len(data)), layout="constrained")
+        height = 1.9 + 0.45 * len(data) + LINE * (n_lines(title) - 1)
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         panels = figure.subplots(1, len(_MEASURES), sharey=True)
         at = np.arange(len(data), dtype=float)
         for axes, (value, unit) in zip(panels, _MEASURES.items(), strict=True):
+            right = 1.2 * float(data[[value, f"{value}_high"]].max().max())
             for place, holder in enumerate(("[mem]", "prefix")):
                 is_own = (data["holder"] == holder).to_numpy()
                 some, y = data[is_own], at[is_own]
                 bars = errors(some[value], some[f"{value}_low"], some[f"{value}_high"])
                 style = series(place, theme) | {"linestyle": ""}
                 axes.errorbar(some[value], y, xerr=bars, label=holder, capsize=3, **style)
-                for row, height in zip(as_dicts(some), y, strict=True):
+                for row, level in zip(as_dicts(some), y, strict=True):
                     words = f"{'≥ ' if _is_bound(row) else ''}{row[value]:,.3g}"
-                    note_at(axes, words, (row[value], height), (0, 10), ha="center")
-            axes.set_xlim(0, 1.2 * float(data[[value, f"{value}_high"]].max().max()))
+                    # A mark near the axis has its note to the right of it.
+                    align = "center" if row[value] > right / 5 else "left"
+                    note_at(axes, words, (row[value], level), (0, 10), ha=align)
+            axes.set_xlim(0, right)
             axes.set_ylim(-0.6, len(data) - 0.3)
             axes.set_xlabel(unit)
         names = [f"{row['holder']}, {row['recipe']}" for row in as_dicts(data)]
         panels[0].set_yticks(at, [wrapped(name, 24) for name in names])
-        first = data.iloc[0]
-        title = titled(f"{first['label']}: vectors and a prefix of keys and values", data)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
         note = f"{texts_per_mark(data['n'])}; bars: {MEAN}; ≥: the budget or the text ended first"
         handles = panels[0].get_legend_handles_labels()[0]
