@@ -28,14 +28,6 @@ from memcram.ui.panels import styles
 _SHUTDOWN = 1  # second that open pages get
 
 
-class _Server(uvicorn.Server):
-    """A server that prints nothing about the pages that are open when it ends."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        await super().shutdown(sockets)
-
-
 def application(
     models: Models, stores: Sequence[Path], folder: Path, jobs: Jobs
 ) -> fastapi.FastAPI:
@@ -107,8 +99,11 @@ def serve(
         app = application(models, stores, Path(folder), jobs)
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_SHUTDOWN)
+        server = uvicorn.Server(config)
+        # It would print a traceback for each page that is open when it ends.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
         on_start(f"http://{shown}:{listening.getsockname()[1]}/")
         try:
-            _Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
         finally:
             jobs.cancel_all()
