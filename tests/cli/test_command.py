@@ -81,3 +81,21 @@ def test_text_and_recipe_are_refused_before_the_model_is_loaded(tmp_path, monkey
         assert capsys.readouterr().err == f"memcram: {line}\n"
         assert run([command, "a.txt", "--recipe", "fast"]) == 2
         assert capsys.readouterr().err.startswith("memcram: --recipe: got 'fast'")
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (["bound", "no model"], "memcram: MODEL: 'no model' is not"),
+        (["decompress", "a.txt"], "memcram: ARCHIVE: 'a.txt' does not end in"),
+        (["verify"], "memcram: Missing argument 'ARCHIVE'"),
+    ],
+)
+def test_an_error_names_the_argument_as_the_usage_does(words, start, capsys):
+    assert run(words) == 2
+    assert capsys.readouterr().err.startswith(start)
+
+
+def test_a_word_instead_of_a_number(capsys):
+    assert run(["compress", "a.txt", "--steps", "ten"]) == 2
+    assert "'ten' is not a valid whole number" in capsys.readouterr().err

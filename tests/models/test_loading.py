@@ -274,3 +274,9 @@ def test_model_that_cannot_be_cut_to_its_first_layers(tiny_folder, monkeypatch):
 
     monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", whole)
     assert refused(tiny_folder, layers=1).endswith("cannot be truncated to its first layers")
+
+
+def test_a_file_that_is_not_a_model(tmp_path):
+    (tmp_path / "a.txt").write_text("A lamp.")
+    assert "a.txt' is neither a folder nor a GGUF file" in refused(tmp_path / "a.txt")
+    assert refused("missing.gguf") == "model: 'missing.gguf' does not exist"

@@ -184,8 +184,8 @@ def decompress(
     started = time.perf_counter()
     if output is None:
         if not archive.endswith(ARCHIVE_SUFFIX) or archive == ARCHIVE_SUFFIX:
-            problem = f"name a file; {archive!r} does not end in {ARCHIVE_SUFFIX}"
-            raise UsageError(problem, argument="output")
+            problem = f"{archive!r} does not end in {ARCHIVE_SUFFIX}; name the text with --output"
+            raise UsageError(problem, argument="archive")
         output = archive.removesuffix(ARCHIVE_SUFFIX)
     opened = open_archive(archive)
     check_output(output, force=force, as_json=as_json)

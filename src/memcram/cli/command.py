@@ -32,7 +32,8 @@ class Command(click.Command):
             raise ShownError(shown, error.exit_code) from error
 
     def _shown(self, argument: str) -> str:
-        names = [_longest(one) for one in self.params if one.name == argument]
+        # A parameter that may be repeated has a plural name, such as `models`.
+        names = [_longest(one) for one in self.params if one.name in (argument, f"{argument}s")]
         return names[0] if names else argument
 
 

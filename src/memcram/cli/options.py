@@ -35,10 +35,16 @@ class ChunkTokens(click.ParamType[int | None]):
         return tokens
 
 
+class WholeNumber(click.IntRange):
+    """A whole number in a range; click calls it an integer range in errors."""
+
+    name = "whole number"
+
+
 def number(*names: str, least: int = 1, **settings: Any) -> Callable[[Command], Command]:
     """Declare an option that takes a whole number of at least `least`."""
     usual: dict[str, Any] = {
-        "type": click.IntRange(min=least),
+        "type": WholeNumber(min=least),
         "metavar": "N",
         "show_default": True,
     }
@@ -114,7 +120,7 @@ token_steps = number(
 )
 seed = click.option(
     "--seed",
-    type=click.IntRange(min=0, max=2**32 - 1),
+    type=WholeNumber(min=0, max=2**32 - 1),
     default=0,
     show_default=True,
     metavar="N",

@@ -38,7 +38,7 @@ DEFAULT_PORT = 7860
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=options.WholeNumber(0, 65535),
     default=DEFAULT_PORT,
     show_default=True,
     metavar="N",

@@ -117,6 +117,10 @@ def find_model(
         _refuse_revision(name, revision, "a local model")
         local.check(path, name, config_only=config_only)
         return ModelSource(name, path, None, local)
+    if path.is_file():
+        raise ModelError(f"{name!r} is neither a folder nor a GGUF file", argument="model")
+    if path.suffix.lower() == ".gguf":
+        raise ModelError(f"{name!r} does not exist", argument="model")
     if not _HUB_ID.fullmatch(name) or ".." in name or "--" in name:
         raise ModelError(
             f"{name!r} is not a packaged model ({', '.join(packaged)}), not a folder, and not a "
