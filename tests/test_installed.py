@@ -4,14 +4,17 @@ Needs a package index. Torch is installed once; the environments of the sdist an
 that one's packages, but not each other's.
 """
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -88,16 +91,23 @@ class Environment:
         assert self.memcram("decompress", archive, "-o", "-", *options[:2]) == TEXT
 
     def run(self, command, *arguments, paths=()):
+        """Run a command to its end."""
+        process = self.start(command, *arguments, paths=paths)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def start(self, command, *arguments, paths=()):
+        """Start a command."""
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         if paths:
             kept["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-        return subprocess.run(
+        return subprocess.Popen(
             [self.bin / command, *arguments],
             cwd=self.folder,
             env=kept,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
 
 
@@ -154,6 +164,13 @@ def test_wheel(built):
     }
     assert "memcram/py.typed" in names
     assert "memcram/models/pocket/model.safetensors" in names
+    source = ROOT / "src"
+    for folder in ("data/gallery", "report/templates", "ui/templates"):
+        files = {
+            path.relative_to(source).as_posix() for path in (source / "memcram" / folder).iterdir()
+        }
+        assert files
+        assert files <= set(names)
 
 
 def test_sdist_has_what_its_tests_read(built):
@@ -184,6 +201,9 @@ def test_wheel_alone(built, base):
     [
         (["study", "export", "tiny.study", "-o", "tiny"], "study"),
         (["compress", "a.txt", "--model", "tiny.gguf", "-o", "b"], "gguf"),
+        (["ui", "--port", "0"], "ui"),
+        (["study", "run", "tiny.toml", "--backend", "ray", "--workers", "2"], "ray"),
+        (["compress", "a.txt", "--backend", "ray", "--workers", "2", "-o", "b"], "ray"),
     ],
 )
 def test_without_an_extra_the_error_names_it(base, arguments, extra):
@@ -213,6 +233,24 @@ def test_study(built, overlay):
     overlay.memcram("study", "report", "tiny.study", "-o", "report")
     assert (overlay.folder / "tiny.parquet").is_file()
     assert (overlay.folder / "report" / "index.html").is_file()
+
+
+def test_ui(built, overlay):
+    with_extra(overlay, built, "ui")
+    process = overlay.start("python", "-m", "memcram", "ui", "--port", "0", "--json")
+    address = json.loads(process.stdout.readline())["url"]
+    with urlopen(address) as page:
+        assert b"memcram" in page.read()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+
+
+def test_ray(built, overlay):
+    with_extra(overlay, built, "ray")
+    (overlay.folder / "tiny.toml").write_text(SPEC)
+    ray = ["--backend", "ray", "--workers", "2"]
+    assert json.loads(overlay.memcram("study", "run", "tiny.toml", *ray, "--json"))["done"] == 2
 
 
 def test_gguf(built, overlay):

@@ -4,8 +4,10 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -37,6 +39,7 @@ source = "files"
 path = "a.txt"
 passage_chars = 40
 """
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 # Two recipes, two K, two lengths, ten texts, two inits and nine points between them.
 TEXTS = 2 * 2 * 2 * 10 * (2 + 9)
 
@@ -73,11 +76,11 @@ def prepare(folder, model, steps):
     (folder / "shared.toml").write_text(SPEC.format(model=model, steps=steps))
 
 
-def start(folder, *words):
+def start(folder, *words, **more):
     return subprocess.Popen(
         [sys.executable, *words],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | more,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -131,6 +134,58 @@ def test_ctrl_c_keeps_rows_and_leaves_no_process(tmp_path, tiny_folder):
     assert "kept in 'shared.study'; run the command again to continue" in err
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+@pytest.fixture
+def head():
+    """Address of a cluster of two cores that another command started, and its process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="ray-head-", dir="/tmp") as folder:  # a short path
+        words = ["start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+        words += ["--include-dashboard=false", f"--temp-dir={folder}"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", *words],
+            # Listens on the loopback device only.
+            env=os.environ
+            | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+            | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+            | TOKEN,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "block forever" in line:
+                break
+        assert process.poll() is None, "".join(said)
+        yield f"127.0.0.1:{port}", process
+        process.terminate()
+        process.communicate()
+
+
+@pytest.mark.slow
+@ray
+def test_cluster_that_runs_already_is_used_and_left_running(tmp_path, tiny_folder, head):
+    address, process = head
+    prepare(tmp_path, tiny_folder, steps=20)
+    usual = ["-m", "memcram", "study", "run", "shared.toml", "-q"]
+    shared = [*usual, "--store", "ray.study", "--backend", "ray", "--address", address]
+    asked = start(tmp_path, *shared, "--workers", "3", **TOKEN)
+    _, err = asked.communicate()
+    assert asked.returncode == 2
+    assert err == (
+        "memcram: --workers: 3 workers need 3 CPU cores, allowed: as many as the 2 of the cluster "
+        "suffice for\n"
+    )
+    for words in ([*shared, "--workers", "2"], [*usual, "--device", "cpu", "--store", "a.study"]):
+        one = start(tmp_path, *words, **TOKEN)
+        _, err = one.communicate()
+        assert one.returncode == 0, err
+    assert_same(Store(tmp_path / "ray.study"), Store(tmp_path / "a.study"))
+    assert process.poll() is None
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ _START_SECONDS = 600.0
 # Workers lost while they load, in a row.
 _MAX_LOAD_LOSSES = 3
 _OBJECT_STORE_BYTES = 256 * 2**20
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class Cluster:
 
     def __init__(self, backend: RayBackend) -> None:
         self.backend = backend
-        _check_address(backend.address)
-        self.ray = _import_ray(local=backend.address is None)
+        host = _checked_host(backend.address)
+        self.ray = _import_ray(own=backend.address is None, loopback=host in _LOOPBACK)
         self._folder = None if backend.address else _folder()
         try:
             self._connect()
@@ -338,11 +339,16 @@ class Pool:
         member.loading = member.actor.load.remote(self._argument)
 
 
-def _check_address(address: str | None) -> None:
-    """Refuse an address that nothing listens at; Ray would try for minutes."""
+def _checked_host(address: str | None) -> str | None:
+    """Return the host of an address, if it has one.
+
+    Raises:
+        UsageError: nothing listens there; Ray would try for minutes.
+    """
     if address in (None, "auto"):
-        return
+        return None
     host, _, port = str(address).removeprefix("ray://").rpartition(":")
+    host = host.strip("[]")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UsageError(
             argument="address",
@@ -350,11 +356,12 @@ def _check_address(address: str | None) -> None:
             allowed="a host and a port, such as 10.0.0.1:6379, or auto",
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         problem = f"no Ray cluster at {address!r} ({reason})"
         raise UsageError(problem, argument="address") from error
+    return host
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
@@ -367,13 +374,21 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def _import_ray(*, local: bool) -> Any:
-    """Import Ray without its usage statistics; they and these settings are read at its import."""
+def _import_ray(*, own: bool, loopback: bool) -> Any:
+    """Import Ray without its usage statistics; they and these settings are read at its import.
+
+    Args:
+        own: the cluster is started here.
+        loopback: it is reached through the loopback device.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if local:
-        # Its name is about other systems; it makes all of Ray's processes listen on the loopback
-        # device only. The token keeps other users of this machine out.
+    if own or loopback:
+        # Its name is about other systems. It makes all of Ray's processes listen on the loopback
+        # device only, and keeps Ray from replacing a loopback address with one where such a cluster
+        # does not listen, and waiting for it without end.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if own:
+        # The token keeps other users of this machine out.
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     require("studies and texts on several workers", "ray", extra="ray", argument="backend")
