@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import memcram
+import memcram.study.worker  # here, or it keeps the `load_lm` that a test replaces
 from memcram.cli import run
 
 SOURCE = Path(memcram.__file__).parent
