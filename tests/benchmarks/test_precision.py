@@ -2,6 +2,8 @@
 
 import json
 
+import click
+import pytest
 import torch
 from click.testing import CliRunner
 
@@ -56,7 +58,7 @@ def test_storing_side_by_side_gives_the_same_vectors(tmp_path):
 
 
 def test_vectors_of_a_study_are_read(tmp_path):
-    rows, records = plausible.study(samples=1, vectors=(2,), models=("pocket",))
+    rows, records = plausible.study(samples=1, vectors=(1, 2), models=("pocket",))
     rows = rows[rows["kind"] == "horizon"]
     folder = tmp_path / "a.study"
     store = Store.create(folder, "", tmp_path)
@@ -64,9 +66,12 @@ def test_vectors_of_a_study_are_read(tmp_path):
     store.adopt(kept)
     store.add([(row, records[row.task]) for row in kept], store.begin_run({}))
     store.close()
-    ids, found = precision.from_study(folder, 2)
-    first = rows.iloc[:2]
+    ids, found = precision.from_study(folder, 2, vectors=2)
+    first = rows[rows["vectors"] == 2].iloc[:2]
+    assert len(found) == len(first) > 0
     assert [one.n_correct for one in found] == list(first["horizon"])
     for text, one, task in zip(ids, found, first["task"], strict=True):
         assert torch.equal(text, records[task].ids)
         assert torch.equal(one.mem, records[task].mem)
+    with pytest.raises(click.BadParameter, match="no texts with 3 vectors"):
+        precision.from_study(folder, 2, vectors=3)

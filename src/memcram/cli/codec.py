@@ -18,9 +18,9 @@ from memcram.cli.backend import Backend, crammer_of, with_backend
 from memcram.cli.command import Command
 from memcram.cli.console import (
     STREAM,
-    ShowProgress,
     check_input,
     check_output,
+    chunk_progress,
     print_fields,
     print_json,
     print_report,
@@ -140,7 +140,7 @@ def compress(
             init=initial,
             partial=partial,
             force=force,
-            on_progress=_chunks(show),
+            on_progress=chunk_progress(show),
             crammer=crammer_of(cluster, load),
         )
     _write_archive(output, archive.to_bytes(), partial)
@@ -195,9 +195,9 @@ def decompress(
     lm = open_model(opened, model, config, device)
     with progress_bar("decoding", unit="tokens", quiet=quiet) as show:
         if output == STREAM:
-            _print_text(opened, lm, _chunks(show))
+            _print_text(opened, lm, chunk_progress(show))
             return
-        data = codec.decompress(opened, lm, _chunks(show))
+        data = codec.decompress(opened, lm, chunk_progress(show))
     write_output(output, data)
     report = {
         "output": output,
@@ -266,7 +266,7 @@ def verify(
 
     lm = open_model(opened, model, config, device)
     with progress_bar("decoding", unit="tokens", quiet=quiet) as show:
-        found = library.verify(opened, lm, _chunks(show))
+        found = library.verify(opened, lm, chunk_progress(show))
     report = {"archive": archive, "restored": True, **asdict(found)}
     print_report(report, as_json=as_json)
 
@@ -340,15 +340,6 @@ def _print_text(
         if not started:
             raise
         raise Interrupted("standard output has only the beginning of the text") from error
-
-
-def _chunks(show: ShowProgress) -> "Callable[[CodecProgress], None]":
-    """Show tokens and finished chunks."""
-
-    def report(state: "CodecProgress") -> None:
-        show(state.tokens_correct, state.tokens_total, f"{state.chunks_done} chunks done")
-
-    return report
 
 
 def _write_archive(output: str, content: bytes, partial: Path | None) -> None:

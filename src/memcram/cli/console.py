@@ -27,6 +27,7 @@ from memcram.errors import TextError, UsageError
 from memcram.files import check_writable, reading, write_atomically
 
 if TYPE_CHECKING:
+    from memcram.compression.chunks import CodecProgress
     from memcram.engine.loop import EngineStatus
 
 STREAM = "-"
@@ -202,6 +203,15 @@ class _Lines:
         parts = [count, note, f"{(now - self._began) / 60:.0f} min"]
         with contextlib.suppress(OSError):  # progress that nobody reads must not end a run
             click.echo(f"{self._label}: {', '.join(filter(None, parts))}", err=True)
+
+
+def chunk_progress(show: ShowProgress) -> "Callable[[CodecProgress], None]":
+    """Show tokens that are correct, and finished chunks."""
+
+    def report(state: "CodecProgress") -> None:
+        show(state.tokens_correct, state.tokens_total, f"{state.chunks_done} chunks done")
+
+    return report
 
 
 def engine_progress(show: ShowProgress, total: int) -> "Callable[[EngineStatus], None]":

@@ -7,7 +7,14 @@ import click
 from memcram.cli import complete, options
 from memcram.cli.codec import open_archive, open_model
 from memcram.cli.command import Command
-from memcram.cli.console import STREAM, check_output, print_report, write_output
+from memcram.cli.console import (
+    STREAM,
+    check_output,
+    chunk_progress,
+    print_report,
+    progress_bar,
+    write_output,
+)
 from memcram.errors import UsageError, require
 
 
@@ -16,7 +23,7 @@ from memcram.errors import UsageError, require
 @click.argument("text_id", required=False)
 @options.output("FILE", "Page to write, or - for stdout.", required=True)
 @options.stacked(options.archive_model, options.config, options.device)
-@options.stacked(options.force, options.json)
+@options.stacked(options.force, options.json, options.quiet)
 def explain(
     source: str,
     text_id: str | None,
@@ -26,6 +33,7 @@ def explain(
     device: str | None,
     force: bool,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Write a page that shows a text token by token: margins, surprisal, ranks, horizon.
 
@@ -57,7 +65,9 @@ def explain(
         from memcram.report.explain import explain_page, view_of_archive
 
         name = "standard input" if source == STREAM else place.name
-        view = view_of_archive(opened, open_model(opened, model, config, device), name)
+        lm = open_model(opened, model, config, device)
+        with progress_bar("decoding", unit="tokens", quiet=quiet) as show:
+            view = view_of_archive(opened, lm, name, chunk_progress(show))
     write_output(output, explain_page(view))
     told = {"output": output, "tokens": len(view.pieces), "horizon": view.horizon}
     if output != STREAM:

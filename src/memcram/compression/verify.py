@@ -83,7 +83,7 @@ def decode_archive(
     Raises:
         ArchiveError: made with another model, or the restored bytes are not the original ones.
     """
-    found = dict(_decode(archive, lm, on_progress))
+    found = dict(decode_chunks(archive, lm, on_progress))
     decoded = [found[i] for i in range(len(found))]
     return _checked(archive, decoded, lm, "nothing was written"), decoded
 
@@ -106,7 +106,7 @@ def restore(
     text = LeadingText(archive.tensors.piece_tokens.tolist(), archive.raw_pieces, lm)
     found: dict[int, Decoded] = {}
     leading, given = 0, b""
-    for i, one in _decode(archive, lm, on_progress):
+    for i, one in decode_chunks(archive, lm, on_progress):
         found[i] = one
         part = b""
         while leading in found and leading < len(archive.chunk_tokens) - 1:
@@ -127,10 +127,14 @@ def restore(
         yield rest
 
 
-def _decode(
-    archive: Archive, lm: FrozenLM, on_progress: OnProgress | None
+def decode_chunks(
+    archive: Archive, lm: FrozenLM, on_progress: OnProgress | None = None
 ) -> Iterator[tuple[int, Decoded]]:
-    """Yield each chunk's index and result once it is finished."""
+    """Yield each chunk's index and result once it is finished; nothing is compared.
+
+    Raises:
+        ArchiveError: made with another model.
+    """
     check_model(archive, lm)
     lengths = archive.chunk_tokens
     chunks = tokens = 0

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from memcram.archive import Archive
-from memcram.compression.verify import check_model
-from memcram.models import decoding
+from memcram.compression.chunks import OnProgress
+from memcram.compression.verify import decode_chunks
 from memcram.models.decoding import Decoded
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.scoring import score
@@ -92,20 +92,22 @@ def view_of_record(row: Mapping[str, Any], record: TokenRecord, pieces: Sequence
     )
 
 
-def view_of_archive(archive: Archive, lm: FrozenLM, name: str) -> TokenView:
+def view_of_archive(
+    archive: Archive, lm: FrozenLM, name: str, on_progress: OnProgress | None = None
+) -> TokenView:
     """Create the view of an archive, decoding each chunk.
 
     Args:
         archive: the archive.
         lm: its model.
         name: of the archive, for the heading.
+        on_progress: called as chunks are decoded.
 
     Raises:
         ArchiveError: made with another model.
     """
-    check_model(archive, lm)
-    decoded = decoding.greedy(lm, archive.mems, archive.chunk_tokens, archive.forced())
-    return view_of_decoded(archive, lm, name, decoded)
+    found = dict(decode_chunks(archive, lm, on_progress))
+    return view_of_decoded(archive, lm, name, [found[i] for i in range(len(found))])
 
 
 def view_of_decoded(
