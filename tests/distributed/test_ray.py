@@ -188,6 +188,23 @@ def test_cluster_that_runs_already_is_used_and_left_running(tmp_path, tiny_folde
     assert process.poll() is None
 
 
+TWICE = """
+from memcram.distributed.pool import Cluster, RayBackend
+for _ in range(2):
+    with Cluster(RayBackend(workers=1)):
+        print("started")
+"""
+
+
+@pytest.mark.slow
+@ray
+def test_one_process_can_start_a_second_cluster(tmp_path):
+    process = start(tmp_path, "-c", TWICE)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out.split() == ["started"] * 2
+
+
 @pytest.mark.slow
 @ray
 def test_compressing_on_two_workers_gives_the_same_chunks(tmp_path, tiny_folder):

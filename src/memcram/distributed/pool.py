@@ -26,6 +26,7 @@ _START_SECONDS = 600.0
 _MAX_LOAD_LOSSES = 3
 _OBJECT_STORE_BYTES = 256 * 2**20
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_TOKEN = secrets.token_hex(32)
 
 
 @dataclass(frozen=True)
@@ -388,9 +389,9 @@ def _import_ray(*, own: bool, loopback: bool) -> Any:
         # does not listen, and waiting for it without end.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if own:
-        # The token keeps other users of this machine out.
+        # The token keeps other users of this machine out. Ray reads it once per process.
         os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_TOKEN"] = _TOKEN
     require("studies and texts on several workers", "ray", extra="ray", argument="backend")
     import ray
 
