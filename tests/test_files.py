@@ -1,13 +1,22 @@
-"""A file is written whole or not at all."""
+"""A file is written whole or not at all, and by one process at a time."""
 
 import errno
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from memcram import UsageError
-from memcram.files import check_creatable, check_writable, new_folder, write_atomically
+from memcram.files import (
+    check_creatable,
+    check_writable,
+    is_locked,
+    locked,
+    new_folder,
+    write_atomically,
+)
 
 
 def no_space(*_):
@@ -91,3 +100,28 @@ def test_a_folder_that_cannot_be_replaced_is_unchanged(tmp_path, monkeypatch):
         (place / "new").write_text("new")
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
     assert [one.name for one in folder.iterdir()] == ["new"]
+
+
+def test_a_lock_is_seen_without_disturbing_its_owner(tmp_path):
+    path = tmp_path / "lock"
+    assert not is_locked(path)
+    assert not path.exists()
+    with locked(path, "it"):
+        assert is_locked(path)
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not is_locked(path)
+
+
+def test_a_lock_held_for_a_moment_does_not_refuse_a_writer(tmp_path):
+    path, held = tmp_path / "lock", threading.Event()
+
+    def look():
+        with locked(path, "it"):
+            held.set()
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    held.wait()
+    with locked(path, "it"):
+        thread.join()

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from memcram.errors import MemcramError, TextError, UsageError
 
 ARCHIVE_SUFFIX = ".mem.safetensors"
+_LOCK_SECONDS = 0.5  # to wait for `is_locked`, which holds the lock for a moment
 TEMPORARY = ".memcram."  # how the names of temporary files begin
 
 
@@ -165,9 +166,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises:
         UsageError: another process holds the lock (its pid is named), or the file can't be locked.
     """
-    lock = FileLock(path, blocking=False)
+    lock = FileLock(path)
     try:
-        lock.acquire()
+        lock.acquire(timeout=_LOCK_SECONDS)
     except Timeout as error:
         raise UsageError(
             f"{what} is being written by process {_read_pid(path)}; wait for it, or end it"
@@ -181,6 +182,17 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock; True where that can't be found out."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except (Timeout, OSError, NotImplementedError):
+        return True
 
 
 def _read_pid(path: Path) -> str:

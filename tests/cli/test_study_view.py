@@ -87,8 +87,8 @@ def test_progress_elsewhere_is_a_line_per_minute(capsys, monkeypatch):
 
 
 @pytest.fixture
-def store(tmp_path):
-    """A store with two pending tasks and one that is done, of a run that has not ended."""
+def killed(tmp_path):
+    """A store with two pending tasks and one that is done, of a run that did not record its end."""
     opened = Store.create(tmp_path / "s.study", 'name = "s"', tmp_path)
     opened.begin_run({})
     opened.close()
@@ -98,6 +98,15 @@ def store(tmp_path):
             db.execute(f"INSERT INTO cells VALUES ('{i}', 'm', '', 'r', 's', {i}, 1, {i > 1})")
     db.close()
     return tmp_path / "s.study"
+
+
+@pytest.fixture
+def store(killed):
+    """The same store while its run goes on."""
+    opened = Store(killed)
+    with opened.lock():
+        yield killed
+    opened.close()
 
 
 def steps(monkeypatch, store, *queries):
@@ -149,6 +158,33 @@ def test_watch_ends_when_the_run_that_it_watched_is_interrupted(store, capsys, m
     assert first.startswith("running, wrote ")
     assert first.endswith(" ago: 1 of 3 texts, 1 running")
     assert second == "run interrupted: 1 of 3 texts"
+
+
+def test_a_killed_run_does_not_count_as_running(killed, capsys, monkeypatch):
+    opened = Store(killed)
+    assert opened.last_run()[0] == "killed"
+    with opened.lock():
+        assert opened.last_run()[0] == "running"
+    opened.close()
+    steps(monkeypatch, killed, "UPDATE tasks SET status = 'done'")
+    assert run(["study", "status", str(killed), "--watch", "--json"]) == 0
+    looks = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    names = ("done", "running", "pending", "outcome")
+    assert [[look[name] for name in names] for look in looks] == [
+        [1, 0, 2, "killed"],
+        [3, 0, 0, "killed"],
+    ]
+    assert not any(cell["running"] for cell in looks[0]["cells"])
+
+
+def test_watch_ends_when_the_run_that_it_watched_is_killed(killed, capsys, monkeypatch):
+    opened = Store(killed)
+    hold = opened.lock()
+    hold.__enter__()
+    monkeypatch.setattr(study_view.time, "sleep", lambda _: hold.__exit__(None, None, None))
+    assert run(["study", "status", str(killed), "--watch"]) == 0
+    opened.close()
+    assert capsys.readouterr().out.splitlines()[-1] == "run killed: 1 of 3 texts"
 
 
 def test_watch_waits_for_a_run_to_begin(store, monkeypatch):

@@ -55,6 +55,14 @@ def test_one_page_contains_its_figures(table, tmp_path):
     assert len(pd.read_csv(tmp_path / "made" / "tables" / "horizon-growth.csv"))
 
 
+def test_a_run_file_needs_different_names_of_studies(store, tmp_path, capsys):
+    words = ["study", "export", str(store), str(store), "-o", str(tmp_path / "both"), "--run-file"]
+    assert run(words) == 2
+    line = "memcram: --run-file: 2 studies are called 'dev'; rename all but one in their specs"
+    assert capsys.readouterr().err.strip() == line
+    assert not list(tmp_path.glob("both*"))
+
+
 def test_rows_without_a_run_file_make_a_report_of_unknown_settings(table):
     table.with_suffix(".run.json").unlink()
     data = stores.load_stores([table])

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -159,11 +159,14 @@ class _Look:
         """Read a store."""
         last = store.last_run()
         outcome, updated = (None, None) if last is None else last
-        return cls(str(store.folder), outcome, updated, store.counts(), store.cells())
+        cells = store.cells()
+        if outcome != "running":
+            cells = [replace(cell, running=0) for cell in cells]
+        return cls(str(store.folder), outcome, updated, store.counts(), cells)
 
     @property
     def is_running(self) -> bool:
-        """Whether the last run has not ended, as far as the store tells."""
+        """Whether the last run has not ended."""
         return self.outcome == "running"
 
     @property

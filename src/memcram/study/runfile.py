@@ -5,6 +5,7 @@ the CSV next to it. Both together are all that a report needs, without the vecto
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,11 @@ def progress_of(record: TokenRecord, steps: int, token_steps: int) -> Progress:
 
 
 def run_file_bytes(stores: Sequence[Store]) -> bytes:
-    """Make the run file of stores: one line per text, so that changes can be read."""
+    """Make the run file of stores: one line per text, so that changes can be read.
+
+    Raises:
+        UsageError: two studies have the same name, by which a run file tells them apart.
+    """
     tasks: dict[str, str] = {}
     studies = []
     for store in stores:
@@ -69,6 +74,10 @@ def run_file_bytes(stores: Sequence[Store]) -> bytes:
         of = store.measured_by()
         for row in store.rows():
             tasks.setdefault(row.task, json.dumps(_task(store, row) | {"run": of[row.task]}))
+    for name, count in Counter(study["name"] for study in studies).items():
+        if count > 1:
+            problem = f"{count} studies are called {name!r}; rename all but one in their specs"
+            raise UsageError(problem, argument="run_file")
     head = json.dumps({"version": _VERSION, "studies": studies}, indent=1)[:-2]
     lines = ",\n".join(f"  {json.dumps(task)}: {words}" for task, words in tasks.items())
     return f'{head},\n "texts": {{\n{lines}\n }}\n}}\n'.encode()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memcram.errors import UsageError
-from memcram.files import locked, new_folder, write_atomically
+from memcram.files import is_locked, locked, new_folder, write_atomically
 from memcram.study.planned import PlannedTask
 from memcram.study.progress import CellProgress, Counts, cells_of, counts_of, labels_of
 from memcram.study.records import damaged, read_record, record_bytes
@@ -267,9 +267,18 @@ class Store:
         return [one | {"settings": json.loads(one["settings"])} for one in found]
 
     def last_run(self) -> tuple[str, str] | None:
-        """Return the outcome of the last run, and when it last wrote; None before the first."""
-        query = "SELECT outcome, coalesce(ended, started) FROM runs ORDER BY id DESC LIMIT 1"
-        return next((tuple(one) for one in self._select(query)), None)
+        """Return the outcome of the last run, and when it last wrote; None before the first.
+
+        A run that neither recorded its end nor holds the lock was `killed`.
+        """
+        query = "SELECT id, outcome, coalesce(ended, started) FROM runs ORDER BY id DESC LIMIT 1"
+        found = [tuple(one) for one in self._select(query)]
+        if found and found[0][1] == "running" and not is_locked(self.folder / _LOCK):
+            again = [tuple(one) for one in self._select(query)]  # it may have ended just now
+            if again[0][:2] == found[0][:2]:
+                return "killed", again[0][2]
+            found = again
+        return found[0][1:] if found else None
 
     def measured_by(self) -> dict[str, int]:
         """Return the number of the run that measured each row, by task."""
