@@ -129,6 +129,20 @@ def holds_files(folder: Path, argument: str = "output") -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path is a file; False where no file can have the name, as when it is too long."""
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False as in `is_file`."""
+    with contextlib.suppress(OSError):
+        return path.is_dir()
+    return False
+
+
 def contents(folder: Path) -> tuple[int, int]:
     """Count the files in a folder and its subfolders, and their bytes."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]

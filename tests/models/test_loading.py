@@ -97,7 +97,7 @@ def test_wrong_choice_names_what_was_given_and_what_is_allowed(argument, value, 
 
 
 @pytest.mark.parametrize(
-    "name", ["./nowhere", "/no/such/folder", "a/b/c", "../x", "a b", "", "--x"]
+    "name", ["./nowhere", "/no/such/folder", "a/b/c", "../x", "a b", "", "--x", "x" * 300]
 )
 def test_name_of_no_model(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

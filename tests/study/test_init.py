@@ -49,6 +49,7 @@ def test_only_a_given_archive_changes_the_task(place, draft, write_spec, tiny_lm
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
+        (("draft", "x" * 300), "init: got 'xxx"),
         (("draft.mem", "none.mem"), "init: got 'none.mem.safetensors', allowed: an archive"),
         (("vectors = [1, 2]", "vectors = [3]"), "init: got an archive with 2 vectors per chunk"),
         (("steps = 8", 'steps = 8\nrecipes = ["direction"]'), "init: 'direction' cannot start"),

@@ -102,8 +102,9 @@ def test_damage_after_an_intact_header_gives_a_one_line_error(store, capsys, mon
 
 
 def test_missing_folder_and_file_instead_of_folder(place, capsys):
-    assert run(["study", "status", str(place / "none.study")]) == 2
-    assert "does not exist" in capsys.readouterr().err
+    for missing in ("none.study", "x" * 300):
+        assert run(["study", "status", str(place / missing)]) == 2
+        assert "does not exist" in capsys.readouterr().err
     assert run(["study", "status", str(place / "small.toml")]) == 2
     assert "is not a folder" in capsys.readouterr().err
 

@@ -16,6 +16,7 @@ from memcram.cli.console import (
     write_output,
 )
 from memcram.errors import UsageError, require
+from memcram.files import is_folder
 
 
 @click.command(cls=Command)
@@ -48,7 +49,7 @@ def explain(
     check_output(output, force=force, as_json=as_json)
     require("pages of texts", "jinja2")
     place = Path(source)
-    if place.is_dir():
+    if is_folder(place):
         for given, value in {"model": model, "config": config, "device": device}.items():
             if value is not None:
                 raise UsageError("not used with a STORE, so leave it out", argument=given)

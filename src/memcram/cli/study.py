@@ -21,6 +21,7 @@ from memcram.cli.console import (
 from memcram.cli.report import report
 from memcram.cli.study_view import study_progress, watch
 from memcram.errors import UsageError
+from memcram.files import is_folder
 
 if TYPE_CHECKING:
     from memcram.models.modes import Layout
@@ -147,7 +148,7 @@ def run(
 
     backend.check()
     place = Path(spec)
-    if place.is_dir():
+    if is_folder(place):
         if store is not None:
             raise UsageError(
                 f"{spec!r} is a store itself", argument="store", allowed="only with a spec"

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from memcram.errors import ModelError, UsageError, first_line
+from memcram.files import is_folder
 from memcram.models.fingerprint import TOKENIZER_FILES, folder_fingerprint
 from memcram.models.formats import ModelFormat
 
@@ -25,7 +26,7 @@ class FolderFormat(ModelFormat):
 
     def matches(self, path: Path) -> bool:
         """Whether the path is a folder."""
-        return path.is_dir()
+        return is_folder(path)
 
     def with_config(self, path: Path, config: Path) -> "FolderFormat":
         """Refuse another config: nothing is converted.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from memcram.errors import ModelError, UsageError
-from memcram.files import write_atomically
+from memcram.files import is_file, is_folder, write_atomically
 from memcram.models.fingerprint import cache_folder, file_sha256, module_fingerprint
 from memcram.models.gguf_metadata import (
     check_all_loaded,
@@ -48,7 +48,7 @@ class GgufFormat:
         Raises:
             UsageError: the folder has none.
         """
-        if not (config / _CONFIG).is_file():
+        if not is_file(config / _CONFIG):
             raise UsageError(
                 f"{str(config)!r} has no {_CONFIG}; name the folder of the original model's",
                 argument="config",
@@ -58,7 +58,7 @@ class GgufFormat:
 
     def matches(self, path: Path) -> bool:
         """Whether the path is a GGUF file or a folder with GGUF files in place of weights."""
-        return _is_gguf(path) or (path.is_dir() and bool(_files(path)) and not _has_weights(path))
+        return _is_gguf(path) or (is_folder(path) and bool(_files(path)) and not _has_weights(path))
 
     def check(self, path: Path, name: str, *, config_only: bool) -> None:
         """Refuse a damaged or unsupported file, and a folder with several.
@@ -159,7 +159,7 @@ def _cache(wanted: Path) -> Path:
 
 
 def _is_gguf(path: Path) -> bool:
-    return path.suffix.lower() == SUFFIX and path.is_file()
+    return path.suffix.lower() == SUFFIX and is_file(path)
 
 
 def _files(folder: Path) -> list[Path]:

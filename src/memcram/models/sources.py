@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memcram.errors import ModelError, first_line
+from memcram.files import is_file
 from memcram.models.folder import ADAPTER, CONFIG, FOLDER, WEIGHTS, WEIGHTS_INDEX
 from memcram.models.formats import ModelFormat
 from memcram.models.gguf import GGUF
@@ -117,7 +118,7 @@ def find_model(
         _refuse_revision(name, revision, "a local model")
         local.check(path, name, config_only=config_only)
         return ModelSource(name, path, None, local)
-    if path.is_file():
+    if is_file(path):
         raise ModelError(f"{name!r} is neither a folder nor a GGUF file", argument="model")
     if path.suffix.lower() == ".gguf":
         raise ModelError(f"{name!r} does not exist", argument="model")

@@ -15,6 +15,7 @@ from memcram.compression.initial import InitialVectors, initial_vectors
 from memcram.engine.batch import SEED_STRIDE, no_tokens
 from memcram.engine.compute import check_compile, choose_compute_dtype
 from memcram.errors import TextError, UsageError
+from memcram.files import is_file, is_folder
 from memcram.models.accounting import room
 from memcram.models.frozen_lm import FrozenLM
 from memcram.models.gguf import GGUF
@@ -329,7 +330,7 @@ class _Grid:
         if init is None or not cell.vectors or key in self._initial:
             return
         path, recipe = self.spec.folder / init, get_recipe(cell.recipe)
-        if not path.is_file():
+        if not is_file(path):
             raise self.spec.error(("init",), got=init, allowed="an archive next to the spec")
         try:
             self._initial[key] = initial_vectors(path, self.lm, recipe, cell.vectors)
@@ -371,14 +372,14 @@ def resolve_config(spec: Spec, model: int) -> str | None:
     """Return the folder of a model's original config: one next to the spec, or as given."""
     config = spec.loads[model].entry.config
     near = None if config is None else spec.folder / config
-    return str(near) if near is not None and near.is_dir() else config
+    return str(near) if near is not None and is_folder(near) else config
 
 
 def _model_identity(spec: Spec, lm: FrozenLM) -> dict[str, Any]:
     """Collect what determines rows of a model; the path of a folder does not."""
     identity = lm.identity
     path = Path(identity.id)
-    local = path.is_dir() or GGUF.matches(path)
+    local = is_folder(path) or GGUF.matches(path)
     return {
         "id": None if local else identity.id,
         "revision": identity.revision,

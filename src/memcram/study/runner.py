@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from memcram.errors import Interrupted, MemcramError, ModelError, UsageError
+from memcram.files import is_file, is_folder
 from memcram.study.cells import cells, expected_cells
 from memcram.study.grid import study_recipe
 from memcram.study.in_progress import InProgress
@@ -261,6 +262,6 @@ def open_store(folder: Path, spec: Spec) -> Store:
     Raises:
         UsageError: the folder is something else, or can't be created.
     """
-    if not folder.exists():
+    if not is_folder(folder) and not is_file(folder):
         return Store.create(folder, spec.text, spec.folder)
     return Store(folder)

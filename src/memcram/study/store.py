@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memcram.errors import UsageError
-from memcram.files import is_locked, locked, new_folder, write_atomically
+from memcram.files import is_file, is_folder, is_locked, locked, new_folder, write_atomically
 from memcram.study.planned import PlannedTask
 from memcram.study.progress import CellProgress, Counts, cells_of, counts_of, labels_of
 from memcram.study.records import damaged, read_record, record_bytes
@@ -364,8 +364,8 @@ def _unreadable(folder: Path, error: sqlite3.Error) -> UsageError:
 
 def _check(folder: Path) -> None:
     """Refuse a missing or empty database, which SQLite would create, and other folders."""
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
+    if not is_folder(folder):
+        what = "is not a folder" if is_file(folder) else "does not exist"
         raise UsageError(f"{str(folder)!r} {what}; name a folder made by `memcram study run`")
     database = folder / _DATABASE
     if not database.is_file():

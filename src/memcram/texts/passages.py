@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from memcram.errors import TextError, UsageError
-from memcram.files import reading
+from memcram.files import is_folder, reading
 from memcram.texts.sample import TextSample, Tokenize
 
 Paths = Path | tuple[Path, ...]
@@ -104,7 +104,7 @@ def files_in(path: Paths, suffixes: tuple[str, ...], argument: str = "path") -> 
     found: dict[str, Path] = {}
     for given in path if isinstance(path, tuple) else (path,):
         inside = [given]
-        if given.is_dir():
+        if is_folder(given):
             inside = [one for one in sorted(given.iterdir()) if one.suffix.lower() in suffixes]
             if not inside:
                 raise TextError(
