@@ -59,6 +59,7 @@ def test_git_lfs_pointer(folder, file):
         (lambda content: content[: len(content) // 2], "is truncated or damaged"),
         (lambda content: b"\xff" + content[1:], "is truncated or damaged"),
         (lambda content: b"[]", "is not a JSON object"),
+        (lambda content: b"[" * 10**5, "is truncated or damaged"),
     ],
 )
 def test_damaged_tokenizer_file(folder, file, damage, message):

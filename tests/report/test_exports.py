@@ -75,7 +75,14 @@ def test_rows_without_a_run_file_make_a_report_of_unknown_settings(table):
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [("{", "can't be read as a run file"), (json.dumps({"version": 99}), "has version 99")],
+    [
+        ("{", "can't be read as a run file"),
+        ("[" * 10**5, "can't be read as a run file"),
+        ('{"version": Infinity}', "can't be read as a run file"),
+        ('{"version": 1, "texts": {}}', "can't be read as a run file .studies: Field required"),
+        ('{"version": 1, "studies": [], "texts": {"a": {}}}', r"texts\.a\.run: Field required"),
+        (json.dumps({"version": 99}), "has version 99"),
+    ],
 )
 def test_a_damaged_run_file_is_an_error_of_one_line(table, content, problem):
     table.with_suffix(".run.json").write_text(content)

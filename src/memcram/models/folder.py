@@ -98,7 +98,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     """Read a JSON file; empty if it is not an object, which transformers reports."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -108,7 +108,7 @@ def _refuse_damaged_json(path: Path, name: str) -> None:
         return
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{name}: {path.name} is truncated or damaged ({error}); get it again"
         ) from error

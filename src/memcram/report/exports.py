@@ -67,4 +67,4 @@ def _progress(text: Mapping[str, Any]) -> Progress | None:
     if "progress" not in text:
         return None
     points = np.array(text["progress"], dtype=np.float64).reshape(-1, 2)
-    return Progress(points, bool(text["estimated"]))
+    return Progress(points, bool(text.get("estimated")))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from memcram.errors import UsageError
 from memcram.study.results import ResultRow, TokenRecord
@@ -115,20 +116,57 @@ def run_file_of(table: Path) -> Path:
     return table.with_suffix(".run.json")
 
 
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Settings(_Part):
+    recipes: dict[str, dict[str, Any]] = {}
+
+
+class _Run(_Part):
+    id: int
+    settings: _Settings
+
+
+class _Study(_Part):
+    name: str
+    planned: int
+    failed: int
+    spec: str
+    runs: list[_Run]
+
+
+class _Text(_Part):
+    run: int | None
+    progress: list[tuple[float, float]] = []
+    estimated: bool = False
+
+
+class _RunFile(_Part):
+    studies: list[_Study]
+    texts: dict[str, _Text]
+
+
 def read_run_file(path: Path) -> Mapping[str, Any]:
     """Read a run file.
 
     Raises:
-        UsageError: it can't be read, or was written by a newer memcram.
+        UsageError: it can't be read, lacks a part, or was written by a newer memcram.
     """
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
         version = int(found["version"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{str(path)!r} can't be read as a run file ({error})") from error
     if version > _VERSION:
         raise UsageError(
             f"{str(path)!r} has version {version}, but this memcram reads up to {_VERSION}; "
             "install a newer version"
         )
-    return found
+    try:
+        return _RunFile.model_validate(found).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UsageError(f"{str(path)!r} can't be read as a run file ({problem})") from error
