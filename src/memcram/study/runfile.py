@@ -68,17 +68,17 @@ def run_file_bytes(stores: Sequence[Store]) -> bytes:
     Raises:
         UsageError: two studies have the same name, by which a run file tells them apart.
     """
-    tasks: dict[str, str] = {}
-    studies = []
-    for store in stores:
-        studies.append(_study(store))
-        of = store.measured_by()
-        for row in store.rows():
-            tasks.setdefault(row.task, json.dumps(_task(store, row) | {"run": of[row.task]}))
+    studies = [_study(store) for store in stores]
     for name, count in Counter(study["name"] for study in studies).items():
         if count > 1:
             problem = f"{count} studies are called {name!r}; rename all but one in their specs"
             raise UsageError(problem, argument="run_file")
+    tasks: dict[str, str] = {}
+    for store in stores:
+        of = store.measured_by()
+        for row in store.rows():
+            if row.task not in tasks:
+                tasks[row.task] = json.dumps(_task(store, row) | {"run": of[row.task]})
     head = json.dumps({"version": _VERSION, "studies": studies}, indent=1)[:-2]
     lines = ",\n".join(f"  {json.dumps(task)}: {words}" for task, words in tasks.items())
     return f'{head},\n "texts": {{\n{lines}\n }}\n}}\n'.encode()
