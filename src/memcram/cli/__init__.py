@@ -35,7 +35,7 @@ _IMPATIENCE = 2.0
 )
 @click.version_option(package_name="memcram", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Cram a text into a few input vectors of a frozen language model, and get it back exactly.
+    """Cram a text into a few input vectors of a frozen language model, and decode it exactly.
 
     Exit codes: 0 done, 1 the reader of the output closed the pipe, 2 invalid usage or input, 3 an
     archive that can't be trusted, 130 interrupted.

@@ -72,10 +72,10 @@ def with_backend(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--address",
             metavar="HOST:PORT",
-            help="Ray cluster, or auto.  [default: start one on this machine]",
+            help="Ray: address of a cluster, or auto.  [default: start one on this machine]",
         ),
-        options.number("--gpus", help="Ray: workers with a GPU each.  [default: all GPUs]"),
-        options.number("--workers", help="Ray: workers without a GPU, instead of --gpus."),
+        options.number("--gpus", help="Ray: number of workers, each with a GPU.  [default: all]"),
+        options.number("--workers", help="Ray: number of workers without a GPU."),
         options.number("--cpus-per-worker", help="Ray: CPU cores of each worker.  [default: 1]"),
     )(decorated)
 

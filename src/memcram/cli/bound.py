@@ -26,8 +26,8 @@ def bound(models: tuple[str, ...], bits: float, revision: str | None, as_json: b
     """Compute the capacity bound of one input vector of each MODEL.
 
     The bound is width · bits / log₂|V| tokens. A MODEL is a hub id, a local folder or a packaged
-    name; the default is the paper's models, whose widths and vocabularies are in the package, so
-    nothing is downloaded.
+    name. The default is the models of Kuratov et al. (2025), whose widths and vocabularies are in
+    the package, so that nothing is downloaded.
 
     \b
     Examples:

@@ -85,11 +85,12 @@ def compress(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Cram TEXT (a UTF-8 file, or - for standard input) into vectors.
+    """Cram TEXT into input vectors and write an archive.
 
-    An interrupted run continues with the same command; --force drops the finished chunks of a run
-    with other settings. With --chunk-tokens N a chunk that is not exact is restarted up to three
-    times. With --store in fewer bits, a chunk that no longer fits is cut shorter.
+    TEXT is a UTF-8 file, or - for standard input. After an interruption the same command
+    continues; --force drops the finished chunks of a run with other settings. With --chunk-tokens N
+    a chunk that is not exact is restarted up to three times. With --store in fewer bits, a chunk
+    that no longer fits is shortened.
 
     With --init, each chunk starts from the vectors that the other archive has at the same token of
     its text; restarts, and chunks after its last token, start from the recipe's init.
@@ -170,11 +171,11 @@ def decompress(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Restore the text of ARCHIVE (a file, or - for standard input), byte for byte.
+    """Restore the text of ARCHIVE, byte for byte.
 
-    A file is written once all of the text is decoded and its SHA-256 is that of the original.
-    Standard output gets the text while later chunks are still being decoded; if the check at the
-    end fails, the exit code is 3.
+    ARCHIVE is a file, or - for standard input. A file is written once the whole text is decoded and
+    its SHA-256 is that of the original. With -o - the text is printed while later chunks are still
+    being decoded; if the check at the end fails, the exit code is 3.
 
     \b
     Examples:
@@ -213,7 +214,9 @@ def decompress(
 @click.argument("archive", shell_complete=complete.files)
 @options.json
 def inspect(archive: str, as_json: bool) -> None:
-    """Show the contents of ARCHIVE (a file, or - for standard input) without loading a model.
+    """Show the contents of ARCHIVE, without loading a model.
+
+    ARCHIVE is a file, or - for standard input.
 
     \b
     Examples:
@@ -253,7 +256,10 @@ def verify(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Decode ARCHIVE on this machine, compare checksums, and measure its margins.
+    """Decode ARCHIVE on this machine, and measure its margins.
+
+    The text is compared with its SHA-256 but not written. ARCHIVE is a file, or - for standard
+    input.
 
     \b
     Examples:

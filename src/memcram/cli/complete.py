@@ -29,9 +29,9 @@ MODEL_NAMES = ("pocket",)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="SHELL")
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print a script that completes commands, options, names and files in SHELL.
+    """Print a completion script for SHELL.
 
-    SHELL is bash (4.4 or newer), zsh or fish.
+    It completes commands, options, names and files. SHELL is bash (4.4 or newer), zsh or fish.
 
     \b
     Examples:

@@ -36,10 +36,11 @@ def explain(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write a page that shows a text token by token: margins, surprisal, ranks, horizon.
+    """Write a page that shows a text token by token.
 
-    All chunks of an ARCHIVE are decoded again with its model. In a STORE, TEXT_ID selects a text or
-    the task of a row; if a text has several rows, the one with the most tokens is shown.
+    It shows margins, surprisal, ranks and the horizon. All chunks of an ARCHIVE are decoded again
+    with its model. In a STORE, TEXT_ID selects a text or the task of a row; if a text has several
+    rows, the one with the most tokens is shown.
 
     \b
     Examples:

@@ -32,11 +32,11 @@ def export(
     dtype: str | None,
     as_json: bool,
 ) -> None:
-    """Export ARCHIVE for another program, RUNTIME.
+    """Export the vectors of ARCHIVE for another program, RUNTIME.
 
     RUNTIME is transformers (safetensors for generate(inputs_embeds=...)), peft (a prompt-tuning
     adapter for each chunk), vllm (prompt embeddings and a client) or llama-cpp (vectors for
-    llama_batch and a script; only for GGUF models). A README says how to decode the text. Every
+    llama_batch and a script; only for GGUF models). A README explains how to decode the text. Every
     chunk is decoded first; an archive that needs corrections or raw bytes is refused, because only
     memcram applies them.
 
@@ -71,7 +71,7 @@ def export(
 @options.output("FILE", "safetensors file to write.", required=True)
 @options.stacked(options.force, options.json)
 def import_(runtime: str, folder: str, output: str, force: bool, as_json: bool) -> None:
-    """Import from DIR a prompt that another program, RUNTIME, has trained.
+    """Import a prompt that another program, RUNTIME, has trained.
 
     RUNTIME is peft: DIR is a prompt-tuning adapter of a causal LM. Its vectors are written to FILE
     as one tensor, mem (K, width).

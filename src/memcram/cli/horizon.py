@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 @options.number("--samples", default=16, help="Samples to measure, drawn from each TEXT in turn.")
 @options.number(
     "--max-tokens",
-    help="Maximum tokens per sample.  [default: the model's positions, or the capacity bound]",
+    help="Maximum tokens per sample.  [default: as the model's positions and capacity bound allow]",
 )
 @options.number(
     "--prefix-tokens",
     least=0,
     default=0,
-    help="First tokens of each sample that stay visible, and are not counted.",
+    help="Tokens at the start of each sample that stay visible and are not counted.",
 )
 @options.stacked(options.model, options.revision, options.config)
 @options.stacked(options.vectors, options.recipe, options.steps, options.token_steps)
@@ -62,14 +62,15 @@ def horizon(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure how many tokens of each TEXT (files, or folders of .txt) fit into K vectors.
+    """Measure how many tokens of each TEXT fit into K vectors.
 
-    The horizon is the longest prefix that free-running decoding returns within the budget. If the
-    sample ends first, it is censored: its horizon is a lower bound. Samples of a short text
-    overlap, and the interval, which assumes independent samples, is then too narrow.
+    A TEXT is a file, or a folder of .txt files. The horizon is the longest prefix that free-running
+    decoding returns within the budget. A sample that ends first is censored: its horizon is a lower
+    bound. Samples of a short text overlap, and the interval, which assumes independent samples, is
+    then too narrow.
 
     With --prefix-tokens N the model reads the vectors, then the first N tokens of the sample as
-    they are, then the rest, which alone is crammed and counted.
+    they are, then the rest; only the rest is crammed and counted.
 
     \b
     Examples:

@@ -39,11 +39,12 @@ def push(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Upload an ARCHIVE or a study's STORE to REPO, OWNER/NAME on the Hugging Face Hub.
+    """Upload an archive or a study to the Hugging Face Hub.
 
-    An archive becomes a model repository with a card that says how to decode it, a study a data set
-    with its rows and tokens as Parquet. Anyone who can read the repository can restore the text.
-    Log in with `hf auth login` or set HF_TOKEN; HF_ENDPOINT names another hub.
+    REPO is OWNER/NAME. An archive becomes a model repository with a card that explains how to
+    decode it, a study's STORE a data set with its rows and tokens as Parquet. Anyone who can read
+    the repository can restore the text. Log in with `hf auth login` or set HF_TOKEN; HF_ENDPOINT
+    names another hub.
 
     \b
     Examples:
@@ -84,10 +85,10 @@ def pull(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Download an archive or a study from REPO, OWNER/NAME on the Hugging Face Hub, and check it.
+    """Download an archive or a study from the Hugging Face Hub.
 
-    Nothing is written unless all checks pass. datasets/OWNER/NAME names a data set where a model
-    has the same name.
+    Nothing is written unless all checks pass. REPO is OWNER/NAME, or datasets/OWNER/NAME for a data
+    set if a model has the same name.
 
     \b
     Examples:

@@ -15,7 +15,9 @@ from memcram.cli.console import echo, print_fields, print_json, print_report, pr
 @options.json
 @click.pass_context
 def models(context: click.Context, as_json: bool) -> None:
-    """List the packaged models; any causal LM on the hub or in a local folder works too.
+    """List the packaged models.
+
+    Causal LMs from the hub, a local folder or a GGUF file work too.
 
     \b
     Example:

@@ -124,7 +124,7 @@ seed = click.option(
     default=0,
     show_default=True,
     metavar="N",
-    help="The same seed gives the same result on the same machine.",
+    help="Random seed; the same seed gives the same result on the same machine.",
 )
 dtype = click.option(
     "--dtype",

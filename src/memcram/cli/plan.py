@@ -70,10 +70,11 @@ def plan(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Estimate what `compress` needs for TEXT (a UTF-8 file, or - for standard input).
+    """Estimate the vectors, bytes and time that `compress` needs.
 
-    Crams a few sample chunks, and estimates the vectors, bytes and time of an exact archive, each
-    with a 95 % prediction interval. The time is for this machine under its current load.
+    TEXT is a UTF-8 file, or - for standard input. A few sample chunks are crammed. Each estimate,
+    for an exact archive, has a 95 % prediction interval. The time is for this machine under its
+    current load.
 
     \b
     Examples:

@@ -46,12 +46,11 @@ def report(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write a report with the tables and figures of each STORE, next to the published values.
+    """Write a report with tables and figures of one or more STOREs.
 
-    DIR/index.html opens from disk, without a network. A report can combine several stores, and CSV
-    files written by `memcram study export --run-file`, which have no pages per token; different
-    recipes get separate labels. An unfinished study is drawn from the available rows,
-    with a notice.
+    Published values are shown next to the measured ones. DIR/index.html opens from disk, without a
+    network. CSV files of `memcram study export --run-file` can take the place of stores, but have
+    no pages per token. An unfinished study is drawn from the available rows, with a notice.
 
     \b
     Examples:

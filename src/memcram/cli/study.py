@@ -34,7 +34,7 @@ _MIN_INTERVAL, _MAX_INTERVAL = 0.1, 86_400
 
 @click.group(cls=Group, epilog="Example: memcram study new pocket && memcram study run pocket.toml")
 def study() -> None:
-    """Measure a grid of texts, lengths and numbers of vectors.
+    """Measure a grid of models, recipes, texts, lengths and K.
 
     A study is described by a TOML file (docs/studies.md). Its rows are stored in a folder
     NAME.study, so that an interrupted run can be continued.
@@ -76,8 +76,8 @@ def new(
 ) -> None:
     """Write the spec of a named study, or a starter spec for any MODEL.
 
-    The named studies repeat, one per model, the measurements of the two papers and those that the
-    authors of the second paper published later.
+    The named studies repeat, one per model, the measurements of Kuratov et al. (2025) and Tarasov
+    et al. (2026), and those that the latter published after their paper.
 
     \b
     Examples:
@@ -130,7 +130,7 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure the study that SPEC describes, or continue the one in STORE.
+    """Measure the study that SPEC describes, or continue STORE.
 
     Finished texts are skipped and texts in progress continue where they were, so after Ctrl-C, a
     kill or a full disk the same command continues.
@@ -189,7 +189,7 @@ def run(
 )
 @options.json
 def status(store: str, watching: bool, interval: float | None, as_json: bool) -> None:
-    """Show the progress of STORE, its failures and an estimate of the time left.
+    """Show the progress, the failures and the time left of STORE.
 
     With --watch, a terminal shows one line per cell that has work left: texts done, in progress and
     failed, and the time left. Elsewhere each refresh prints one line, with --json one JSON object.
@@ -231,10 +231,10 @@ def status(store: str, watching: bool, interval: float | None, as_json: bool) ->
 def export(
     stores: tuple[str, ...], output: str, run_file: bool, force: bool, as_json: bool
 ) -> None:
-    """Write the rows of one or more STOREs to one Parquet file and one CSV file.
+    """Write the rows of one or more STOREs as Parquet and CSV.
 
-    The measures of rows of the kind probe are also written, to PREFIX.probe.parquet and
-    PREFIX.probe.csv.
+    Several stores make one table. The measures of rows of the kind probe are also written, to
+    PREFIX.probe.parquet and PREFIX.probe.csv.
 
     \b
     Examples:

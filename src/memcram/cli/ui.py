@@ -34,7 +34,7 @@ DEFAULT_PORT = 7860
     default="127.0.0.1",
     show_default=True,
     metavar="HOST",
-    help="127.0.0.1, localhost or ::1: the page is only for this machine.",
+    help="Address on this machine: 127.0.0.1, localhost or ::1.",
 )
 @click.option(
     "--port",
@@ -42,7 +42,7 @@ DEFAULT_PORT = 7860
     default=DEFAULT_PORT,
     show_default=True,
     metavar="N",
-    help="Port of the page; 0 takes a free one.",
+    help="Port of the page; 0 chooses a free one.",
 )
 @options.stacked(options.device, options.json)
 def ui(
@@ -53,11 +53,12 @@ def ui(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Serve a page on this machine: cram a text and watch it, open archives, see a study's report.
+    """Serve a local page to try memcram in a browser.
 
-    The page offers pocket and each --model; a visitor can't name another one. It has a gallery of
-    ready archives. Nothing is sent to other machines; only a hub id in --model is downloaded, when
-    the command starts. Ctrl-C ends it.
+    Cram a text and watch it, open archives, see the report of a study, or look at a gallery of
+    archives. The page offers pocket and each --model; a visitor can't name another one. Nothing is
+    sent to other machines; only a hub id in --model is downloaded, when the command starts. Ctrl-C
+    ends it.
 
     \b
     Examples:
