@@ -18,6 +18,7 @@ from memcram.recipes.strategies import Outcome
 from memcram.study.grid import expand
 from memcram.study.read import read_spec
 from memcram.study.results import ResultRow
+from memcram.study.store import Store
 from stored import assert_same, settled
 
 TEXTS = 15  # 3 samples × 2 lengths × 2 K, and 3 random texts
@@ -98,6 +99,19 @@ def test_ctrl_c_stores_finished_texts(place, measured, whole, monkeypatch):
         measured(place / "small.toml")
     monkeypatch.undo()
     assert_same(measured(place / "small.toml"), whole)
+
+
+def test_ctrl_c_after_rows_are_stored_counts_them_once(place, measured):
+    def impatient(progress):
+        if progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        measured(place / "small.toml", on_progress=impatient)
+    store = Store(place / "small.study")
+    [last], rows = store.runs(), store.rows()
+    counted = [last[name] for name in ("texts", "tokens", "token_steps")]
+    assert counted == [len(rows), sum(r.tokens for r in rows), sum(r.token_steps for r in rows)]
 
 
 def test_ctrl_c_on_the_command_line(place, capsys, monkeypatch):

@@ -190,6 +190,8 @@ class Store:
     def add(self, measured: Sequence[tuple[ResultRow, TokenRecord]], run: int) -> None:
         """Store rows and vectors: first each file of vectors, flushed and renamed, then the rows.
 
+        At Ctrl-C rows may be passed again that are stored already; the run counts them once.
+
         Raises:
             UsageError: the disk is full; rows added before are unaffected.
         """
@@ -197,8 +199,10 @@ class Store:
             write_atomically(self.vectors_path(row.task), record_bytes(record))
         holes = ", ".join("?" for _ in column_types())
         with self._transaction():
+            new: list[ResultRow] = []
             for row, _ in measured:
-                self._db.execute(f"INSERT OR IGNORE INTO rows VALUES ({holes})", row_to(row))
+                insert = f"INSERT OR IGNORE INTO rows VALUES ({holes})"
+                new += [row] * self._db.execute(insert, row_to(row)).rowcount
                 self._db.execute(
                     "UPDATE tasks SET status = 'done', reason = NULL, run = ? WHERE id = ?",
                     (run, row.task),
@@ -208,9 +212,9 @@ class Store:
                 "token_steps = token_steps + ? WHERE id = ?",
                 (
                     _now(),
-                    len(measured),
-                    sum(row.tokens for row, _ in measured),
-                    sum(row.token_steps for row, _ in measured),
+                    len(new),
+                    sum(row.tokens for row in new),
+                    sum(row.token_steps for row in new),
                     run,
                 ),
             )
