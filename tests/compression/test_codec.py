@@ -288,6 +288,20 @@ def test_a_folder_for_chunks_that_can_not_be_created_is_refused_before_any_work(
         memcram.compress(TEXT, tiny_lm, steps=1, partial=tmp_path / name)
 
 
+@pytest.mark.parametrize("text", ["", "half of a pair: \ud83d"])
+def test_what_is_not_a_text_is_refused(tiny_lm, text):
+    for use in (memcram.compress, memcram.cram, memcram.plan):
+        with pytest.raises(TextError, match=r"^text: the text is (empty|not UTF-8)"):
+            use(text, tiny_lm, steps=1)
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_beyond_64_bits_is_refused(tiny_lm, seed):
+    for use in (memcram.compress, memcram.cram):
+        with pytest.raises(UsageError, match=f"^seed: got {seed}, allowed: an integer of 64 bits"):
+            use(TEXT, tiny_lm, steps=1, seed=seed)
+
+
 def test_a_token_outside_the_vocabulary_is_named(tmp_path, monkeypatch, capsys):
     """Added to the tokenizer, but not to the weights."""
     folder = tiny.save_model(tmp_path / "m", tiny.llama_config())

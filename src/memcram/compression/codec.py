@@ -102,7 +102,7 @@ def cram(
             the rest, which alone is crammed and counted.
 
     Raises:
-        TextError: the text can't be tokenized for this model.
+        TextError: the text is empty, not UTF-8, or can't be tokenized for this model.
         UsageError: a number is out of range, or `init` does not fit the model, K or the recipe.
         ArchiveError: `init` is not an archive, or is damaged.
 
@@ -114,7 +114,7 @@ def cram(
         >>> lm.detokenize(ids.tolist())
         'It was a dark night'
     """
-    ids = torch.tensor(lm.tokenize(text), dtype=torch.long)
+    ids = torch.tensor(lm.tokenize(decode_text(text)), dtype=torch.long)
     chosen = get_recipe_with(recipe, steps)
     engine = Engine(lm, chosen, compute_dtype=compute_dtype, compile_trunk=compile_trunk)
     mem = None if init is None else initial_vectors(init, lm, chosen, vectors).mems[0]

@@ -258,7 +258,7 @@ class Batch:
 
 
 def check_room(request: CramRequest, account: Accounting, max_positions: int | None) -> None:
-    """Refuse a text without vectors or tokens to predict, and one that exceeds the positions.
+    """Refuse a text without vectors or tokens to predict, or that exceeds positions or seeds.
 
     Args:
         request: the text.
@@ -271,6 +271,8 @@ def check_room(request: CramRequest, account: Accounting, max_positions: int | N
     text = f"text {request.key!r}: {account.n_tokens} tokens"
     if request.vectors < 1:
         raise UsageError(argument="vectors", got=request.vectors, allowed="1 or more")
+    if not -(2**63) <= request.seed < 2**64:  # what torch takes
+        raise UsageError(argument="seed", got=request.seed, allowed="an integer of 64 bits")
     if len(account.tokens) < 1:
         raise UsageError(f"{text}, none to predict")
     fitting = room(max_positions, account.vectors, account.prefix)
