@@ -8,6 +8,7 @@ import torch
 
 import memcram
 from memcram import CramRequest, Engine, ModelError, UsageError
+from memcram.engine import loop
 from memcram.recipes.objectives.smooth_margin import SmoothMargin
 from memcram.recipes.strategies import Outcome
 from memcram.recipes.strategies.fixed import Fixed
@@ -105,6 +106,7 @@ def test_an_absurd_learning_rate_keeps_the_last_finite_vectors(pocket, prose):
     assert one.outcome is Outcome.NON_FINITE
     assert one.mem.isfinite().all()
     assert one.best_step == 0
+    assert one.min_loss == one.curve[0, 2]
 
 
 class InterruptAt:
@@ -250,6 +252,16 @@ def test_status_counts_every_text(pocket, prose):
     assert all(s.done + s.active + s.waiting == 4 for s in seen)
     assert seen[-1].done == 4
     assert max(s.waiting for s in seen) > 0
+
+
+def test_a_full_batch_does_not_look_at_the_waiting_texts(pocket, prose, monkeypatch):
+    looks = []
+    units = loop.units
+    monkeypatch.setattr(loop, "units", lambda slots: looks.append(len(slots)) or units(slots))
+    requests = [CramRequest(i, prose[i : i + 16], seed=i) for i in range(6)]
+    engine = Engine(pocket, recipe(steps=5, margin=100.0), batch_tokens=32)
+    assert {one.steps for one in engine.run(requests)} == {5}
+    assert looks == [6, 4, 2]  # two at a time, each for six turns
 
 
 def test_smooth_margin_is_the_default():

@@ -49,7 +49,7 @@ def keep_best(batch: Batch, strategy: Strategy, loss: Tensor, margin: Tensor) ->
     rows.max_held_step = torch.where(is_more, rows.step, rows.max_held_step)
     # One token after the other: a sum over the padded row would round by the longest batch-mate.
     mean = batch.table((loss * batch.weights).to(dtype), 0.0).cumsum(1)[:, -1]
-    rows.min_loss = torch.minimum(rows.min_loss, mean)
+    rows.min_loss = torch.fmin(rows.min_loss, mean)  # a loss that is not a number is not smaller
     return torch.stack([held, rows.max_held, rows.max_held_step, smallest, mean], 1)
 
 

@@ -17,12 +17,7 @@ from memcram.engine.batch import ROW_BLOCK, Batch, CramRequest, Slot, check_room
 from memcram.engine.batch_size import usual_batch_tokens
 from memcram.engine.best import keep_best, keep_path, restore_best
 from memcram.engine.checkpoint import Checkpoint, checkpoints_of, restore
-from memcram.engine.compute import (
-    ComputeDtype,
-    choose_compute_dtype,
-    raise_compile_error,
-    trunk_of,
-)
+from memcram.engine.compute import ComputeDtype, choose_compute_dtype, raise_compile_error, trunk_of
 from memcram.engine.finishing import finished, finishing_recipe
 from memcram.engine.initial import initial_parameters
 from memcram.engine.result import Crammed, crammed_of
@@ -233,19 +228,17 @@ class Engine:
         slot.begin(initial_state(ids, embeds, parameters, self.recipe.optimiser, self._master))
 
     def _fill(self, batch: Batch, waiting: list[Slot]) -> None:
-        """Add waiting texts while the padded batch stays within `batch_tokens`.
-
-        The texts of a group are scheduled together.
-        """
+        """Add waiting texts, groups whole, while the padded batch stays within `batch_tokens`."""
         new: list[Slot] = []
-        length = max((slot.length for slot in batch.slots), default=0)
-        for unit in units(waiting):
-            count = len(batch.slots) + len(new) + len(unit)
+        count, length = len(batch.slots), max((slot.length for slot in batch.slots), default=0)
+        # Thousands of texts may wait, so a full batch must not look at each of them every turn.
+        for unit in units(waiting) if self._takes(length, count, 1) else ():
             longest = max(length, *(slot.length for slot in unit))
-            padded = padded_length(longest, self.lm.max_positions)
-            if count == len(unit) or padded * count <= self.batch_tokens:
+            if self._takes(longest, count, len(unit)):
                 new += unit
-                length = longest
+                count, length = count + len(unit), longest
+            elif not self._takes(length, count, 1):
+                break
         if new:
             seated = {id(slot) for slot in new}
             for slot in new:
@@ -253,6 +246,11 @@ class Engine:
                     self._prepare(slot)
             waiting[:] = [slot for slot in waiting if id(slot) not in seated]
             batch.seat(batch.slots + new)
+
+    def _takes(self, longest: int, count: int, more: int) -> bool:
+        """Whether a batch of `count` texts takes more; an empty one takes any."""
+        padded = padded_length(longest, self.lm.max_positions)
+        return not count or padded * (count + more) <= self.batch_tokens
 
     def _shrink(self, batch: Batch, waiting: list[Slot], error: RuntimeError) -> None:
         """After running out of memory, put half of the texts back and continue with less."""
