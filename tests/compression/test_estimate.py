@@ -204,6 +204,8 @@ def test_measured_chunks_of_one_plan_serve_another(tiny_lm, monkeypatch):
         dataclasses.replace(one, n_tokens=2 * one.n_tokens, token_steps=3 * one.token_steps)
         for one in whole.measured
     ]
+    with pytest.raises(UsageError, match=r"^measured: got \[1\], allowed: chunks of every K"):
+        plan(TEXT, tiny_lm, vectors=(1, 2), measured={1: doubled})
     longer = plan(TEXT, tiny_lm, measured={1: doubled}).plans[0]
     assert longer.chunk_tokens.mean == 2 * whole.chunk_tokens.mean
     assert longer.chunks.expected < 0.75 * whole.chunks.expected

@@ -81,6 +81,14 @@ def test_capacity_refuses(accuracies, threshold):
         decoding_capacity_tokens(accuracies, threshold)
 
 
+@pytest.mark.parametrize(
+    ("exact", "fraction", "argument"), [({}, 0.5, "exact"), ({8: [True]}, 2.0, "fraction")]
+)
+def test_exact_capacity_names_its_own_arguments(exact, fraction, argument):
+    with pytest.raises(UsageError, match=f"^{argument}: got "):
+        exact_capacity_tokens(exact, fraction)
+
+
 def test_horizon_by_hand():
     # Horizons 2, 4 and, cut off at 3, at least 3. Tested: token 3 in three texts, missed in one;
     # token 4 in one text, as the censored one ended before it; token 5 in that one, missed.

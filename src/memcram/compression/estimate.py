@@ -135,7 +135,7 @@ def plan(
 
     Raises:
         TextError: the text is empty, not UTF-8, or has fewer tokens than the samples would take.
-        UsageError: a number or the recipe is out of range.
+        UsageError: a number or the recipe is out of range, or `measured` lacks a K.
     """
     if samples < 2:
         raise UsageError(argument="samples", got=samples, allowed="2 or more")
@@ -147,6 +147,8 @@ def plan(
     tokenized = tokenize(checked, lm)
     n = len(tokenized.ids)
     cuts = [chunk_plan(lm, n, k, None, seed) for k in vectors]
+    if measured is not None and not measured.keys() >= set(vectors):
+        raise UsageError(argument="measured", got=sorted(measured), allowed="chunks of every K")
     if measured is None:
         for k in vectors:
             _check_long_enough(n, samples, k, usual_chunk_tokens(lm.input_width, lm.vocab_size, k))

@@ -52,7 +52,7 @@ def decoding_capacity_tokens(
         >>> decoding_capacity_tokens({8: [1.0, 1.0], 16: [1.0, 0.99], 32: [0.9, 1.0]})
         Capacity(tokens=16, unbroken_tokens=16, next_tokens=32)
     """
-    return _largest_length(accuracies, threshold)
+    return _largest_length(accuracies, threshold, ("accuracies", "threshold"))
 
 
 def exact_capacity_tokens(exact: Mapping[int, Sequence[bool]], fraction: float = 0.5) -> Capacity:
@@ -68,16 +68,19 @@ def exact_capacity_tokens(exact: Mapping[int, Sequence[bool]], fraction: float =
     Raises:
         UsageError: no lengths, a length without texts, or a fraction outside (0, 1].
     """
-    return _largest_length(exact, fraction)
+    return _largest_length(exact, fraction, ("exact", "fraction"))
 
 
-def _largest_length(values: Mapping[int, Sequence[float]], threshold: float) -> Capacity:
+def _largest_length(
+    values: Mapping[int, Sequence[float]], threshold: float, arguments: tuple[str, str]
+) -> Capacity:
     if not 0 < threshold <= 1:
-        raise UsageError(argument="threshold", got=threshold, allowed="above 0, at most 1")
+        raise UsageError(argument=arguments[1], got=threshold, allowed="above 0, at most 1")
     lengths = sorted(values)
     empty = [length for length in lengths if not len(values[length])]
     if not lengths or empty:
-        raise UsageError(argument="values", got=dict(values), allowed="one text or more per length")
+        allowed = "one text or more per length"
+        raise UsageError(argument=arguments[0], got=dict(values), allowed=allowed)
     reached = [
         math.fsum(values[length]) / len(values[length]) >= threshold - _ROUNDING
         for length in lengths
