@@ -29,6 +29,11 @@ class Clock:
         self._retired_steps = 0
         self._retired_token_steps = 0
 
+    def begin(self) -> None:
+        """Start the clock for a run of the engine, whose steps count from 0."""
+        self._steps = 0
+        self.resume()
+
     def observe(self, status: EngineStatus) -> None:
         """Count the steps since the last status."""
         self._slot_steps += status.active * (status.steps - self._steps)

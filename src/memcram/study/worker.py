@@ -246,7 +246,7 @@ class _Run:
             self._poll(engine, status)
 
         going_on = self._copies.of(self._left, self._clock)
-        self._clock.resume()
+        self._clock.begin()
         try:
             for crammed in engine.run(requests, poll, checkpoints=going_on):
                 self._clock.retire(crammed)
