@@ -171,6 +171,22 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(pocket, prose, monke
         assert one.outcome == tight[key].outcome
 
 
+def test_interruption_yields_texts_that_were_put_back_for_lack_of_memory(
+    pocket, prose, monkeypatch
+):
+    requests = texts(prose)
+    turn = Engine._turn
+
+    def crowded(self, batch, *, poll):
+        if batch.slots[0].step == 5 and len(batch.slots) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return turn(self, batch, poll=poll)
+
+    monkeypatch.setattr(Engine, "_turn", crowded)
+    results = collect_until_interrupted(Engine(pocket, recipe()), requests, turn=8)
+    assert sorted(one.steps for one in results) == [5, 5, 8, 8]
+
+
 def test_a_turn_that_ran_out_of_memory_at_its_step_counts_once(pocket, prose, monkeypatch):
     requests = texts(prose)
     calm = by_key(Engine(pocket, recipe()).run(requests))

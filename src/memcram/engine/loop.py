@@ -172,7 +172,8 @@ class Engine:
         except KeyboardInterrupt:
             batch.unstack()
             yield from retired
-            yield from (self._retired(slot, Outcome.INTERRUPTED) for slot in batch.slots)
+            begun = [*batch.slots, *(slot for slot in waiting if slot.has_begun)]
+            yield from (self._retired(slot, Outcome.INTERRUPTED) for slot in begun)
             raise
 
     # -- slots ----------------------------------------------------------------------------------
