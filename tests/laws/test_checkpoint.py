@@ -251,6 +251,14 @@ def test_states_of_finished_texts_are_dropped(prepared, monkeypatch):
     assert not file.exists()
 
 
+def test_states_of_texts_that_the_spec_no_longer_has_are_dropped(prepared, monkeypatch):
+    run(prepared / "broken", monkeypatch, interrupt_after=6)
+    path = prepared / "broken" / "long.toml"
+    path.write_text(path.read_text().replace("steps = 14", "steps = 4"))
+    run(prepared / "broken", monkeypatch)
+    assert not (prepared / "broken" / "long.study" / "in-progress.safetensors").exists()
+
+
 def test_copies_take_a_small_share_of_the_time(monkeypatch):
     now = 100.0
     copies = []

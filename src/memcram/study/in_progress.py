@@ -116,6 +116,10 @@ class InProgress:
         for task in tasks:
             self._texts.pop(task, None)
 
+    def keep(self, tasks: Container[str]) -> None:
+        """Forget all other tasks."""
+        self._texts = {task: text for task, text in self._texts.items() if task in tasks}
+
     def write(self) -> None:
         """Write the last copies, or delete the file if no text is in progress.
 

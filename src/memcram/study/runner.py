@@ -142,6 +142,8 @@ class _Session:
         self._report(f"loading {name}")
         tasks = self._workers.load(self.spec, model, self.store.finished())
         self.store.plan(self.spec.study.name, model, tasks)
+        if all(self.store.planned(one) is not None for one in range(len(self.spec.loads))):
+            self.in_progress.keep(self.store.unfinished())  # not those of an earlier spec
         self._model, self._tasks, self._running = model, {task.id: task for task in tasks}, {}
         self._cells = self._counted()
         self._report(name)

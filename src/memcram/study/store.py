@@ -156,6 +156,11 @@ class Store:
         """Return the ids of all tasks that have a row."""
         return {one[0] for one in self._select("SELECT id FROM tasks WHERE status = 'done'")}
 
+    def unfinished(self) -> set[str]:
+        """Return the ids of the spec's tasks that have no row."""
+        query = "SELECT id FROM tasks WHERE in_spec AND status != 'done'"
+        return {one[0] for one in self._select(query)}
+
     def fail(self, task: str, reason: str, run: int) -> None:
         """Record why a task has no row."""
         with self._transaction():
