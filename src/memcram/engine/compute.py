@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
@@ -16,7 +16,6 @@ from memcram.models.modes import DTYPE_NAMES, DTYPES
 from memcram.recipes.recipe import Recipe
 
 ComputeDtype = Literal["auto", "float32", "bfloat16"]
-COMPUTE_DTYPES: tuple[str, ...] = get_args(ComputeDtype)
 
 # Below this many parameters the trunk is not what costs, and finishing costs more than it saves.
 _MIN_PARAMETERS = 50_000_000

@@ -29,11 +29,6 @@ _WORDS = {
 }
 
 
-def has_probe(record: TokenRecord) -> bool:
-    """Whether a row was probed."""
-    return record.probe_nats is not None
-
-
 def wrong_probe(record: TokenRecord) -> tuple[str, Tensor | None, str] | None:
     """Return name, value and allowed shape of the first tensor of a probe that does not fit.
 

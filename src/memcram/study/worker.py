@@ -181,7 +181,6 @@ class _Run:
         self._copies = Copies(batch.checkpoints)
         self._label = f"{worker.labels.model}, {self._recipe.name}"
         self._finished: list[tuple[Task, Crammed]] = []
-        self._running: list[str] = []
         self._kept_at = time.monotonic()
         self._reported_at = float("-inf")
         positions = sum(t.positions(self._lm) for t in self._left.values())
