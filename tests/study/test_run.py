@@ -413,6 +413,22 @@ def test_text_too_large_for_the_device_fails_alone(place, measured, monkeypatch,
     assert_same(measured(place / "small.toml"), whole)  # failures are tried again
 
 
+def test_an_error_that_every_text_would_have_ends_the_run(place, measured, monkeypatch):
+    turns = []
+
+    def broken(self, batch, *, poll):
+        turns.append(batch)
+        raise ModelError("torch.compile failed (no headers)")
+
+    monkeypatch.setattr(Engine, "_turn", broken)
+    with pytest.raises(ModelError, match=r"torch\.compile failed"):
+        measured(place / "small.toml")
+    store = Store(place / "small.study")
+    assert len(turns) == 1
+    assert store.failures() == []
+    assert store.last_run()[0] == "failed"
+
+
 def test_length_beyond_the_positions(measured, write_spec, tiny_folder):
     path = write_spec(("lengths = [4, 9]", "lengths = [4, 128]"))
     with pytest.raises(UsageError) as caught:

@@ -14,6 +14,7 @@ from memcram.engine.result import Crammed
 from memcram.errors import ModelError, UsageError
 from memcram.models import load_lm
 from memcram.models.frozen_lm import FrozenLM
+from memcram.models.memory import is_out_of_memory
 from memcram.recipes.strategies import Outcome
 from memcram.study.clock import Clock
 from memcram.study.grid import Task, expand, resolve_config, resolve_model
@@ -122,6 +123,9 @@ class Worker:
         Args:
             batch: what to do.
             emit: called with all that the store has to know.
+
+        Raises:
+            ModelError: the model can't be compiled, or a text can't be probed.
         """
         for k in dict.fromkeys(self.tasks[task].kv_prefix for task in batch.tasks):
             tasks = [task for task in batch.tasks if self.tasks[task].kv_prefix == k]
@@ -194,6 +198,8 @@ class _Run:
                     self._derive()
                 except ModelError as error:
                     self._keep()
+                    if not is_out_of_memory(error):
+                        raise  # such as a failed compiler: the other texts would fail too
                     self._give_up(str(error))
         except KeyboardInterrupt:
             self._keep()
