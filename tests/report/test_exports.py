@@ -9,6 +9,8 @@ import plausible
 from memcram.cli import run
 from memcram.errors import UsageError
 from memcram.report import page, stores
+from memcram.study.runfile import run_file_bytes
+from memcram.study.store import Store
 from plausible_store import make_store
 
 
@@ -61,6 +63,22 @@ def test_a_run_file_needs_different_names_of_studies(store, tmp_path, capsys):
     line = "memcram: --run-file: 2 studies are called 'dev'; rename all but one in their specs"
     assert capsys.readouterr().err.strip() == line
     assert not list(tmp_path.glob("both*"))
+
+
+def test_a_row_that_a_run_adds_meanwhile_does_no_harm(store, monkeypatch):
+    opened = Store(store)
+    *before, last = opened.rows()
+    known = {task: run for task, run in opened.measured_by().items() if task != last.task}
+    added = []
+
+    def measured_by(self):
+        added.append(last)
+        return known
+
+    monkeypatch.setattr(Store, "measured_by", measured_by)
+    monkeypatch.setattr(Store, "rows", lambda self: [*before, *added])
+    texts = json.loads(run_file_bytes([opened]))["texts"]
+    assert set(texts) == {row.task for row in before}
 
 
 def test_rows_without_a_run_file_make_a_report_of_unknown_settings(table):

@@ -75,8 +75,9 @@ def run_file_bytes(stores: Sequence[Store]) -> bytes:
             raise UsageError(problem, argument="run_file")
     tasks: dict[str, str] = {}
     for store in stores:
-        of = store.measured_by()
-        for row in store.rows():
+        rows = store.rows()
+        of = store.measured_by()  # after the rows, as a run may add some meanwhile
+        for row in rows:
             if row.task not in tasks:
                 tasks[row.task] = json.dumps(_task(store, row) | {"run": of[row.task]})
     head = json.dumps({"version": _VERSION, "studies": studies}, indent=1)[:-2]
