@@ -79,6 +79,12 @@ def test_layout_with_bos(tiny_folder):
     assert torch.equal(lm.prefix, lm.module.get_input_embeddings().weight[:1])
 
 
+def test_a_tokenizer_that_gives_nothing_adds_no_bos(tiny_folder, monkeypatch):
+    lm = memcram.load_lm(str(tiny_folder), device="cpu")
+    monkeypatch.setattr(lm, "tokenizer", lambda text, **_: {"input_ids": []})
+    assert not lm.adds_bos
+
+
 def test_layout_without_bos_has_no_prefix(tiny_lm):
     assert tiny_lm.prefix.shape == (0, 32)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -131,6 +132,22 @@ def test_pickled_weights_only(folder):
 def test_no_config(folder):
     (folder / "config.json").unlink()
     assert "no config.json" in refused(folder)
+
+
+@pytest.mark.parametrize("denied", ["open", "iterdir"])
+def test_a_folder_that_may_not_be_read(folder, monkeypatch, denied):
+    whole = getattr(Path, denied)
+
+    def refuse(self, *args, **kwargs):
+        if self == folder or self.parent == folder:
+            raise PermissionError(13, "Permission denied")
+        return whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, denied, refuse)
+    if denied == "open":
+        assert f"{folder}: can't be read (Permission denied)" in refused(folder)
+    else:  # there is no need to list it
+        assert memcram.load_lm(str(folder), device="cpu").layers == 2
 
 
 def test_no_tokenizer(folder):

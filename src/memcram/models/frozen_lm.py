@@ -240,7 +240,7 @@ class FrozenLM:
     def adds_bos(self) -> bool:
         """Whether the tokenizer adds a BOS token in front of a text by default."""
         ids = self.tokenizer("a", verbose=False)["input_ids"]
-        return self.bos_id is not None and ids[0] == self.bos_id
+        return self.bos_id is not None and ids[:1] == [self.bos_id]
 
     @property
     def is_recurrent(self) -> bool:

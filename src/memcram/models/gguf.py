@@ -163,7 +163,9 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if _is_gguf(path))
+    with contextlib.suppress(OSError):  # a folder that can't be read is reported later
+        return sorted(path for path in folder.iterdir() if _is_gguf(path))
+    return []
 
 
 def _has_weights(folder: Path) -> bool:

@@ -116,7 +116,12 @@ def find_model(
         return ModelSource(name, packaged[name], None)
     if local is not None:
         _refuse_revision(name, revision, "a local model")
-        local.check(path, name, config_only=config_only)
+        try:
+            local.check(path, name, config_only=config_only)
+        except OSError as error:
+            raise ModelError(
+                f"{name}: can't be read ({error.strerror})", argument="model"
+            ) from error
         return ModelSource(name, path, None, local)
     if is_file(path):
         raise ModelError(f"{name!r} is neither a folder nor a GGUF file", argument="model")
