@@ -293,7 +293,8 @@ def shape(value):
 def options(command):
     """The options that a command's help lists."""
     found = []
-    for line in run(*command, "--help").out.decode().splitlines():
+    listed = run(*command, "--help").out.decode().partition("\nOptions:\n")[2]
+    for line in listed.splitlines():
         words = line.replace(",", " ").split()
         if line.startswith("  -") and words:
             found += [word for word in words[:2] if word.startswith("-")]
