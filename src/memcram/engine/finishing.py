@@ -15,7 +15,7 @@ from memcram.engine.result import Crammed
 from memcram.recipes.component import component
 from memcram.recipes.objectives.smooth_margin import SmoothMargin
 from memcram.recipes.optimisers.adamw import AdamW
-from memcram.recipes.parametrisations import Parameters, rms_of
+from memcram.recipes.parametrisations import Parameters, Unshared, rms_of
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Outcome
 from memcram.recipes.strategies.horizon import Horizon
@@ -27,17 +27,12 @@ _WHOLE = 2**31 - 1
 
 
 @component
-class Relative:
+class Relative(Unshared):
     """mem = s · u: each vector in units of the root mean square s of its initial value.
 
     Only u is trained, so that the learning rate is relative to the size of the vector: optimised
     vectors differ in size by a factor of 20.
     """
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
 
     def start_width(self, input_width: int) -> int:
         """The width itself."""
@@ -56,10 +51,6 @@ class Relative:
     def mem(self, parameters: Parameters) -> Tensor:
         """s · u of every row, (slot, K, width)."""
         return parameters["scale"].detach() * parameters["unit"]
-
-    def for_one_text(self) -> "Relative":
-        """The same: nothing is shared."""
-        return self
 
 
 def finishing_recipe(recipe: Recipe, max_steps: int = _STEPS) -> Recipe:

@@ -13,7 +13,7 @@ from memcram.engine.finishing import finishing_recipe
 from memcram.quantisation import rounded
 from memcram.recipes.component import component
 from memcram.recipes.optimisers.adamw import AdamW
-from memcram.recipes.parametrisations import Parameters, rms_of
+from memcram.recipes.parametrisations import Parameters, Unshared, rms_of
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies.horizon import Horizon
 
@@ -24,7 +24,7 @@ _CUTTING_RATE, _CUTTING_STEPS, _PATIENCE = 2e-2, 200, 50
 
 
 @component
-class OnGrid:
+class OnGrid(Unshared):
     """mem = s · round(ρ u / s): the values of a storage precision, at a fixed scale s per vector.
 
     The gradient passes through the rounding unchanged (straight-through estimator, Bengio et al.,
@@ -36,11 +36,6 @@ class OnGrid:
     """
 
     precision: str
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
 
     def start_width(self, input_width: int) -> int:
         """The width, and one more for the scale."""
@@ -66,10 +61,6 @@ class OnGrid:
         scale = parameters["scale"].detach()
         value = free.detach()
         return scale * rounded(value / scale, self.precision) + (free - value)
-
-    def for_one_text(self) -> "OnGrid":
-        """The same: nothing is shared."""
-        return self
 
 
 def storing_recipe(recipe: Recipe, precision: str, *, may_cut: bool = False) -> Recipe:

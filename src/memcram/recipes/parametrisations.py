@@ -1,7 +1,7 @@
 """Parametrisations: how the `[mem]` vectors depend on the trained parameters."""
 
 from dataclasses import replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,14 +48,22 @@ class Parametrisation(Protocol):
         """Return the same parametrisation without shared parameters."""
 
 
-@component
-class Direct:
-    """The coordinates of `[mem]` themselves are trained."""
+class Unshared:
+    """Base class of parametrisations in which each text has all parameters to itself."""
 
     @property
     def shared(self) -> tuple[str, ...]:
         """Nothing."""
         return ()
+
+    def for_one_text(self) -> Self:
+        """The same: nothing is shared."""
+        return self
+
+
+@component
+class Direct(Unshared):
+    """The coordinates of `[mem]` themselves are trained."""
 
     def start_width(self, input_width: int) -> int:
         """The width itself."""
@@ -73,13 +81,9 @@ class Direct:
         """The parameter itself, (slot, K, width)."""
         return parameters["mem"]
 
-    def for_one_text(self) -> "Direct":
-        """The same: nothing is shared."""
-        return self
-
 
 @component
-class Direction:
+class Direction(Unshared):
     """mem = ρ · u / rms(u): only the direction of each vector is trained, its size is fixed.
 
     The size does not change, so a learning rate is relative to it: one step of AdamW with a rate of
@@ -90,11 +94,6 @@ class Direction:
     """
 
     rms: Positive = 1e4
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
 
     def start_width(self, input_width: int) -> int:
         """The width itself."""
@@ -112,10 +111,6 @@ class Direction:
         """ρ · u / rms(u) of every row, (slot, K, width)."""
         unit = parameters["unit"]
         return self.rms * unit / rms_of(unit)
-
-    def for_one_text(self) -> "Direction":
-        """The same: nothing is shared."""
-        return self
 
 
 def rms_of(vectors: Tensor) -> Tensor:
