@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 import memcram
 from memcram import CramRequest, Engine, ModelError, UsageError
 from memcram.engine import loop
+from memcram.engine.batch import Batch
 from memcram.recipes.objectives.smooth_margin import SmoothMargin
 from memcram.recipes.strategies import Outcome
 from memcram.recipes.strategies.fixed import Fixed
@@ -169,6 +171,27 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(pocket, prose, monke
     for key, one in calm.items():
         assert torch.equal(one.mem, tight[key].mem)
         assert one.outcome == tight[key].outcome
+
+
+def test_memory_is_free_before_the_batch_is_halved(pocket, prose, monkeypatch):
+    hidden, halve = type(pocket).hidden, Batch.halve
+    held, left = [], []
+
+    def crowded(self, embeds):
+        states = hidden(self, embeds)
+        if len(embeds) > 2:
+            held.append(weakref.ref(states))
+            raise torch.OutOfMemoryError("out of memory")
+        return states
+
+    def counted(self):
+        left.append(sum(one() is not None for one in held))
+        return halve(self)
+
+    monkeypatch.setattr(type(pocket), "hidden", crowded)
+    monkeypatch.setattr(Batch, "halve", counted)
+    list(Engine(pocket, recipe(steps=2)).run(texts(prose)))
+    assert (len(held), left) == (1, [0])
 
 
 def test_interruption_yields_texts_that_were_put_back_for_lack_of_memory(

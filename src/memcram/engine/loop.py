@@ -25,7 +25,7 @@ from memcram.engine.state import initial_state, tree_map, where
 from memcram.errors import ModelError
 from memcram.models.accounting import Accounting, padded_length
 from memcram.models.frozen_lm import FrozenLM
-from memcram.models.memory import is_out_of_memory
+from memcram.models.memory import free_memory, is_out_of_memory
 from memcram.recipes.objectives.base import MarginObjective, TokenScores
 from memcram.recipes.recipe import Recipe
 from memcram.recipes.strategies import Continue, Decision, Measurement, Outcome, Retarget, Stop
@@ -257,8 +257,7 @@ class Engine:
         """After running out of memory, put half of the texts back and continue with less."""
         if not is_out_of_memory(error):
             raise error
-        if self.lm.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_memory(error)
         length = batch.length
         back = batch.halve()
         if not back:

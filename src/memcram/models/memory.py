@@ -1,5 +1,6 @@
-"""Copy numbers to a device, and recognise errors of a full memory."""
+"""Copy numbers to a device, recognise errors of a full memory, and free it."""
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,3 +30,13 @@ def is_out_of_memory(error: BaseException) -> bool:
         or "out of memory" in str(error).lower()
         or "can't allocate memory" in str(error)
     )
+
+
+def free_memory(error: BaseException) -> None:
+    """Free what a computation held that ran out of memory, while its error is handled.
+
+    An error keeps the local variables of the functions that it passed through, and so the whole
+    graph of a forward pass.
+    """
+    traceback.clear_frames(error.__traceback__)
+    torch.cuda.empty_cache()  # does nothing where CUDA is not in use
