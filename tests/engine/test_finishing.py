@@ -9,7 +9,7 @@ import memcram
 from memcram import CramRequest, Engine
 from memcram.engine import compute
 from memcram.engine.compute import choose_compute_dtype
-from memcram.engine.finishing import Relative, finishing_recipe
+from memcram.engine.finishing import Relative, finished, finishing_recipe
 from memcram.errors import UsageError
 from memcram.models import decoding
 from memcram.models.accounting import exact_prefix
@@ -215,3 +215,25 @@ def test_a_copy_shares_nothing_and_is_made_once(tiny_folder):
     rough, exact = (one.head(one.hidden(one.embed(ids)[None])) for one in (copy, lm))
     assert rough.dtype == torch.bfloat16
     torch.testing.assert_close(rough.float(), exact, rtol=0.05, atol=0.2 * exact.std().item())
+
+
+@pytest.mark.parametrize("spent", [False, True])
+def test_the_steps_of_finishing_spend_no_budget(pocket, prose, spent):
+    chosen, [request] = HORIZON.with_steps(40), requests(prose, 40, count=1)
+    [found] = Engine(pocket, chosen).run([request])
+    low = dataclasses.replace(found, budget_spent=spent)
+
+    def run(wanted):
+        [one] = wanted
+        yield dataclasses.replace(low, key=one.key, steps=4, budget_spent=not spent)
+
+    [(_, joined)] = finished(run, chosen, [(request, low)])
+    assert joined.steps == found.steps + 4
+    assert joined.budget_spent == spent
+
+
+def test_a_run_says_whether_it_spent_its_budget(pocket, prose):
+    chosen = memcram.get_recipe("default@horizon.patience=15").for_horizon()
+    [by_patience] = Engine(pocket, chosen).run(requests(prose, 40, count=1))
+    [by_budget] = Engine(pocket, chosen.with_steps(9)).run(requests(prose, 40, count=1))
+    assert (by_patience.budget_spent, by_budget.budget_spent) == (False, True)

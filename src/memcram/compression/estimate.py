@@ -224,7 +224,7 @@ def _reach(cut: ChunkPlan) -> int:
 
 def _measured(engine: Engine, start: int, request: CramRequest, crammed: Crammed) -> MeasuredChunk:
     """Decode a crammed chunk as an archive does, and count its corrections and guards."""
-    lm, strategy = engine.lm, engine.recipe.strategy
+    lm = engine.lm
     n = max(1, crammed.n_correct)
     true = request.ids[:n]
     decoded = decoding.greedy(lm, [crammed.mem], [n], forced=[true])
@@ -236,8 +236,7 @@ def _measured(engine: Engine, start: int, request: CramRequest, crammed: Crammed
         guards=len(found.guarded),
         steps=crammed.steps,
         token_steps=crammed.token_steps,
-        budget_ended=crammed.n_correct < len(request.ids)
-        and strategy.is_spent(crammed.steps, crammed.token_steps),
+        budget_ended=crammed.n_correct < len(request.ids) and crammed.budget_spent,
     )
 
 

@@ -134,4 +134,5 @@ def _joined(low: Crammed, high: Crammed, *, keeps_prefix: bool) -> Crammed:
         rises=low.rises,
         path_steps=path_steps,
         path=path,
+        budget_spent=low.budget_spent,
     )

@@ -35,6 +35,8 @@ class Crammed:
             those of the next one it sees.
         path_steps: (points,) the steps of `path`; None unless requested.
         path: (points, K, width) as measured, evenly spread over the run; `mem` is the last.
+        budget_spent: whether the budget was used up; steps in which vectors were finished in the
+            model's own dtype do not count.
     """
 
     key: Hashable
@@ -51,6 +53,7 @@ class Crammed:
     rises: Tensor
     path_steps: Tensor | None = None
     path: Tensor | None = None
+    budget_spent: bool = False
 
     @property
     def n_right(self) -> int:
@@ -90,4 +93,5 @@ def crammed_of(slot: Slot, outcome: Outcome, recipe: Recipe, dtype: torch.dtype)
         rises=torch.tensor(slot.rises, dtype=torch.long).reshape(-1, 3),
         path_steps=path_steps,
         path=path,
+        budget_spent=recipe.strategy.is_spent(slot.step, slot.token_steps),
     )

@@ -130,7 +130,7 @@ def measure_horizons(
             steps=one.steps,
             token_steps=one.token_steps,
             min_margin=path.margins[:n].min().item() if n else None,
-            budget_ended=n < len(text) and growing.strategy.is_spent(one.steps, one.token_steps),
+            budget_ended=n < len(text) and one.budget_spent,
             lm_nats=lm_nats,
             bits_per_dimension=bits_per_dimension(lm_nats, lm.input_width, vectors),
         )
