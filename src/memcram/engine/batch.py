@@ -209,25 +209,29 @@ class Batch:
             slot.state = unstack(self.rows, row, slot.state)
 
     def index(self) -> None:
-        """Index the counted tokens of all slots, on the host, once per change of the slots."""
+        """Index the counted tokens of all slots, on the host, once per change of the slots.
+
+        Without a loop over the tokens: a GPU waits meanwhile, and holds thousands of texts.
+        """
         ids = self.rows.ids
         device = ids.device
         longest = max(slot.length for slot in self.slots)
         self.length = padded_length(longest, self.max_positions)
-        states: list[int] = []
-        cells: list[tuple[int, int]] = []
-        weights: list[float] = []
-        for row, slot in enumerate(self.slots):
-            measured, in_loss = slot.measured, len(slot.accounting.tokens)
-            states += [row * self.length + position for position in measured.positions]
-            cells += [(row, token) for token in measured.tokens]
-            ahead = len(measured.tokens) - in_loss
-            weights += [1.0 / in_loss] * in_loss + [0.0] * ahead
-        padding = -len(cells) % ROW_BLOCK
+        measured = [slot.measured for slot in self.slots]
+        count = torch.tensor([len(one.tokens) for one in measured])
+        # Of each counted token: its slot, and its number among the slot's counted tokens.
+        row = torch.arange(len(count)).repeat_interleave(count)
+        nth = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
+        position = torch.tensor([one.positions.start for one in measured])[row] + nth
+        token = torch.tensor([one.tokens.start for one in measured])[row] + nth
+        in_loss = torch.tensor([len(slot.accounting.tokens) for slot in self.slots])[row]
+        weights = (1.0 / in_loss.double()).masked_fill(nth >= in_loss, 0.0)
+        states = row * self.length + position
+        padding = -len(row) % ROW_BLOCK
         dtype = self.rows.step.dtype
-        self.states = upload(states + states[:1] * padding, device)
-        self.weights = upload(weights + [0.0] * padding, device, dtype)
-        self.cells = upload(cells, device).T
+        self.states = upload(torch.cat([states, states[:1].expand(padding)]), device)
+        self.weights = upload(pad(weights, (0, padding)), device, dtype)
+        self.cells = upload(torch.stack([row, token]), device)
         self.is_measured = torch.zeros_like(ids, dtype=torch.bool)
         self.is_measured[self.cells[0], self.cells[1]] = True
         self.in_loss = self.table(self.weights, 0.0) > 0

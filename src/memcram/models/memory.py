@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 
-def upload(values: Sequence[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+def upload(
+    values: Sequence[Any] | Tensor, device: torch.device, dtype: torch.dtype | None = None
+) -> Tensor:
     """Copy numbers to a device, without making the host wait for it.
 
     Args:
-        values: numbers, or sequences of them, as for `torch.tensor`.
+        values: numbers, or sequences of them, as for `torch.tensor`; or a tensor on the CPU.
         device: where to.
         dtype: None for that of the numbers.
     """
-    made = torch.tensor(values, dtype=dtype)
+    made = torch.as_tensor(values, dtype=dtype)
     if device.type != "cuda":
         return made.to(device)
     # A copy from pageable memory waits until the device has caught up.
